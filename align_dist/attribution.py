@@ -1,0 +1,68 @@
+"""Grad-CAM: where in its last feature map a classifier finds a class.
+
+The channel weights are constants (detached): explanation losses reach the network through the activations
+only, as with captum's LayerGradCam, which DRE trains with (paper.md section 1.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Normalisation = Literal["minmax", "relu_max"]
+
+
+def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Grad-CAM in closed form, for global average pooling followed by one linear layer.
+
+    Then d logit_y / d A_k is W[y, k] / (H W) at every place, so the map is one projection of the features.
+    Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2 (without the ReLU),
+    and Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
+
+    features: (B, K, H, W), the input of the pooling. weight: (C, K). labels: (B,) int64 in [0, C).
+    Returns (B, H, W), signed.
+    """
+    places = features.shape[2] * features.shape[3]
+    channel_weights = weight.detach()[labels] / places
+    return torch.einsum("bkhw,bk->bhw", features, channel_weights.to(features.dtype))
+
+
+def autograd_cam(head: Callable[[Tensor], Tensor], features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and Grad-CAM for any head: the channel weights are its averaged gradients (equation 1 above).
+
+    head: maps features (B, K, H, W) to logits (B, C). Returns logits (B, C) and a signed map (B, H, W).
+    The gradient is taken at a detached copy, so no second-order graph is built.
+    """
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        score = head(leaf).gather(1, labels[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, leaf)
+    channel_weights = gradient.mean(dim=(2, 3))
+    return head(features), torch.einsum("bkhw,bk->bhw", features, channel_weights)
+
+
+def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2) -> Tensor:
+    """Maps (B, H, W) to [0, 1], image by image; a constant map becomes zeros.
+
+    minmax: (cam - min) / (max - min), signed evidence included (DRE's code, with an epsilon it lacks).
+    relu_max: max(cam, 0) / max(cam, 0).max(), the usual picture of Grad-CAM.
+    epsilon: relative to the map's own scale, so that flat maps do not blow noise up to [0, 1].
+    """
+    if kind == "minmax":
+        low, high = cam.amin(dim=(1, 2), keepdim=True), cam.amax(dim=(1, 2), keepdim=True)
+        scale = torch.maximum(low.abs(), high.abs()).detach()
+        return (cam - low) / (high - low + epsilon * scale + torch.finfo(cam.dtype).tiny)
+    positive = cam.clamp_min(0)
+    high = positive.amax(dim=(1, 2), keepdim=True)
+    return positive / (high + epsilon * cam.detach().abs().amax(dim=(1, 2), keepdim=True) + torch.finfo(cam.dtype).tiny)
+
+
+def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resizing of (B, H, W) maps to (B, *size); shrinking averages (antialiased)."""
+    if maps.shape[-2:] == size:
+        return maps
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False, antialias=True)[:, 0]

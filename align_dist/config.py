@@ -1,0 +1,262 @@
+"""The one typed description of a run: what a YAML file says, merged with dotted overrides and checked."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from align_dist.errors import ConfigError
+
+
+def _check_duration(text: str) -> str:
+    count, _, unit = text.strip().partition(" ")
+    if not count.isdigit() or unit not in ("step", "steps", "epoch", "epochs"):
+        raise ValueError(f"takes a length such as '12 epochs' or '200 steps', got {text!r}")
+    return f"{int(count)} {unit.rstrip('s')}s"
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def to_steps(duration: Duration, steps_per_epoch: float) -> int:
+    """A length in steps; epochs are rounded to the nearest whole step."""
+    count, unit = duration.split()
+    return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class BenchmarkConfig(_Part):
+    """Which pictures, where they lie, and how they are stored in the `.beton`."""
+
+    name: str = "embedded"
+    root: Path = Path("betons/embedded")
+    masks: Path | None = None
+    betons: Path = Path("betons")
+    max_side: Count = 256
+    storage: Literal["jpg", "raw"] = "jpg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 90
+    on_unreadable: Literal["fail", "skip"] = "fail"
+
+    @property
+    def beton(self) -> Path:
+        """The file that `align-dist data prepare` writes."""
+        return self.betons / f"{self.name}-{self.storage}{self.max_side}.beton"
+
+
+class ProtocolConfig(_Part):
+    """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed."""
+
+    kind: Literal["in_domain", "single_source", "leave_one_out"] = "single_source"
+    source: str | None = None
+    target: str | None = None
+    validation_fraction: Fraction = 0.2
+    test_fraction: Fraction = 0.2
+    seed: int = 0
+
+
+class AugmentationConfig(_Part):
+    """DomainBed's augmentation (paper.md section 5.3)."""
+
+    crop_scale: tuple[Fraction, Fraction] = (0.7, 1.0)
+    crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)
+    flip: Fraction = 0.5
+    jitter: tuple[Fraction, Fraction, Fraction, Annotated[float, Field(ge=0, le=0.5)]] = (0.3, 0.3, 0.3, 0.3)
+    greyscale: Fraction = 0.1
+
+
+class DataConfig(_Part):
+    image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 224
+    batch_size: Count = 32
+    balance_domains: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+    augmentation: AugmentationConfig = AugmentationConfig()
+
+
+class OptimiserConfig(_Part):
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 5e-5
+    weight_decay: Weight = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
+class ClassifierConfig(_Part):
+    backbone: str = "resnet50"
+    pretrained: bool = True
+    small_images: bool = False
+    freeze_batchnorm: bool = True
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+class MaskerConfig(_Part):
+    """`area`: the mask's mean before training. The optimiser's clock starts with guidance."""
+
+    kind: Literal["small", "large"] = "small"
+    width: Count = 16
+    area: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+
+
+class ObjectiveConfig(_Part):
+    """λ1 sparsity, λ2 smoothness, λ3 guidance, λ4 mixup regulariser, and every choice the paper leaves open.
+
+    fixed_mask: what `method=fixed_mask` guides with, in place of a learned mask.
+    alternation: the masker and the classifier take turns every batch, or every epoch.
+    """
+
+    lambda1: Weight = 1.0
+    lambda2: Weight = 0.1
+    lambda3: Weight = 1.0
+    lambda4: Weight = 1.0
+    smoothness: Literal["absolute", "squared"] = "absolute"
+    cam_normalisation: Literal["minmax", "relu_max"] = "minmax"
+    cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = 1e-2
+    guidance_resolution: Literal["map", "image"] = "map"
+    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
+    alternation: Literal["batch", "epoch"] = "batch"
+    detach_mask: bool = True
+    fixed_mask: Literal["constant", "grey", "true"] = "constant"
+    constant: Fraction = 1.0
+
+
+class TrainingConfig(_Part):
+    length: Duration = "60 epochs"
+    warmup: Duration = "20 epochs"
+    validate_every: Duration = "1 epochs"
+    checkpoint_every: Duration = "1 epochs"
+    log_every: Count = 20
+    pictures_every: Duration = "10 epochs"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    gradient_clip: Positive | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+
+
+class EvaluationConfig(_Part):
+    batch_size: Count = 64
+    selections: tuple[Literal["validation", "last", "oracle"], ...] = ("validation", "last", "oracle")
+    faithfulness_images: Annotated[int, Field(ge=0)] = 256
+    insertion_steps: Count = 28
+    fill: Literal["zero", "blur"] = "zero"
+    soft: bool = False
+
+
+class RunConfig(_Part):
+    """A run. Everything but `runs`, `experiment` and how fast it goes determines its result, and so its id."""
+
+    experiment: str = "run"
+    runs: Path = Path("runs")
+    method: str = "align"
+    variant: str = ""
+    seed: Annotated[int, Field(ge=0)] = 0
+    benchmark: BenchmarkConfig = BenchmarkConfig()
+    protocol: ProtocolConfig = ProtocolConfig()
+    data: DataConfig = DataConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+    masker: MaskerConfig = MaskerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _possible(self) -> RunConfig:
+        length, warmup = self.training.length.split(), self.training.warmup.split()
+        if length[1] == warmup[1] and int(warmup[0]) > int(length[0]):
+            raise ValueError(
+                f"training.warmup: {self.training.warmup} is longer than the run ({self.training.length}); shorten it"
+            )
+        if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
+            raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """Eight hexadecimal digits that name what determines the result."""
+        told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant"})
+        told["data"].pop("workers")
+        for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads"):
+            told["training"].pop(key)
+        for key in ("root", "masks", "betons"):
+            told["benchmark"].pop(key)
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives: `<runs>/<experiment>/<benchmark>-<domain>-<method>[-<variant>]-seed<n>-<id>`."""
+        domain = self.protocol.target if self.protocol.kind == "leave_one_out" else self.protocol.source
+        parts = [self.benchmark.name, domain or "none", self.method, self.variant.replace(" ", "_")]
+        name = "-".join(part for part in [*parts, f"seed{self.seed}", self.identity] if part)
+        return self.runs / self.experiment / name
+
+
+def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """A YAML file and dotted overrides (`objective.lambda3=0.5`) as a checked run.
+
+    Raises ConfigError, one line: the key, what it got, what it takes, the nearest known key.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such config; the ready ones are in configs/")
+    for override in overrides:
+        if "=" not in override:
+            raise ConfigError(f"{override!r}: an override is KEY=VALUE, for example objective.lambda3=0.5")
+    try:
+        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable config: {' '.join(str(error).split())}") from None
+    return parse_config(values)
+
+
+def parse_config(values: Any) -> RunConfig:
+    """Plain values as a checked run. Raises ConfigError naming the first mistake."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, known_keys(), 1, cutoff=0.0)
+        return f"{key}: unknown key; did you mean {nearest[0]}?"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def known_keys(part: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
+    """Every dotted key of a config."""
+    keys = []
+    for name, field in part.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            keys += known_keys(nested, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved run as YAML that `load_config` reads back to an equal one."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json")))

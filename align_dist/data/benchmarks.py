@@ -1,0 +1,81 @@
+"""The benchmarks by name. A new one is a reader and a line in READERS."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+
+from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, read_folders
+from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
+from align_dist.data.embedded import is_embedded, make_embedded
+from align_dist.data.terra import WHERE as TERRA_WHERE
+from align_dist.data.terra import read_terra_json
+from align_dist.errors import ConfigError, DataError
+
+__all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark"]
+
+VLCS_WHERE = "get VLCS with DomainBed's scripts/download.py and put its four domain folders there"
+PACS_WHERE = "get PACS with DomainBed's scripts/download.py and put its four domain folders there"
+
+
+def _read_known(name: str, roots: list[Path], domains: list[str], where: str) -> Catalogue:
+    """Reads the first root that holds one of the domains, and wants them all."""
+    for root in roots:
+        present = [domain for domain in domains if (root / domain).is_dir()]
+        if present:
+            absent = sorted(set(domains) - set(present))
+            if absent:
+                raise DataError(f"{root}: no domain folder {', '.join(absent)}; {where}")
+            return read_folders(name, root, sorted(domains))
+    raise DataError(f"{roots[-1]}: no domain folders {', '.join(domains)} in it; {where}")
+
+
+def _read_vlcs(root: Path) -> Catalogue:
+    return _read_known("vlcs", [root / "VLCS", root], list(VLCS_COUNTS), VLCS_WHERE)
+
+
+def _read_pacs(root: Path) -> Catalogue:
+    roots = [root / "PACS", root / "pacs", root / "kfold", root]
+    return _read_known("pacs", roots, list(PACS_TOTALS), PACS_WHERE)
+
+
+def _read_terra(root: Path) -> Catalogue:
+    roots = [root / "terra_incognita", root]
+    if any((folder / "location_38").is_dir() for folder in roots):
+        return _read_known("terra_incognita", roots, list(TERRA_COUNTS), TERRA_WHERE)
+    return read_terra_json(root)
+
+
+def _read_folders(root: Path) -> Catalogue:
+    return read_folders("folders", root)
+
+
+def _read_embedded(root: Path) -> Catalogue:
+    if not is_embedded(root):
+        make_embedded(root)
+    return attach_masks(read_folders("embedded", root / "images"), root / "masks")
+
+
+READERS: dict[str, Callable[[Path], Catalogue]] = {
+    "vlcs": _read_vlcs,
+    "terra_incognita": _read_terra,
+    "pacs": _read_pacs,
+    "folders": _read_folders,
+    "embedded": _read_embedded,
+}
+
+
+def read_benchmark(name: str, root: Path, masks: Path | None = None) -> Catalogue:
+    """The images of benchmark `name` under `root`, with true masks from a parallel tree when given.
+
+    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. Raises ConfigError for an
+    unknown name and DataError, in one line with the remedy, for anything missing or unusable.
+    """
+    if name not in READERS:
+        close = difflib.get_close_matches(name, READERS, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ConfigError(f"benchmark '{name}' is unknown; {hint}known: {', '.join(READERS)}")
+    catalogue = READERS[name](root)
+    check_classes(catalogue)
+    return catalogue if masks is None else attach_masks(catalogue, masks)

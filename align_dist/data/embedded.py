@@ -1,0 +1,163 @@
+"""A benchmark made in seconds from pictures that pip packages ship: digits on plates over photographs.
+
+Handwritten digits (scikit-learn) stand on opaque plates over photographs and textures (scikit-learn,
+scikit-image). In domain `biased` the background goes with the class; in `shuffled` it does not, in
+`reversed` it goes with the wrong class, in `novel` it was never seen. The plate is the true mask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from align_dist.data.scenes import compose, crop_background
+from align_dist.errors import DataError, MachineError
+
+DOMAINS = ("biased", "novel", "reversed", "shuffled")
+CLASSES = tuple(str(digit) for digit in range(10))
+BIASED_DIGITS = 1200
+STAMP = "embedded.json"
+_VERSION = 1
+_SKLEARN, _SKIMAGE = "sklearn.datasets.images", "skimage.data"
+
+# (package, file, tint): grey pictures run from black through the tint to white.
+Source = tuple[str, str, str | None]
+CLASS_SOURCES: tuple[Source, ...] = (
+    (_SKIMAGE, "brick.png", "#b0583c"),
+    (_SKIMAGE, "grass.png", "#5f9a3a"),
+    (_SKIMAGE, "gravel.png", "#8c86a8"),
+    (_SKLEARN, "china.jpg", None),
+    (_SKLEARN, "flower.jpg", None),
+    (_SKIMAGE, "coffee.png", None),
+    (_SKIMAGE, "hubble_deep_field.jpg", None),
+    (_SKIMAGE, "ihc.png", None),
+    (_SKIMAGE, "chelsea.png", None),
+    (_SKIMAGE, "page.png", "#c9a227"),
+)
+NOVEL_SOURCES: tuple[Source, ...] = (
+    (_SKIMAGE, "astronaut.png", None),
+    (_SKIMAGE, "rocket.jpg", None),
+    (_SKIMAGE, "motorcycle_left.png", None),
+    (_SKIMAGE, "retina.jpg", None),
+    (_SKIMAGE, "coins.png", "#4f8f8b"),
+    (_SKIMAGE, "camera.png", "#7d8ca3"),
+)
+
+
+def is_embedded(root: Path) -> bool:
+    """Whether `root` is a finished embedded benchmark, with whatever parameters."""
+    return (root / STAMP).is_file()
+
+
+def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float = 0.7) -> None:
+    """Writes `<root>/images/<domain>/<class>/*.png` and the same tree of masks in `<root>/masks`.
+
+    size: side of the square images in pixels, at least 32. correlation: share of `biased` images on
+    the background of their class (and of `reversed` ones on that of the next class), in [0, 1].
+    Does nothing when the folder was made with the same parameters; replaces what other parameters
+    made; raises DataError rather than touch a folder it did not make.
+    """
+    if size < 32 or not 0.0 <= correlation <= 1.0:
+        raise DataError(f"embedded: size {size}, correlation {correlation}; expected size >= 32 and 0 to 1")
+    stamp = {"version": _VERSION, "seed": seed, "size": size, "correlation": correlation}
+    if _read_stamp(root) == stamp:
+        return
+    if root.exists() and not is_embedded(root) and any(root.iterdir()):
+        raise DataError(f"{root}: not empty and not made by align-dist; choose another folder")
+    beside = root.with_name(f"{root.name}.partial{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        _write_all(beside, seed, size, correlation)
+        (beside / STAMP).write_text(json.dumps(stamp))
+        _move_into_place(beside, root, stamp)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def background_class(rng: np.random.Generator, domain: str, label: int, correlation: float) -> int:
+    """Index of the background of one image: into CLASS_SOURCES, or NOVEL_SOURCES for `novel`."""
+    if domain == "novel":
+        return int(rng.integers(len(NOVEL_SOURCES)))
+    if domain == "shuffled":
+        return int(rng.integers(len(CLASSES)))
+    favourite = label if domain == "biased" else (label + 1) % len(CLASSES)
+    if rng.random() < correlation:
+        return favourite
+    return (favourite + int(rng.integers(1, len(CLASSES)))) % len(CLASSES)
+
+
+def digit_instances(seed: int, count: int) -> dict[str, list[int]]:
+    """Digit instances of each domain, of `count` in all: none of `biased` is in another domain."""
+    order = np.random.default_rng([seed, len(DOMAINS)]).permutation(count).tolist()
+    biased, others = order[:BIASED_DIGITS], order[BIASED_DIGITS:]
+    return {domain: biased if domain == "biased" else others for domain in DOMAINS}
+
+
+def _write_all(folder: Path, seed: int, size: int, correlation: float) -> None:
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    class_pictures = [_picture(source) for source in CLASS_SOURCES]
+    novel_pictures = [_picture(source) for source in NOVEL_SOURCES]
+    for domain, instances in digit_instances(seed, len(digits.images)).items():
+        for label in CLASSES:
+            for kind in ("images", "masks"):
+                (folder / kind / domain / label).mkdir(parents=True)
+        pictures = novel_pictures if domain == "novel" else class_pictures
+        for instance in instances:
+            rng = np.random.default_rng([seed, DOMAINS.index(domain), instance])
+            label_index = int(digits.target[instance])
+            picture = pictures[background_class(rng, domain, label_index, correlation)]
+            background = crop_background(rng, picture, size)
+            image, mask = compose(rng, background, digits.images[instance] / 16.0)
+            name = f"{domain}/{label_index}/digit_{instance:04d}.png"
+            _save(folder / "images" / name, image)
+            _save(folder / "masks" / name, mask)
+
+
+def _save(path: Path, pixels: NDArray[np.uint8]) -> None:
+    Image.fromarray(pixels).save(path, compress_level=1)
+
+
+def _picture(source: Source) -> Image.Image:
+    package, name, tint = source
+    try:
+        with (files(package) / name).open("rb") as stream:
+            picture = Image.open(stream)
+            picture.load()
+    except (ModuleNotFoundError, FileNotFoundError):
+        owner = "scikit-image" if package == _SKIMAGE else "scikit-learn"
+        raise MachineError(
+            f"{package}/{name}: a picture that ships with {owner} is missing; "
+            "install the extra: pip install 'align_dist[embedded]'"
+        ) from None
+    if tint is None:
+        return picture.convert("RGB")
+    grey = ImageOps.autocontrast(picture.convert("L"), cutoff=1)
+    return ImageOps.colorize(grey, "black", "white", mid=tint)
+
+
+def _read_stamp(root: Path) -> object:
+    try:
+        return json.loads((root / STAMP).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _move_into_place(beside: Path, root: Path, stamp: object) -> None:
+    """Renames the finished folder; another process that was first with the same parameters is fine."""
+    if _read_stamp(root) not in (None, stamp):
+        shutil.rmtree(root)
+    try:
+        beside.rename(root)
+    except OSError:
+        if _read_stamp(root) != stamp:
+            raise

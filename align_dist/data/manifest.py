@@ -1,0 +1,101 @@
+"""The JSON file beside a beton: what each of its samples is and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from align_dist.errors import DataError
+
+VERSION = 1
+REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
+
+
+@dataclass(frozen=True)
+class ImageField:
+    """How images are stored. mode: 'jpg' or 'raw'. max_side: longer side in pixels, at most."""
+
+    mode: str
+    max_side: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A beton's samples as parallel tuples; a sample's id is its index.
+
+    paths: source, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index
+    into classes. domain_indices: index into domains. groups: smallest id of the sample's copies,
+    near-copies and burst within its domain. skipped: unreadable sources that were left out.
+    """
+
+    version: int
+    benchmark: str
+    classes: tuple[str, ...]
+    domains: tuple[str, ...]
+    image_field: ImageField
+    has_masks: bool
+    beton_bytes: int
+    beton_sha256: str
+    paths: tuple[str, ...]
+    hashes: tuple[str, ...]
+    labels: tuple[int, ...]
+    domain_indices: tuple[int, ...]
+    groups: tuple[int, ...]
+    skipped: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def manifest_path(beton: Path) -> Path:
+    """`<name>.beton.json` beside `<name>.beton`."""
+    return beton.with_name(f"{beton.name}.json")
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Writes beside, syncs and renames: the old file or the new one, never a part."""
+    content = asdict(manifest)
+    document = {"digest": _digest(content), "manifest": content}
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("w", encoding="ascii") as stream:
+            json.dump(document, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises DataError for a missing or damaged file and for one of another version."""
+    try:
+        document = json.loads(path.read_bytes())
+        content = document["manifest"]
+        version = content["version"]
+        intact = document["digest"] == _digest(content)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such manifest; {REMEDY}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path}: the manifest is damaged; {REMEDY}") from None
+    if version != VERSION:
+        raise DataError(f"{path}: manifest version {version}, this program reads {VERSION}; {REMEDY}")
+    if not intact:
+        raise DataError(f"{path}: the manifest was changed after it was written; {REMEDY}")
+    return _from_content(content)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _from_content(content: dict[str, Any]) -> Manifest:
+    values = {field.name: content[field.name] for field in fields(Manifest)}
+    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return Manifest(**{**values, **tuples, "image_field": ImageField(**values["image_field"])})

@@ -1,0 +1,35 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINE_EVERY_SECONDS = 10.0
+
+
+@contextmanager
+def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes how many of `total` are done so far; it writes to standard error."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=total, desc=label, unit=f" {unit}") as bar:
+            yield lambda done: _advance(bar, done)
+        return
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINE_EVERY_SECONDS:
+            last = time.monotonic()
+            print(f"{label}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+
+    print(f"{label}: {total:,} {unit}", file=sys.stderr, flush=True)
+    yield report
+
+
+def _advance(bar: object, done: int) -> None:
+    bar.update(done - bar.n)  # type: ignore[attr-defined]

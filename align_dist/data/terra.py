@@ -1,0 +1,101 @@
+"""Terra Incognita straight from the Caltech Camera Traps JSON files (COCO style).
+
+The same images in the same classes as DomainBed's scripts/download.py makes (paper section 5.2), with
+the annotations indexed by image so that reading is linear, and with the bursts (`seq_id`) kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from align_dist.data.catalogue import IMAGE_SUFFIXES, Catalogue, Sample, make_catalogue
+from align_dist.data.counts import TERRA_CLASSES
+from align_dist.errors import DataError
+
+LOCATIONS = frozenset({"38", "46", "100", "43"})
+WHERE = (
+    "get Terra Incognita with DomainBed's scripts/download.py, or the CCT-20 images and annotations "
+    "(LILA BC, Caltech Camera Traps), and put the folders there"
+)
+
+
+@dataclass(frozen=True)
+class TrapImage:
+    """One picture of one of the four locations. labels: its listed species of the ten, sorted, unique."""
+
+    file_name: str
+    location: str
+    sequence: str | None
+    labels: tuple[str, ...]
+
+
+def read_annotations(files: Iterable[Path]) -> list[TrapImage]:
+    """The kept images of all files, each once; an image with none of the ten species is left out.
+
+    Raises DataError for a file that is not COCO-style JSON.
+    """
+    images: dict[str, TrapImage] = {}
+    labels: dict[str, set[str]] = {}
+    for path in files:
+        try:
+            document = json.loads(path.read_bytes())
+            names = {category["id"]: category["name"] for category in document["categories"]}
+            for entry in document["images"]:
+                # int in the CCT-20 files, str in the full release
+                location = str(entry["location"])
+                if location in LOCATIONS:
+                    sequence = entry.get("seq_id")
+                    images[str(entry["id"])] = TrapImage(entry["file_name"], location, sequence, ())
+            for annotation in document["annotations"]:
+                labels.setdefault(str(annotation["image_id"]), set()).add(names[annotation["category_id"]])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a camera trap annotation file ({error!r}); {WHERE}") from None
+    kept = []
+    for identifier, image in images.items():
+        species = tuple(sorted(labels.get(identifier, set()) & set(TERRA_CLASSES)))
+        if species:
+            kept.append(TrapImage(image.file_name, image.location, image.sequence, species))
+    return kept
+
+
+def read_terra_json(root: Path) -> Catalogue:
+    """Reads the JSON files and the pictures found anywhere under `root`.
+
+    An image with two listed species is a sample of each. Raises DataError when there is no annotation
+    file, or when none of the annotated pictures is on disk.
+    """
+    annotation_files, pictures = _walk(root)
+    if not annotation_files:
+        raise DataError(f"{root}: neither location_38/ nor *_annotations.json is in this folder; {WHERE}")
+    samples: list[Sample] = []
+    missing = 0
+    for image in read_annotations(annotation_files):
+        path = root / image.file_name
+        found = path if path.is_file() else pictures.get(Path(image.file_name).name)
+        if found is None:
+            missing += 1
+            continue
+        domain = f"location_{image.location}"
+        samples.extend(Sample(found, domain, label, sequence=image.sequence) for label in image.labels)
+    if not samples:
+        raise DataError(f"{root}: none of the {missing:,} annotated pictures is on disk; {WHERE}")
+    return make_catalogue("terra_incognita", root, samples, missing)
+
+
+def _walk(root: Path) -> tuple[list[Path], dict[str, Path]]:
+    """The annotation files, and the pictures by file name, found in one pass over the tree."""
+    annotation_files: list[Path] = []
+    pictures: dict[str, Path] = {}
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        for name in sorted(names):
+            if fnmatch(name, "*_annotations.json") or fnmatch(name, "caltech_images*.json"):
+                annotation_files.append(Path(folder, name))
+            elif Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
+                pictures.setdefault(name, Path(folder, name))
+    return annotation_files, pictures

@@ -1,0 +1,214 @@
+"""Writes pictures with FFCV's DatasetWriter, so that a dead worker is an error and not a hang.
+
+DatasetWriter waits for a counter that a dead worker never advances, ignores short writes, and cannot
+be interrupted cleanly. Here its parts (header, worker, allocation table) are called one by one, while
+the main process watches the workers and checks the file's length.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import multiprocessing
+import queue
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from align_dist.data.catalogue import Sample
+from align_dist.data.duplicates import content_hash
+from align_dist.data.manifest import ImageField
+from align_dist.data.progress import progress
+from align_dist.data.scan import Scanned, decode_image, decode_mask
+from align_dist.errors import DataError, StorageError, UserError
+
+_CHUNK = 50
+_SMALLEST_PAGE = 1 << 21
+
+
+class Pictures:
+    """An indexable dataset of (image, label, domain, sample[, mask]) tuples."""
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        facts: Sequence[Scanned],
+        labels: Sequence[int],
+        domains: Sequence[int],
+        max_side: int,
+    ) -> None:
+        self.samples, self.facts, self.max_side = samples, facts, max_side
+        self.labels, self.domains = labels, domains
+        self.has_masks = all(sample.mask is not None for sample in samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        sample = self.samples[index]
+        try:
+            data = sample.path.read_bytes()
+            mask = sample.mask.read_bytes() if sample.mask is not None and self.has_masks else None
+        except OSError as error:
+            raise DataError(f"{sample.path}: {error.strerror} on a second reading; run again") from None
+        if content_hash(data) != self.facts[index].digest:
+            raise DataError(f"{sample.path}: changed while the beton was being written; run again")
+        record = (decode_image(data, self.max_side), self.labels[index], self.domains[index], index)
+        return record if mask is None else (*record, decode_mask(mask, self.max_side))
+
+    def largest_bytes(self) -> int:
+        """Raw bytes of the largest sample, its mask included."""
+        return max(fact.pixels for fact in self.facts) * (6 if self.has_masks else 3)
+
+
+@contextmanager
+def exclusive_partial(destination: Path) -> Iterator[Path]:
+    """`<name>.partial`, locked against a second writer, and removed unless it was renamed."""
+    partial = destination.with_name(f"{destination.name}.partial")
+    with partial.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{destination}: another process is writing it; wait for it to finish") from None
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block. Blocking the signal would not do: other threads get it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+
+def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
+    """Writes all pictures to `path`, in order. Raises DataError or StorageError if a worker fails."""
+    import cv2
+    import torch  # noqa: F401  # FFCV's library needs torch's loaded first
+    from ffcv.fields import IntField, RGBImageField
+    from ffcv.writer import DatasetWriter
+
+    fields: dict[str, Any] = {
+        "image": RGBImageField(write_mode=image_field.mode, jpeg_quality=image_field.quality),
+        "label": IntField(),
+        "domain": IntField(),
+        "sample": IntField(),
+    }
+    if pictures.has_masks:
+        fields["mask"] = RGBImageField(write_mode="raw")
+    page = _SMALLEST_PAGE
+    while page < 4 * pictures.largest_bytes():
+        page *= 2
+    writer = DatasetWriter(str(path), fields, page_size=page, num_workers=workers)
+    writer.num_samples = len(pictures)
+    # OpenCV's threads do not survive a fork; one thread here means that the workers need none.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with interrupts_deferred():  # between creating the shared memory and knowing its name
+            writer.prepare()
+        _fill(writer, pictures)
+    finally:
+        cv2.setNumThreads(threads)
+        shared: Any = getattr(writer, "metadata_sm", None)
+        if hasattr(shared, "unlink"):
+            shared.close()
+            shared.unlink()
+
+
+def _fill(writer: Any, pictures: Pictures) -> None:
+    from ffcv.memory_allocator import MemoryAllocator
+
+    # Forked: the pictures' records, the locks and the shared memory are simply there.
+    context = multiprocessing.get_context("fork")
+    work, allocations, failures = context.Queue(), context.Queue(), context.SimpleQueue()
+    # Else an interrupted run waits at its exit for workers, now dead, to take the rest of the work.
+    work.cancel_join_thread()
+    items = [(index, index) for index in range(len(pictures))]
+    for start in range(0, len(items), _CHUNK):
+        work.put(items[start : start + _CHUNK])
+    for _ in range(writer.num_workers):
+        work.put(None)
+    done = context.Value(ctypes.c_uint64, 0)
+    allocator = MemoryAllocator(writer.fname, writer.data_region_start, writer.page_size)
+    arguments = (
+        work, writer.metadata_sm, writer.metadata_type, writer.fields, allocator, done, allocations, pictures,
+    )  # fmt: skip
+    processes = [context.Process(target=_work, args=(failures, arguments)) for _ in range(writer.num_workers)]
+    try:
+        with interrupts_deferred():  # Python's own hooks around a fork swallow them
+            for process in processes:
+                process.start()
+        table = _collect(processes, allocations, failures, done, len(pictures))
+        _check_length(Path(writer.fname), allocator)
+        writer.finalize(table)
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+
+
+def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
+    """One worker: FFCV's, with its failure told to the parent."""
+    from ffcv.writer import worker_job_indexed_dataset
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
+    try:
+        worker_job_indexed_dataset(*arguments)
+    except BaseException as error:
+        number = error.errno if isinstance(error, OSError) else None
+        message = str(error.strerror) if isinstance(error, OSError) else f"{error}"
+        failures.put((number, isinstance(error, UserError), message or type(error).__name__))
+        raise SystemExit(1) from None
+
+
+def _collect(processes: Sequence[Any], allocations: Any, failures: Any, done: Any, total: int) -> list[Any]:
+    """Waits for every worker's allocations; raises as soon as one worker has failed."""
+    table: list[Any] = []
+    finished = 0
+    with progress("writing", total) as report:
+        while finished < len(processes):
+            try:
+                table.extend(allocations.get(timeout=0.1))
+                finished += 1
+            except queue.Empty:
+                for process in processes:
+                    if process.exitcode not in (None, 0):
+                        _raise_failure(process.exitcode, failures)
+            report(done.value)
+    return table
+
+
+def _raise_failure(exit_code: int, failures: Any) -> None:
+    if failures.empty():
+        killed = exit_code == -signal.SIGKILL
+        cause = "killed, perhaps for want of memory" if killed else f"exit code {exit_code}"
+        raise DataError(f"a writer process died ({cause}); run again with fewer workers or more memory")
+    number, is_users, message = failures.get()
+    if number is not None:
+        raise OSError(number, message)
+    if is_users:
+        raise DataError(message)
+    raise RuntimeError(f"a writer process failed: {message}")
+
+
+def _check_length(path: Path, allocator: Any) -> None:
+    """FFCV ignores short writes, which is how a filling disk begins."""
+    pages = allocator.next_page_written.value
+    if pages and path.stat().st_size != allocator.offset + pages * allocator.page_size:
+        raise StorageError(f"{path}: the disk took only a part of it; free space or choose another folder")

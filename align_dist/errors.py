@@ -1,0 +1,51 @@
+"""What a user can cause: one line and a documented exit code, never a traceback."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """An error the user can mend. The message is one line: the thing, what was expected, the remedy."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """An unknown key, a wrong type, or an impossible combination in a run's description."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """Images, manifests or betons that are missing, damaged or unusable."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
+    """No usable checkpoint or weights where one is needed."""
+
+    exit_code = 4
+
+
+class MachineError(UserError):
+    """Something this machine lacks: a package, a header, a device, a rank variable."""
+
+    exit_code = 5
+
+
+class NonFiniteError(UserError):
+    """A loss or a gradient became NaN or infinite; the last good checkpoint is untouched."""
+
+    exit_code = 6
+
+
+class StorageError(UserError):
+    """The disk is full or a folder is not writable."""
+
+    exit_code = 7
+
+
+class Preempted(UserError):
+    """A signal asked the run to stop; it saved at the step boundary and can be resumed."""
+
+    exit_code = 75

@@ -1,0 +1,72 @@
+"""How well probabilities name the class: pure functions of an array (N, C) and labels (N,).
+
+ROC-AUC here is the area under the ROC curve. It is not the "AUC" of the ALIGN paper's tables, which is
+most probably insertion AUC (paper.md section 4.1): see `faithfulness.insertion_auc`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
+
+
+def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Top-1 accuracy in [0, 1]: the share of images whose most probable class is the label.
+
+    Of equally probable classes the one with the lowest index is predicted. NaN for no images.
+    """
+    values, truth = _arrays(probabilities, labels)
+    return float(np.mean(values.argmax(1) == truth)) if len(truth) else float("nan")
+
+
+def per_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> dict[int, float]:
+    """Class -> top-1 accuracy on the images of that class (recall), in [0, 1]; absent classes are skipped."""
+    values, truth = _arrays(probabilities, labels)
+    right = values.argmax(1) == truth
+    return {int(c): float(right[truth == c].mean()) for c in np.unique(truth)}
+
+
+def worst_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """The smallest accuracy over the classes present, in [0, 1]; NaN for no images."""
+    return min(per_class_accuracy(probabilities, labels).values(), default=float("nan"))
+
+
+def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Macro one-versus-rest area under the ROC curve, in [0, 1], chance at 0.5.
+
+    The unweighted mean over the classes that have both images of their own and images of others; other
+    classes have no ROC curve and are skipped. NaN when no class is left. Per class the area is
+    scikit-learn's `roc_auc_score` (https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics).
+    """
+    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+
+    values, truth = _arrays(probabilities, labels)
+    present = np.unique(truth)
+    if len(present) < 2:
+        return float("nan")
+    return float(np.mean([roc_auc_score(truth == c, values[:, c]) for c in present]))
+
+
+def cross_entropy(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of -log p(label) in nats, in [0, 709]; NaN for no images.
+
+    A probability of exactly zero counts as the smallest normal double, so that one confident error cannot
+    make the mean infinite.
+    """
+    values, truth = _arrays(probabilities, labels)
+    if not len(truth):
+        return float("nan")
+    of_label = values[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(of_label, SMALLEST_PROBABILITY)).mean())
+
+
+def _arrays(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Both as arrays, in double precision, after a check of shapes and of the range of the labels."""
+    values, truth = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
+    if values.ndim != 2 or truth.shape != values.shape[:1]:
+        raise ValueError(f"expected shapes (N, C) and (N,), got {values.shape} and {truth.shape}")
+    if len(truth) and not 0 <= truth.min() <= truth.max() < values.shape[1]:
+        raise ValueError(f"labels must lie in [0, {values.shape[1]}), got [{truth.min()}, {truth.max()}]")
+    return values, truth

@@ -1,0 +1,175 @@
+"""Measures a run: every test domain, under every model selection, as rows of results.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align_dist.attribution import normalise, resize_map
+from align_dist.data.draws import permutation, unaugmented
+from align_dist.data.loader import Batch
+from align_dist.evaluation import accuracy, faithfulness, localisation
+from align_dist.networks.classifier import predict
+from align_dist.parallel.engine import frozen
+from align_dist.training.selection import load_selected, selected_path
+
+if TYPE_CHECKING:
+    from align_dist.training.assembly import Assembly
+    from align_dist.training.run_folder import RunFolder
+
+Ids = NDArray[np.int64]
+Metrics = dict[str, float]
+
+
+def evaluate_run(
+    run: Assembly, folder: RunFolder, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """One row for each selection and test domain. The networks end up with the last selection's weights.
+
+    check: called between domains; may raise to leave early.
+    """
+    rows: list[dict[str, Any]] = []
+    measured: dict[tuple[int, str], Metrics] = {}
+    run = _with_masks(run)
+    for selection in run.config.evaluation.selections:
+        if not selected_path(folder.selected, selection).exists():
+            continue
+        state = load_selected(folder.selected, selection)
+        for name, engine in run.method.networks.items():
+            engine.module.load_state_dict(state["networks"][name])
+        for domain, samples in run.split.tests.items():
+            check()
+            key = (state["step"], domain)
+            if key not in measured:
+                measured[key] = measure(run, samples)
+                say(f"{folder.path.name}: {domain}: accuracy {measured[key]['accuracy']:.3f} ({selection}, {len(samples)} images)")
+            rows.append(_row(run, folder, selection, state["step"], domain, measured[key]))
+    return rows
+
+
+def measure(run: Assembly, samples: Ids) -> Metrics:
+    """All metrics of the networks as they are on the given samples, unaugmented, each image once."""
+    probabilities, labels = probabilities_on(run, samples)
+    metrics = {
+        "accuracy": accuracy.accuracy(probabilities, labels),
+        "worst_class_accuracy": accuracy.worst_class_accuracy(probabilities, labels),
+        "roc_auc": accuracy.roc_auc(probabilities, labels),
+        "cross_entropy": accuracy.cross_entropy(probabilities, labels),
+    }
+    names = run.manifest.classes
+    per_class = accuracy.per_class_accuracy(probabilities, labels)
+    metrics |= {f"accuracy_of/{names[label]}": value for label, value in per_class.items()}
+    explained = _subset(samples, run.config.evaluation.faithfulness_images)
+    return metrics | (_explanation_metrics(run, explained) if len(explained) else {})
+
+
+def probabilities_on(run: Assembly, samples: Ids) -> tuple[NDArray[np.float64], Ids]:
+    """Softmax probabilities (N, C) and labels (N,), in the order of `samples`."""
+    found, labels = [], []
+    with torch.no_grad(), frozen(run.method.classifier) as classifier:
+        for batch in run.loader.all_of(unaugmented(samples), run.config.evaluation.batch_size):
+            found.append(predict(classifier, batch.images).double().cpu())
+            labels.append(batch.labels.cpu())
+    return torch.cat(found).numpy(), torch.cat(labels).numpy()
+
+
+def accuracy_on(run: Assembly, samples: Ids) -> float:
+    """Top-1 accuracy of the classifier as it is."""
+    return accuracy.accuracy(*probabilities_on(run, samples))
+
+
+def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
+    """Faithfulness and localisation, averaged over images; NaN (an image without an object) left out."""
+    collected: dict[str, list[Tensor]] = {}
+    with torch.no_grad(), frozen(run.method.classifier) as classifier:
+        for batch in run.loader.all_of(unaugmented(samples), run.config.evaluation.batch_size):
+            for name, values in _explanation_of(run, classifier, batch).items():
+                collected.setdefault(name, []).append(values.float().cpu())
+    return {name: float(torch.cat(values).nanmean()) for name, values in collected.items()}
+
+
+def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Per image. Grad-CAM is of the true class, rectified, resized to the image and stretched to [0, 1]."""
+    settings, size = run.config.evaluation, (batch.images.shape[-2], batch.images.shape[-1])
+    cam = classifier(batch.images, explain=batch.labels).cam.float()
+    saliency = normalise(resize_map(cam.clamp_min(0), size), "minmax").clamp(0, 1)
+
+    def probability(images: Tensor) -> Tensor:
+        return predict(classifier, images)
+
+    pixels = -(-size[0] * size[1] // settings.insertion_steps)
+    sufficiency, comprehensiveness = faithfulness.sufficiency_comprehensiveness(
+        probability, batch.images, saliency, fill=settings.fill
+    )
+    found = {
+        "insertion_auc": faithfulness.insertion_auc(probability, batch.images, saliency, pixels_per_step=pixels),
+        "sufficiency": sufficiency,
+        "comprehensiveness": comprehensiveness,
+    }
+    if settings.soft:
+        soft = faithfulness.soft_sufficiency_comprehensiveness(probability, batch.images, saliency)
+        found |= {"soft_sufficiency": soft[0], "soft_comprehensiveness": soft[1]}
+    return found | _localisation_of(run, batch, saliency)
+
+
+def _localisation_of(run: Assembly, batch: Batch, saliency: Tensor) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    mask = run.method.mask(batch) if run.method.uses_masker else None
+    if mask is not None:
+        found |= {"mask_area": localisation.mask_area(mask), "mask_binariness": localisation.binariness(mask)}
+    if batch.masks is not None:
+        found |= {
+            "energy_inside": localisation.energy_inside(saliency, batch.masks),
+            "pointing_game": localisation.pointing_game(saliency, batch.masks),
+        }
+        if mask is not None:
+            found["mask_iou"] = localisation.mask_iou(mask, batch.masks)
+    return found
+
+
+def _subset(samples: Ids, most: int) -> Ids:
+    """At most `most` samples, the same for every run: explanations cost many forwards an image."""
+    if len(samples) <= most:
+        return samples
+    return np.sort(permutation(samples, 0, 0, 0)[:most])
+
+
+def _with_masks(run: Assembly) -> Assembly:
+    """The run with a loader that brings true masks, where the benchmark has them."""
+    from dataclasses import replace
+
+    from align_dist.training.assembly import make_loader
+
+    if not run.manifest.has_masks or run.method.uses_true_masks:
+        return run
+    return replace(run, loader=make_loader(run.config, run.manifest, run.device, masks=True))
+
+
+def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: str, metrics: Metrics) -> dict[str, Any]:
+    config = run.config
+    sources = set(np.asarray(run.manifest.domain_indices)[run.split.train].tolist())
+    inside = run.manifest.domains.index(domain) in sources
+    return {
+        "run": folder.path.name,
+        "experiment": config.experiment,
+        "benchmark": config.benchmark.name,
+        "method": config.method,
+        "variant": config.variant,
+        "backbone": config.classifier.backbone,
+        "protocol": config.protocol.kind,
+        "source": config.protocol.source,
+        "target": config.protocol.target,
+        "seed": config.seed,
+        "selection": selection,
+        "step": step,
+        "domain": domain,
+        "role": "in_domain" if inside else "out_of_domain",
+        "images": len(run.split.tests[domain]),
+        "metrics": {name: None if value != value else round(value, 6) for name, value in metrics.items()},
+    }
+

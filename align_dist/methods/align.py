@@ -1,0 +1,69 @@
+"""ALIGN (arXiv 2511.06944): a masker and a classifier, in alternation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.data.loader import Batch
+from align_dist.methods.base import Context, Forward, Terms, scalars, total
+from align_dist.methods.guided import GuidedMethod
+from align_dist.parallel.engine import Engine, frozen
+
+
+class ALIGN(GuidedMethod):
+    """After warm-up, update M with f fixed, then f with M fixed."""
+
+    uses_masker = True
+
+    def __init__(self, networks: dict[str, Engine], context: Context) -> None:
+        super().__init__(networks, context)
+        self.masker = networks["masker"]
+
+    def step(self, batch: Batch, step: int) -> Terms:
+        logged: Terms = {}
+        if self.guided(step) and self._turn(step) != "classifier":
+            terms = self.masker_terms(self.masker, batch)
+            logged |= scalars("masker", terms, self.masker.update(total(terms)))
+        if self._turn(step) != "masker":
+            mask = self.mask(batch) if self.guided(step) else None
+            terms = self.classifier_terms(self.classifier, batch, mask)
+            logged |= scalars("classifier", terms, self.classifier.update(total(terms)))
+            if mask is not None:
+                logged |= {"mask/area": mask.mean(), "mask/binariness": (2 * mask - 1).abs().mean()}
+        return logged
+
+    def masker_terms(self, masker: Forward, batch: Batch) -> Terms:
+        """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
+        objective = self.context.objective
+        with frozen(self.classifier) as classifier:
+            mask = masker(batch.images)
+            keep = mask[:, None].to(batch.images.dtype)
+            kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
+            return {
+                "distinction": objectives.distinction(kept, removed, batch.labels),
+                "sparsity": objective.lambda1 * objectives.sparsity(mask),
+                "smoothness": objective.lambda2 * objectives.smoothness(mask, objective.smoothness),
+            }
+
+    def mask(self, batch: Batch) -> Tensor:
+        """M(x), M fixed."""
+        with torch.no_grad(), frozen(self.masker) as masker:
+            mask: Tensor = masker(batch.images)
+            return mask
+
+    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
+        if not self.guided(step):
+            return {"classifier": self.classifier_terms(self.classifier.module, batch, None)}
+        return {
+            "masker": self.masker_terms(self.masker.module, batch),
+            "classifier": self.classifier_terms(self.classifier.module, batch, self.mask(batch)),
+        }
+
+    def _turn(self, step: int) -> str:
+        """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""
+        if self.context.objective.alternation == "batch" or not self.guided(step):
+            return "both" if self.guided(step) else "classifier"
+        turn = int((step - self.context.warmup) / self.context.epoch) % 2
+        return ("masker", "classifier")[turn]

@@ -1,0 +1,70 @@
+"""What a method is: its networks and its step. Adding one is a class here and a line in `registry`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align_dist.config import ObjectiveConfig
+from align_dist.data.loader import Batch
+from align_dist.parallel.engine import Engine
+
+# Weighted terms by name; their sum is what a network minimises.
+Terms = dict[str, Tensor]
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is built from. warmup and epoch in steps; `epoch` is steps per epoch (not whole)."""
+
+    objective: ObjectiveConfig
+    warmup: int
+    epoch: float
+    seed: int
+
+
+class Method(ABC):
+    """A way to train. `networks` maps `classifier` (and `masker`) to engines."""
+
+    # Networks besides the classifier that a method needs.
+    uses_masker = False
+    # Whether its batches must bring true masks.
+    uses_true_masks = False
+
+    def __init__(self, networks: dict[str, Engine], context: Context) -> None:
+        self.networks = networks
+        self.context = context
+        self.classifier = networks["classifier"]
+
+    @abstractmethod
+    def step(self, batch: Batch, step: int) -> Terms:
+        """One update of whatever this step updates; returns detached scalars on the device, nothing waits."""
+
+    @abstractmethod
+    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
+        """The same weighted terms by network, through the plain modules: for gradient norms, not for updates."""
+
+    def guided(self, step: int) -> bool:
+        """Whether warm-up is over at this step."""
+        return step >= self.context.warmup
+
+    def mask(self, batch: Batch) -> Tensor | None:
+        """The mask (B, H, W) that guides this method on a batch, or None where nothing does."""
+        return None
+
+
+def total(terms: Terms) -> Tensor:
+    """The sum of weighted terms."""
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def scalars(network: str, terms: Terms, norm: Tensor) -> Terms:
+    """Terms as they are logged: `<network>/<term>`, with the gradient norm of their sum."""
+    named = {f"{network}/{name}": term.detach() for name, term in terms.items()}
+    return {**named, f"{network}/gradient_norm": norm.detach()}

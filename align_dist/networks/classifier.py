@@ -1,0 +1,103 @@
+"""The classifier: logits, and Grad-CAM of a class in the same forward.
+
+Grad-CAM is computed inside forward because a wrapped network (DDP, DeepSpeed) must see every use of its
+parameters there.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from align_dist.attribution import autograd_cam, linear_head_cam
+
+
+class Explained(NamedTuple):
+    """logits: (B, C). cam: (B, h, w), signed Grad-CAM at the resolution of the last feature map."""
+
+    logits: Tensor
+    cam: Tensor
+
+
+class Classifier(nn.Module):
+    """Any network that ends in pooling and a head, with its explanation.
+
+    `classifier(images)` returns logits (B, C); `classifier(images, explain=labels)` returns `Explained`, the
+    map being of each image's own `labels` entry. The closed form needs global average pooling followed by one
+    linear layer, and is checked for at construction; other heads (`closed_form=False`) go through autograd.
+    """
+
+    def __init__(self, network: nn.Module, freeze_batchnorm: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.freeze_batchnorm = freeze_batchnorm
+        pooling = [m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+        if len(pooling) == 0:
+            raise ValueError(f"{type(network).__name__} has no nn.AdaptiveAvgPool2d: Grad-CAM has no place to look at")
+        self._pooling = pooling[-1]
+        linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+        self._linear = linear[-1]
+        self.closed_form = len(linear) == 1 and _pools_to_one(self._pooling)
+
+    def forward(self, images: Tensor, explain: Tensor | None = None) -> Tensor | Explained:
+        if explain is None:
+            logits: Tensor = self.network(images)
+            return logits
+        logits, features = self._logits_and_features(images)
+        if self.closed_form:
+            return Explained(logits, linear_head_cam(features, self._linear.weight, explain))
+        return Explained(*autograd_cam(self._head(images, features), features, explain))
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode; frozen BatchNorm (DomainBed's choice for pretrained networks) stays in evaluation."""
+        super().train(mode)
+        if self.freeze_batchnorm:
+            set_batchnorm_evaluation(self)
+        return self
+
+    def _logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """One forward; the features are what the last pooling takes."""
+        seen: list[Tensor] = []
+        handle = self._pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            logits = self.network(images)
+        finally:
+            handle.remove()
+        return logits, seen[-1]
+
+    def _head(self, images: Tensor, features: Tensor) -> Callable[[Tensor], Tensor]:
+        """What follows the features, as a function: the network run with its pooling's input replaced."""
+
+        def head(replacement: Tensor) -> Tensor:
+            handle = self._pooling.register_forward_pre_hook(lambda _, inputs: (replacement,))
+            try:
+                logits: Tensor = self.network(images)
+                return logits
+            finally:
+                handle.remove()
+
+        return head
+
+    def export(self) -> dict[str, Tensor]:
+        """The plain network's state dict: `torchvision.models.resnet50(num_classes=C)` loads it as it is."""
+        return copy.deepcopy(self.network.state_dict())
+
+
+def _pools_to_one(pooling: nn.AdaptiveAvgPool2d) -> bool:
+    return pooling.output_size in (1, (1, 1))
+
+
+def set_batchnorm_evaluation(module: nn.Module) -> None:
+    """Puts every BatchNorm below `module` into evaluation mode: running statistics used, not moved."""
+    for child in module.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.eval()
+
+
+def predict(network: nn.Module, images: Tensor) -> Tensor:
+    """Softmax probabilities (B, C)."""
+    return torch.softmax(network(images).float(), dim=1)

@@ -1,0 +1,63 @@
+"""Maskers: images (B, 3, H, W) → soft masks (B, H, W) in [0, 1], the evidence for the class.
+
+The paper says "lightweight convolutional network" and no more (paper.md section 1.2): width and depth are
+options. Adding another is one entry in `MASKERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    # GroupNorm: a mask must not depend on which other pictures share its batch.
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(min(8, outputs), outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class EncoderDecoder(nn.Module):
+    """Halves the resolution `depth` times and comes back with skip connections (Ronneberger et al. 2015).
+
+    width: channels at full resolution, doubled at each halving. The mask's first mean is near `area`, so
+    that L_dist starts with something to see in both x⊙M and x⊙(1−M).
+    """
+
+    def __init__(self, width: int = 16, depth: int = 3, area: float = 0.5) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+        self.first = _block(3, width)
+        self.down = nn.ModuleList(_block(a, b, stride=2) for a, b in zip(widths, widths[1:], strict=False))
+        self.up = nn.ModuleList(_block(a + b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.last = nn.Conv2d(width, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, float(torch.logit(torch.tensor(area))))  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        levels = [self.first(images)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        decoded = levels.pop()
+        for up in reversed(self.up):
+            skip = levels.pop()
+            wide = F.interpolate(decoded, skip.shape[-2:], mode="bilinear", align_corners=False)
+            decoded = up(torch.cat([skip, wide], dim=1))
+        mask: Tensor = torch.sigmoid(self.last(decoded))[:, 0]
+        return mask
+
+
+MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
+    "small": lambda width, area: EncoderDecoder(width, 2, area),
+    "large": lambda width, area: EncoderDecoder(width, 4, area),
+}
+
+
+def build_masker(kind: str, width: int, area: float) -> nn.Module:
+    """A masker by name: `small` halves twice, `large` four times."""
+    return MASKERS[kind](width, area)

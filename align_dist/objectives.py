@@ -1,0 +1,150 @@
+"""The equations of ALIGN (arXiv 2511.06944), one pure function a term.
+
+Weights λ1–λ4 are not in here: a term is what its name says, and `methods/` adds them up. Sources are
+sections of the paper as far as they are public; where it leaves a choice, the choice is an argument.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align_dist.attribution import Normalisation, normalise, resize_map
+
+Smoothness = Literal["absolute", "squared"]
+GuidanceResolution = Literal["map", "image"]
+Sparsity = Literal["mean", "column_maximum"]
+
+
+def distinction(kept: Tensor, removed: Tensor, labels: Tensor) -> Tensor:
+    """L_dist = mean (dist(x) − 1)², dist(x) = f_y(x⊙M) − f_y(x⊙(1−M)).
+
+    kept, removed: logits (B, C) of x⊙M and x⊙(1−M). f_y is the softmax probability of the true class: the
+    target 1 is reachable only so. Scalar in [0, 4].
+    """
+    of_true_class = labels[:, None]
+    probability_kept = torch.softmax(kept.float(), dim=1).gather(1, of_true_class)
+    probability_removed = torch.softmax(removed.float(), dim=1).gather(1, of_true_class)
+    return (probability_kept - probability_removed - 1).square().mean()
+
+
+def sparsity(mask: Tensor) -> Tensor:
+    """L_sparsity = ‖M(x)‖₁ as a mean over pixels and images: λ1 then means the same at every image size.
+
+    mask: (B, H, W) in [0, 1]. Scalar in [0, 1], the mask's mean area.
+    """
+    return mask.abs().mean()
+
+
+def smoothness(mask: Tensor, kind: Smoothness = "absolute") -> Tensor:
+    """L_smooth: total variation, the mean difference of neighbours along rows plus that along columns.
+
+    absolute: anisotropic |Δ|, which keeps sharp edges cheap. squared: Δ², which blurs them. The paper says
+    only that abrupt transitions are penalised. mask: (B, H, W) in [0, 1]. Scalar in [0, 2].
+    """
+    down, across = mask.diff(dim=1), mask.diff(dim=2)
+    if kind == "absolute":
+        return down.abs().mean() + across.abs().mean()
+    return down.square().mean() + across.square().mean()
+
+
+def classification(logits: Tensor, labels: Tensor) -> Tensor:
+    """L_cls = CE(f(x), y), the mean over images. logits: (B, C). Scalar ≥ 0."""
+    return F.cross_entropy(logits.float(), labels)
+
+
+def guidance(
+    cam: Tensor,
+    mask: Tensor,
+    normalisation: Normalisation = "minmax",
+    resolution: GuidanceResolution = "map",
+    epsilon: float = 1e-2,
+) -> Tensor:
+    """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over places.
+
+    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. resolution: `map` averages M down to Φ's places,
+    `image` enlarges Φ to M's. Φ is squeezed into [epsilon, 1 − epsilon]: BCE's gradient is then bounded by
+    1/epsilon, where on a plain [0, 1] it explodes at Φ → 0 under M > 0. Scalar ≥ 0.
+    """
+    attribution = normalise(cam.float(), normalisation, epsilon)
+    if resolution == "map":
+        mask = F.adaptive_avg_pool2d(mask[:, None].float(), attribution.shape[-2:])[:, 0]
+    else:
+        attribution = resize_map(attribution, (mask.shape[-2], mask.shape[-1]))
+    squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
+    return F.binary_cross_entropy(squeezed, mask.float())
+
+
+def mix_same_class(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """x̃_i = λ_i x_i + (1 − λ_i) x_π(i), π within a class, λ_i ~ Beta(0.2, 0.2).
+
+    Source: Li et al. 2023 (DRE), `dre/mixuploss.py`, by paper.md section 1.4. images: (B, 3, H, W).
+    Returns x̃ (B, 3, H, W), π (B,) and λ (B,) in [0, 1]. The generator (on the CPU) decides everything.
+    """
+    partners = torch.arange(len(labels))
+    on_host = labels.cpu()
+    for label in on_host.unique():
+        members = (on_host == label).nonzero()[:, 0]
+        partners[members] = members[torch.randperm(len(members), generator=generator)]
+    shares = torch.full((len(labels), 2), 0.2, dtype=torch.float64)
+    gammas = torch._standard_gamma(shares, generator=generator)
+    share = (gammas[:, 0] / gammas.sum(1).clamp_min(1e-300)).float().to(images.device)
+    partners = partners.to(images.device)
+    weight = share.view(-1, 1, 1, 1).to(images.dtype)
+    return weight * images + (1 - weight) * images[partners], partners, share
+
+
+def consistency(cam: Tensor, mixed_cam: Tensor, partners: Tensor, share: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """R_con: |n(G(x̃)) − λ n(G(x)) − (1−λ) n(G(x_π))|, a mean within each class, summed, over all classes.
+
+    Classes that are not in the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. ≥ 0.
+    """
+    clean, mixed, weight = normalise(cam), normalise(mixed_cam), share.view(-1, 1, 1)
+    target = weight * clean + (1 - weight) * clean[partners]
+    return _class_average((mixed - target).abs().mean(dim=(1, 2)), labels, classes)
+
+
+def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, labels: Tensor, classes: int, kind: Sparsity) -> Tensor:
+    """R_spa = ½ [s(n(G(x))) + s(n(G(x̃)))], averaged like R_con.
+
+    mean: s is the mean over places, DRE's paper (L1). column_maximum: what DRE's code computes, a matrix
+    1-norm that is each column's maximum, averaged over columns (paper.md section 1.4). In [0, 1].
+    """
+
+    def size(maps: Tensor) -> Tensor:
+        normalised = normalise(maps)
+        return normalised.mean(dim=(1, 2)) if kind == "mean" else normalised.amax(dim=1).mean(dim=1)
+
+    return _class_average((size(cam) + size(mixed_cam)) / 2, labels, classes)
+
+
+def mixed_classification(mixed_logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """R_ce: CE(f(x̃), y), averaged like R_con. Scalar ≥ 0."""
+    return _class_average(F.cross_entropy(mixed_logits.float(), labels, reduction="none"), labels, classes)
+
+
+def mixup_regulariser(
+    cam: Tensor,
+    mixed_cam: Tensor,
+    mixed_logits: Tensor,
+    partners: Tensor,
+    share: Tensor,
+    labels: Tensor,
+    kind: Sparsity = "mean",
+) -> Tensor:
+    """L_reg = 1.0 R_con + 0.5 R_spa + 0.1 R_ce, DRE's regulariser with DRE's weights (paper.md section 1.4)."""
+    classes = mixed_logits.shape[1]
+    return (
+        consistency(cam, mixed_cam, partners, share, labels, classes)
+        + 0.5 * attribution_sparsity(cam, mixed_cam, labels, classes, kind)
+        + 0.1 * mixed_classification(mixed_logits, labels, classes)
+    )
+
+
+def _class_average(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Mean within each class present, summed, divided by the number of all classes."""
+    counts = torch.bincount(labels, minlength=classes)
+    return (values / counts[labels]).sum() / classes

@@ -1,0 +1,211 @@
+"""One HTML file that tells what was compared, what came out, and what the models look at.
+
+It holds everything it shows and asks the network for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from html import escape
+from pathlib import Path
+
+from align_dist.errors import DataError, StorageError
+from align_dist.report.aggregate import Line
+from align_dist.report.configurations import differing_settings
+from align_dist.report.curves import training_curves
+from align_dist.report.render import Table, to_html
+from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
+from align_dist.report.style import STYLE
+from align_dist.report.tables import SELECTIONS, difference_table, summary_table
+
+BASELINE = "erm"
+PACKAGES = ("align_dist", "torch", "torchvision", "numpy")
+# The browser itself then refuses whatever might slip in: scripts, and anything from elsewhere.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(run_folders: Sequence[Path], destination: Path) -> None:
+    """Writes the report on all runs among and below the folders to one HTML file, atomically.
+
+    Raises DataError when there is no finished run, for a bad line in a run's files and for runs that must
+    not be averaged; StorageError when the file cannot be written. An older report then stays as it was.
+    """
+    page = report_page(read_runs(run_folders), provenance())
+    beside = destination.with_name(f".{destination.name}.{os.getpid()}")
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, destination)
+    except OSError as error:
+        reason = error.strerror or error
+        message = f"{destination}: cannot write the report, {reason}; choose another place"
+        raise StorageError(message) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def provenance() -> dict[str, str]:
+    """What made this report: command, time and versions."""
+    import shlex
+    import time
+    from importlib.metadata import PackageNotFoundError, version
+
+    made = {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "python": sys.version.split()[0],
+    }
+    for package in PACKAGES:
+        try:
+            made[package] = version(package)
+        except PackageNotFoundError:
+            made[package] = "not installed as a package"
+    return made
+
+
+def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
+    """The whole page as text: the same runs give the same page. Raises DataError as `write_report` does."""
+    finished = _by_method([run for run in runs if run.done and run.rows])
+    rows = finished_rows(runs)
+    if not rows:
+        raise DataError(f"none of the {len(runs)} runs has finished with results; finish one, then report")
+    title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run in finished))
+    sections = [
+        _overview(runs, rows, title),
+        *(_results(name, some) for name, some in _sections(rows).items()),
+        _curves(finished),
+        _pictures(finished),
+        _configurations(finished),
+        _definitions("How this report was made", made),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n"
+        + "\n".join(filter(None, sections))
+        + "\n</body></html>\n"
+    )
+
+
+def _by_method(runs: Sequence[Run]) -> list[Run]:
+    """Baseline first, then by label, then by seed: the order of every part of the page."""
+    return sorted(runs, key=lambda r: (r.label != BASELINE, r.label, r.rows[0].seed, str(r.folder)))
+
+
+def _sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows by benchmark, backbone and protocol: one table should not mix them."""
+    parts: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.group):
+        parts.setdefault(", ".join(row.group[:3]), []).append(row)
+    return parts
+
+
+def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
+    """Title, what is compared, and what the reader must know before trusting a number."""
+    seeds = sorted({row.seed for row in rows})
+    count = sum(run.done and bool(run.rows) for run in runs)
+    facts = {
+        "runs": f"{count} finished, {len(unfinished(runs))} not finished",
+        "seeds": ", ".join(map(str, seeds)),
+        "experiments": ", ".join(sorted({row.experiment for row in rows} - {""})) or "unnamed",
+        "domains": ", ".join(sorted({row.domain for row in rows})),
+    }
+    parts = [f"<header><h1>{escape(title)}</h1>{_list(facts)}</header>"]
+    if waiting := unfinished(runs):
+        names = ", ".join(f"{run.folder.name} ({run.label})" for run in waiting)
+        parts.append(_warning(f"Not finished, and left out of everything below: {names}."))
+    parts += [_warning(text) for text in _mixed(runs)]
+    return "\n".join(parts)
+
+
+def _mixed(runs: Sequence[Run]) -> list[str]:
+    """A sentence for every line whose runs differ in more than their seed."""
+    found: Mapping[Line, Mapping[str, Sequence[str]]] = differing_settings([run for run in runs if run.done])
+    sentences = []
+    for line, keys in found.items():
+        named = "; ".join(f"{key}: {' / '.join(values)}" for key, values in keys.items())
+        sentences.append(f"Runs averaged as {line.label} differ in more than their seed: {named}.")
+    return sentences
+
+
+def _results(name: str, rows: Sequence[Row]) -> str:
+    """For each selection a summary, and the differences to the baseline where it ran."""
+    present = {row.selection for row in rows}
+    tables: list[Table] = []
+    for selection in [s for s in SELECTIONS if s in present] + sorted(present - set(SELECTIONS)):
+        tables.append(summary_table(rows, selection))
+        if any(row.label == BASELINE and row.selection == selection for row in rows):
+            tables.append(difference_table(rows, BASELINE, "accuracy", selection))
+    shown = "\n".join(to_html(table) for table in tables if table.rows)
+    return f"<section><h2>{escape(name)}</h2>\n{shown}</section>"
+
+
+def _curves(runs: Sequence[Run]) -> str:
+    """The training curves, if any run wrote some."""
+    picture = training_curves(runs)
+    if picture is None:
+        return ""
+    note = '<p class="soft">One line a run; runs of one method share a colour.</p>'
+    return f"<section><h2>Training</h2>{note}{_image(picture, 'training curves')}</section>"
+
+
+def _pictures(runs: Sequence[Run]) -> str:
+    """Contact sheets: open for the first run of each method, folded for its others."""
+    parts, shown = [], set()
+    for run in runs:
+        files = sorted((run.folder / "pictures").glob("*.png"))
+        if not files:
+            continue
+        sheets = '<div class="sheets">' + "".join(map(_sheet, files)) + "</div>"
+        heading = escape(f"{run.label}, seed {run.rows[0].seed}")
+        first = run.label not in shown
+        shown.add(run.label)
+        parts.append(f"<h3>{heading}</h3>{sheets}" if first else _folded(heading, sheets))
+    return f"<section><h2>What the models look at</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _configurations(runs: Sequence[Run]) -> str:
+    """Every run's config.yaml, folded."""
+    parts = []
+    for run in runs:
+        path = run.folder / CONFIG
+        if path.exists():
+            heading = f"{run.label}, seed {run.rows[0].seed}: {run.folder.name}"
+            text = escape(path.read_text("utf-8", errors="replace"))
+            parts.append(_folded(escape(heading), f"<pre>{text}</pre>"))
+    return f"<section><h2>Configurations</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _definitions(heading: str, facts: Mapping[str, str]) -> str:
+    return f"<section><h2>{escape(heading)}</h2>{_list(facts)}</section>"
+
+
+def _list(facts: Mapping[str, str]) -> str:
+    return "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items()) + "</dl>"
+
+
+def _warning(text: str) -> str:
+    return f'<p class="warning">{escape(text)}</p>'
+
+
+def _folded(summary: str, content: str) -> str:
+    """Content behind its summary; both are HTML already."""
+    return f"<details><summary>{summary}</summary>{content}</details>"
+
+
+def _sheet(file: Path) -> str:
+    name = file.stem.replace("_", " ")
+    return f"<figure>{_image(file.read_bytes(), name)}<figcaption>{escape(name)}</figcaption></figure>"
+
+
+def _image(png: bytes, name: str) -> str:
+    return f'<img alt="{escape(name)}" src="data:image/png;base64,{b64encode(png).decode("ascii")}">'

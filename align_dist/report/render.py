@@ -1,0 +1,109 @@
+"""A table of texts, and its forms: terminal text, Markdown, CSV, HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+MISSING = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, rows of cells as texts, and notes that qualify the whole.
+
+    The first `names` columns name the row and align left; the others hold values and align right.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    names: int = 1
+
+
+def to_rich(table: Table) -> RichTable:
+    """For printing on a rich console."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    rich = RichTable(box=box.SIMPLE_HEAD, title=Text(table.title), title_justify="left", pad_edge=False)
+    for index, name in enumerate(table.header):
+        rich.add_column(Text(name), justify="left" if index < table.names else "right", no_wrap=True)
+    for row in table.rows:
+        rich.add_row(*map(Text, row))
+    if table.notes:
+        rich.caption, rich.caption_justify = Text("\n".join(table.notes)), "left"
+    return rich
+
+
+def to_text(table: Table) -> str:
+    """Plain text as wide as the table needs, without colours."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    width = sum(max(map(len, column)) + 4 for column in zip(table.header, *table.rows, strict=True))
+    width = max([width, len(table.title), *map(len, table.notes)])
+    Console(file=stream, width=width, color_system=None, force_terminal=False).print(to_rich(table))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub-flavoured Markdown table under its title, notes below."""
+    rules = [":---" if index < table.names else "---:" for index in range(len(table.header))]
+    lines = [_markdown_line(cells) for cells in (table.header, rules, *table.rows)]
+    parts = [f"**{table.title}**", "\n".join(lines), *table.notes]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """Header and rows; title and notes are left out so that the file stays a table."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows((table.header, *table.rows))
+    return stream.getvalue()
+
+
+def to_html(table: Table) -> str:
+    """A <figure> with the table, its title and its notes; every text is escaped."""
+    head = _html_line("th", table.header, table.names)
+    body = "\n".join(_html_line("td", row, table.names) for row in table.rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return (
+        f'<figure class="table"><figcaption>{html.escape(table.title)}</figcaption>\n'
+        f'<div class="scroll"><table><thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
+        f'<div class="notes">{notes}</div></figure>'
+    )
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return "| " + " | ".join(escaped) + " |"
+
+
+def _html_line(tag: str, cells: tuple[str, ...], names: int) -> str:
+    parts = []
+    for index, cell in enumerate(cells):
+        style = ' class="name"' if index < names else ""
+        content = _html_header(cell) if tag == "th" else _html_value(cell)
+        parts.append(f"<{tag}{style}>{content}</{tag}>")
+    return f"<tr>{''.join(parts)}</tr>"
+
+
+def _html_header(cell: str) -> str:
+    """Words that break only between one another, not at the hyphen of "in-domain"."""
+    return " ".join(f"<span>{html.escape(word)}</span>" for word in cell.split())
+
+
+def _html_value(cell: str) -> str:
+    """A value with its error set smaller."""
+    value, sign, error = cell.partition(" \N{PLUS-MINUS SIGN} ")
+    small = f" <small>{sign.strip()} {html.escape(error)}</small>" if sign else ""
+    return html.escape(value) + small

@@ -1,0 +1,145 @@
+"""The tables of a report: means over seeds with standard errors, and differences to a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
+
+from align_dist.errors import DataError
+from align_dist.report.aggregate import (
+    Column,
+    Line,
+    SeedValues,
+    domain_columns,
+    domains_of,
+    lines_of,
+    standard_error,
+    values_of,
+)
+from align_dist.report.measures import measure
+from align_dist.report.render import MISSING, Table
+from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
+
+SELECTIONS = {
+    "validation": "checkpoint selected on source validation",
+    "last": "last checkpoint",
+    "oracle": "checkpoint selected on the target (oracle)",
+}
+EXPLANATION_METRICS = (
+    "roc_auc",
+    "insertion_auc",
+    "sufficiency",
+    "comprehensiveness",
+    "mask_iou",
+    "energy_inside",
+)
+ERROR_NOTE = "Mean \N{PLUS-MINUS SIGN} standard error over seeds (sample standard deviation / sqrt n)."
+
+Lines = Mapping[Line, Sequence[Row]]
+Values = Callable[[Line, Column], SeedValues]
+
+
+def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
+    """One metric on every domain, a line a method: in-domain first, then the others and their mean.
+
+    Raises DataError for a selection without rows and for rows that claim the same place.
+    """
+    lines = lines_of(rows, selection)
+    title = f"{_named(metric)}, {_setting(lines, selection)}"
+    return _table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), _plain(lines))
+
+
+def summary_table(rows: Iterable[Row], selection: str) -> Table:
+    """A line a method: accuracy in-domain, on every other domain and their mean, then the quality of its
+    explanations averaged over the out-of-domain domains (over the in-domain ones where there are no others).
+
+    Metrics that no method has are left out. Raises DataError as `metric_table` does.
+    """
+    lines = lines_of(rows, selection)
+    inside, outside = domains_of(lines, IN_DOMAIN), domains_of(lines, OUT_OF_DOMAIN)
+    source = f"{inside[0]} (in-domain)" if len(inside) == 1 else "in-domain mean"
+    columns = [Column(source, "accuracy", IN_DOMAIN)] if inside else []
+    columns += [column for column in domain_columns(lines, "accuracy") if column.role == OUT_OF_DOMAIN]
+    role = OUT_OF_DOMAIN if outside else IN_DOMAIN
+    columns += [Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m)]
+    averaged = "out-of-domain" if outside else "in-domain"
+    note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
+    return _table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), _plain(lines))
+
+
+def difference_table(rows: Iterable[Row], baseline: str, metric: str, selection: str) -> Table:
+    """Each method minus a baseline of the same group, paired by seed: mean difference and its standard error.
+
+    `baseline` is a label of the tables, "erm" or "align (constant 0.14)". Raises DataError when no row has
+    it, and as `metric_table` does.
+    """
+    lines = lines_of(rows, selection)
+    bases = {line.group: line for line in lines if line.label == baseline}
+    if not bases:
+        labels = ", ".join(sorted({line.label for line in lines}))
+        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; there are: {labels}")
+
+    def paired(line: Line, column: Column) -> SeedValues:
+        ours, theirs = values_of(lines, line, column), values_of(lines, bases[line.group], column)
+        return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+
+    compared = {key: some for key, some in lines.items() if key.group in bases and key.label != baseline}
+    title = f"{_named(metric)}, difference to {baseline}, {_setting(lines, selection)}"
+    note = f"Differences are paired: only the seeds that {baseline} has too."
+    return _table(title, compared, domain_columns(lines, metric), (note, ERROR_NOTE), paired, signed=True)
+
+
+def _plain(lines: Lines) -> Values:
+    return lambda line, column: values_of(lines, line, column)
+
+
+def _table(
+    title: str,
+    lines: Lines,
+    columns: Sequence[Column],
+    notes: tuple[str, ...],
+    values: Values,
+    signed: bool = False,
+) -> Table:
+    """Lines and columns as texts; `values` gives the value of every seed in a cell."""
+    varying = [i for i, parts in enumerate(_parts(lines)) if len(parts) > 1]
+    header = ("method", *(Group._fields[i] for i in varying), "seeds", *(c.title for c in columns))
+    cells: list[tuple[str, ...]] = []
+    for line in lines:
+        found = [values(line, column) for column in columns]
+        seeds = len(set().union(*found))
+        written = [_cell(v, c.metric, seeds, signed) for v, c in zip(found, columns, strict=True)]
+        cells.append((line.label, *(line.group[i] for i in varying), str(seeds), *written))
+    return Table(title, header, tuple(cells), notes, 1 + len(varying))
+
+
+def _cell(values: SeedValues, metric: str, seeds: int, signed: bool) -> str:
+    """Mean and standard error; n where the cell has fewer seeds than its line."""
+    if not values:
+        return MISSING
+    numbers, form = list(values.values()), measure(metric)
+    error = standard_error(numbers)
+    text = form.write(fmean(numbers), signed)
+    text += "" if error is None else f" \N{PLUS-MINUS SIGN} {form.write(error)}"
+    return text if len(numbers) == seeds else f"{text} (n={len(numbers)})"
+
+
+def _parts(lines: Lines) -> list[list[str]]:
+    """For each field of the group, the values it takes."""
+    return [sorted({line.group[i] for line in lines}) for i in range(len(Group._fields))]
+
+
+def _named(metric: str) -> str:
+    name = measure(metric).name
+    return name[:1].upper() + name[1:]
+
+
+def _setting(lines: Lines, selection: str) -> str:
+    """What all lines share, for the title."""
+    named = {"source": "source ", "target": "target "}
+    shared = [
+        f"{named.get(field, '')}{parts[0]}"
+        for field, parts in zip(Group._fields, _parts(lines), strict=True)
+        if len(parts) == 1 and parts[0]
+    ]
+    return ", ".join([*shared, SELECTIONS.get(selection, selection)])

@@ -1,0 +1,194 @@
+"""The loop: schedule → step → events → checkpoint → evaluation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+
+from align_dist.config import RunConfig
+from align_dist.data.loader import Batch
+from align_dist.errors import Preempted
+from align_dist.evaluation.evaluate import accuracy_on, evaluate_run
+from align_dist.training.assembly import Assembly, assemble
+from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
+from align_dist.training.monitor import Monitor, area_warning, gradient_norms
+from align_dist.training.pictures import draw_pictures
+from align_dist.training.progress import Progress, training_progress
+from align_dist.training.run_folder import RunFolder
+from align_dist.training.schedule import learning_rate
+from align_dist.training.selection import Best, keep, keep_better
+from align_dist.training.signals import StopRequest, noticing_signals
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Position:
+    """Where a run is: all that a checkpoint holds besides the networks."""
+
+    step: int = 0
+    validation: Best = Best()
+    oracle: Best = Best()
+
+
+def train(config: RunConfig, say: Say = lambda line: print(line, file=sys.stderr, flush=True)) -> RunFolder:
+    """Trains a run from where its folder says it is, then evaluates it. A finished run returns at once.
+
+    Raises Preempted after a signal (saved, resumable), NonFiniteError, and whatever `assemble` raises.
+    """
+    folder = RunFolder(config.folder)
+    if folder.done.exists():
+        say(f"{folder.path}: done already")
+        return folder
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    run = assemble(config)
+    folder.begin(config)
+    position = _resume(run, folder, say)
+    with noticing_signals() as request, training_progress(folder.path.name, run.schedule.length) as progress:
+        monitor = Monitor(config, folder, run.method, run.schedule.epoch, position.step)
+        try:
+            while position.step < run.schedule.length:
+                _advance(run, position, monitor, progress, request)
+                _at_boundary(run, folder, position, monitor, progress, request)
+            keep(folder.selected, "last", position.step, run.method.networks)
+            rows = evaluate_run(run, folder, say, lambda: _leave_if_asked(request, folder, position))
+            folder.write_results(rows)
+            monitor.hyperparameters(_settings(config), _final_metrics(rows))
+        finally:
+            monitor.close()
+    return folder
+
+
+def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Progress, request: StopRequest) -> None:
+    """Steps up to the next boundary, or to the end of the step in which a signal arrived."""
+    start, stop = position.step, run.schedule.next_stop(position.step)
+    batches = run.loader.batches(lambda i: run.order.share(start + i, rank=0, world_size=1), stop - start)
+    for batch, waited in _timed(batches):
+        _set_rates(run, position.step)
+        torch.manual_seed(_step_seed(run.config.seed, position.step))  # dropout draws from here
+        terms = run.method.step(batch, position.step)
+        position.step += 1
+        monitor.add(position.step, terms, len(batch.images), waited)
+        if position.step % run.config.training.log_every == 0:
+            _report(monitor, progress, position.step)
+        progress.advance(position.step)
+        if request.name:
+            break
+    _report(monitor, progress, position.step)
+
+
+def _at_boundary(
+    run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress, request: StopRequest
+) -> None:
+    """Validation, pictures and a checkpoint where they are due; a checkpoint, and out, after a signal."""
+    schedule, step = run.schedule, position.step
+    if schedule.due(step, schedule.validate_every):
+        _validate(run, folder, position, monitor, progress)
+    if schedule.due(step, schedule.pictures_every):
+        draw_pictures(run, folder, step, monitor)
+        monitor.write(step, gradient_norms(run.method, probe_batch(run), step))
+    if request.name or schedule.due(step, schedule.checkpoint_every):
+        save_checkpoint(folder.checkpoints, _checkpoint(run, position))
+    _leave_if_asked(request, folder, position)
+
+
+def _leave_if_asked(request: StopRequest, folder: RunFolder, position: Position) -> None:
+    """Once everything is saved: out, when a signal asked for it."""
+    if request.name:
+        raise Preempted(f"{request.name}: saved at step {position.step}; the same command resumes {folder.path}")
+
+
+def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress) -> None:
+    """Accuracy on the validation parts; keeps the weights that are best by each rule."""
+    networks, step = run.method.networks, position.step
+    source = accuracy_on(run, run.split.validation)
+    position.validation = keep_better(folder.selected, "validation", position.validation, source, step, networks)
+    values = {"validation/accuracy": source}
+    if run.split.target_validation:
+        targets = [accuracy_on(run, samples) for samples in run.split.target_validation.values()]
+        oracle = sum(targets) / len(targets)
+        position.oracle = keep_better(folder.selected, "oracle", position.oracle, oracle, step, networks)
+        values["oracle/accuracy"] = oracle
+    monitor.write(step, values)
+    progress.tell(step, values)
+
+
+def probe_batch(run: Assembly) -> Batch:
+    """The first training images, as they are: the same at every look."""
+    from align_dist.data.draws import unaugmented
+
+    draws = unaugmented(run.split.train[: run.config.data.batch_size])
+    (batch,) = run.loader.all_of(draws, len(draws))
+    return batch
+
+
+def _report(monitor: Monitor, progress: Progress, step: int) -> None:
+    values = monitor.flush()
+    warning = area_warning(values)
+    if warning and not monitor.warned_area:
+        monitor.warned_area = True
+        progress.say(f"step {step}: {warning}")
+
+
+def _set_rates(run: Assembly, step: int) -> None:
+    config, schedule = run.config, run.schedule
+    clocks = {"classifier": (config.classifier.optimiser, 0), "masker": (config.masker.optimiser, schedule.warmup)}
+    for name, engine in run.method.networks.items():
+        optimiser, start = clocks[name]
+        engine.set_learning_rate(learning_rate(optimiser, step, start, schedule.length))
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return (seed * 1_000_003 + step) % 2**63
+
+
+def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that the loop waited for it."""
+    while True:
+        before = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - before
+
+
+def _checkpoint(run: Assembly, position: Position) -> dict[str, object]:
+    networks = {name: engine.state_dict() for name, engine in run.method.networks.items()}
+    return {"identity": run.config.identity, "networks": networks, "position": asdict(position)}
+
+
+def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
+    """Loads the newest usable checkpoint into the networks and says where the run goes on."""
+    state = load_checkpoint(folder.checkpoints, say)
+    if state is None:
+        folder.forget_after(0)
+        return Position()
+    for name, engine in run.method.networks.items():
+        engine.load_state_dict(state["networks"][name])
+    told = state["position"]
+    position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]))
+    folder.forget_after(position.step)
+    say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
+    return position
+
+
+def _settings(config: RunConfig) -> dict[str, object]:
+    """What a search would vary, flat."""
+    objective = config.objective
+    lambdas = {f"lambda{k}": getattr(objective, f"lambda{k}") for k in range(1, 5)}
+    return {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
+
+
+def _final_metrics(rows: list[dict[str, object]]) -> dict[str, float]:
+    """Accuracy by domain of the selection that peeks at nothing."""
+    found: dict[str, float] = {}
+    for row in rows:
+        metrics = row["metrics"]
+        if row["selection"] == "validation" and isinstance(metrics, dict):
+            found[f"final/accuracy/{row['domain']}"] = metrics["accuracy"]
+    return found

@@ -1,0 +1,126 @@
+"""What a run tells while it goes: TensorBoard, metrics.jsonl, and the guard against numbers that are not."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align_dist.config import RunConfig, to_yaml
+from align_dist.errors import NonFiniteError
+from align_dist.methods.base import Method, Terms
+from align_dist.training.run_folder import RunFolder
+
+AREA_RANGE = (0.02, 0.8)
+
+
+class Monitor:
+    """Collects scalars on the device and brings them to the host once every `log_every` steps."""
+
+    def __init__(self, config: RunConfig, folder: RunFolder, method: Method, epoch: float, step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._folder, self._method, self._epoch = folder, method, epoch
+        self._events = SummaryWriter(str(folder.events), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._pending: list[tuple[int, Terms]] = []
+        self._images, self._waited, self._since = 0, 0.0, time.perf_counter()
+        self.warned_area = False
+        if step == 0:
+            self._events.add_text("config", f"```yaml\n{to_yaml(config)}\n```")  # type: ignore[no-untyped-call]
+
+    def add(self, step: int, terms: Terms, images: int, waited: float) -> None:
+        """Scalars of one step, its images, and the seconds it waited for them."""
+        self._pending.append((step, terms))
+        self._images += images
+        self._waited += waited
+
+    def flush(self) -> dict[str, float]:
+        """Means of the pending scalars, written at the newest step; raises NonFiniteError if one went bad."""
+        if not self._pending:
+            return {}
+        step = self._pending[-1][0]
+        means = self._check_and_average()
+        seconds = max(time.perf_counter() - self._since, 1e-9)
+        speed = {"speed/images_per_second": self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
+        self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
+        self.write(step, {**means, **speed})
+        return {**means, **speed}
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Scalars to TensorBoard and metrics.jsonl; `step` counts finished steps."""
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        self._folder.record(step, step / self._epoch, values)
+
+    def picture(self, step: int, name: str, image: Tensor) -> None:
+        """An image (3, H, W) in [0, 1]."""
+        self._events.add_image(name, image, step)  # type: ignore[no-untyped-call]
+
+    def hyperparameters(self, values: dict[str, Any], metrics: dict[str, float]) -> None:
+        """The run's settings with its final metrics, for TensorBoard's HPARAMS page."""
+        from torch.utils.tensorboard.summary import hparams
+
+        for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
+            self._events.file_writer.add_summary(summary)
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self._events.close()  # type: ignore[no-untyped-call]
+
+    def _check_and_average(self) -> dict[str, float]:
+        """One copy to the host for all pending scalars."""
+        keys = [(step, name) for step, terms in self._pending for name in terms]
+        values = torch.stack([t.float() for _, terms in self._pending for t in terms.values()]).cpu().tolist()
+        health = {name: float(engine.healthy) for name, engine in self._method.networks.items()}
+        if any(value < 1 for value in health.values()):
+            raise NonFiniteError(_blame(keys, values, health))
+        collected: dict[str, list[float]] = {}
+        for (_, name), value in zip(keys, values, strict=True):
+            collected.setdefault(name, []).append(value)
+        return {name: sum(found) / len(found) for name, found in collected.items()}
+
+
+def _blame(keys: list[tuple[int, str]], values: list[float], health: dict[str, float]) -> str:
+    """The first term that is not finite; gradient norms speak only when every loss is fine."""
+    bad = [key for key, value in zip(keys, values, strict=True) if value != value or abs(value) == float("inf")]
+    if not bad:
+        network = next(name for name, value in health.items() if value < 1)
+        return f"{network}: a loss or gradient was not finite; nothing was updated since, the last checkpoint is good"
+    first = min(step for step, _ in bad)
+    names = [name for step, name in bad if step == first]
+    losses = [name for name in names if not name.endswith("gradient_norm")] or names
+    return (
+        f"{losses[0]} is not finite at step {first}; that update was not made and the last checkpoint is good: "
+        "lower the learning rate or the term's weight, or set training.gradient_clip"
+    )
+
+
+def area_warning(values: dict[str, float]) -> str | None:
+    """A line of warning when masks fill or leave the image: λ1 is then wrong (pitfalls: it turns gain into harm)."""
+    area = values.get("mask/area")
+    if area is None or AREA_RANGE[0] <= area <= AREA_RANGE[1]:
+        return None
+    advice = "raise" if area > AREA_RANGE[1] else "lower"
+    return f"warning: masks cover {area:.1%} of the image on average; {advice} objective.lambda1"
+
+
+def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:
+    """Norm of each weighted term's own gradient, by `<network>/gradient_norm/<term>`.
+
+    Taken through the plain modules in evaluation mode, so nothing of the run moves.
+    """
+    norms: dict[str, float] = {}
+    for engine in method.networks.values():
+        engine.module.eval()
+    for name, terms in method.probe(batch, step).items():
+        parameters = [p for p in method.networks[name].module.parameters() if p.requires_grad]
+        for term, value in terms.items():
+            found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            squares = [g.float().square().sum() for g in found if g is not None]
+            norms[f"{name}/gradient_norm/{term}"] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    for engine in method.networks.values():
+        engine.module.train()
+    return norms

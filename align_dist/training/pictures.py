@@ -1,0 +1,68 @@
+"""Pictures of image, Grad-CAM, mask and overlay, of images chosen by rule: the first of each class, by domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align_dist.attribution import normalise, resize_map
+from align_dist.data.draws import unaugmented
+from align_dist.data.loader import Batch
+from align_dist.networks.backbones import statistics
+from align_dist.parallel.engine import frozen
+
+if TYPE_CHECKING:
+    from align_dist.training.assembly import Assembly
+    from align_dist.training.monitor import Monitor
+    from align_dist.training.run_folder import RunFolder
+
+MOST_IMAGES = 8
+
+
+def choose(samples: NDArray[np.int64], labels: NDArray[np.int64], most: int = MOST_IMAGES) -> NDArray[np.int64]:
+    """Up to `most` samples, classes by turns, in the order of ids: a rule, so no picture is picked."""
+    ranks = np.empty(len(samples), np.int64)
+    for label in np.unique(labels[samples]):
+        members = np.flatnonzero(labels[samples] == label)
+        ranks[members] = np.arange(len(members))
+    return samples[np.lexsort((labels[samples], ranks))][:most]
+
+
+def draw_pictures(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
+    """A sheet for each test domain, to TensorBoard and to `pictures/<domain>.png`, the newest in place."""
+    from align_dist.report.pictures import contact_sheet
+
+    for domain, samples in run.split.tests.items():
+        chosen = choose(samples, run.loader.labels)
+        (batch,) = run.loader.all_of(unaugmented(chosen), len(chosen))
+        columns, captions = explain_batch(run, batch)
+        sheet = contact_sheet(columns, captions)
+        folder.pictures.mkdir(parents=True, exist_ok=True)
+        sheet.save(folder.pictures / f"{Path(domain).name}.png")
+        pixels = torch.from_numpy(np.array(sheet.convert("RGB"))).permute(2, 0, 1) / 255
+        monitor.picture(step, f"explanations/{domain}", pixels)
+
+
+def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[str]]:
+    """Columns of a sheet, and a caption `true → predicted` for each image."""
+    from align_dist.report.pictures import overlay
+
+    mean, deviation = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone))
+    images = (batch.images * deviation + mean).clamp(0, 1)
+    size = (images.shape[-2], images.shape[-1])
+    with torch.no_grad(), frozen(run.method.classifier) as classifier:
+        logits, cam = classifier(batch.images, explain=batch.labels)
+    attribution = resize_map(normalise(cam.float(), "relu_max"), size).clamp(0, 1)
+    columns = {"image": images, "Grad-CAM": attribution, "overlay": overlay(images, attribution)}
+    if run.method.uses_masker:
+        mask = run.method.mask(batch)
+        assert mask is not None
+        columns |= {"mask": mask, "masked": images * mask[:, None]}
+    names = run.manifest.classes
+    pairs = zip(batch.labels.tolist(), logits.argmax(1).tolist(), strict=True)
+    return columns, [f"{names[true]} → {names[predicted]}" for true, predicted in pairs]

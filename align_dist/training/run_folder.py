@@ -1,0 +1,109 @@
+"""A run's folder: the only place where its state is read from.
+
+config.yaml · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
+results.jsonl · done
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.errors import CheckpointError, ConfigError
+from align_dist.training.checkpoint import write_whole
+
+PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
+
+
+class RunFolder:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.selected = path / "selected"
+        self.pictures = path / "pictures"
+        self.events = path / "events"
+        self.metrics = path / "metrics.jsonl"
+        self.results = path / "results.jsonl"
+        self.done = path / "done"
+
+    def begin(self, config: RunConfig) -> None:
+        """Makes the folder, or checks that it holds the same run."""
+        description = self.path / "config.yaml"
+        if description.exists() and load_config(description).identity != config.identity:
+            raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
+        write_whole(description, lambda file: _write(file, to_yaml(config)))
+        write_whole(self.path / "environment.json", lambda file: _write(file, json.dumps(environment(), indent=1)))
+
+    def config(self) -> RunConfig:
+        """The run's own description. Raises CheckpointError when this is no run folder."""
+        if not (self.path / "config.yaml").is_file():
+            raise CheckpointError(f"{self.path}: not a run folder (no config.yaml); give one that training made")
+        return load_config(self.path / "config.yaml")
+
+    def forget_after(self, step: int) -> None:
+        """Drops metrics of steps that a resumed run will do again."""
+        if self.metrics.exists():
+            kept = [line for line in self.metrics.read_text().splitlines() if _step_of(line) <= step]
+            write_whole(self.metrics, lambda file: _write(file, "".join(f"{line}\n" for line in kept)))
+
+    def record(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Appends one line of scalars; a value that is not finite becomes null, which JSON has."""
+        told = {key: value if math.isfinite(value) else None for key, value in values.items()}
+        with self.metrics.open("a") as file:
+            file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
+
+    def write_results(self, rows: list[dict[str, Any]]) -> None:
+        """All results at once, then the `done` mark."""
+        write_whole(self.results, lambda file: _write(file, "".join(json.dumps(row) + "\n" for row in rows)))
+        write_whole(self.done, lambda file: _write(file, ""))
+
+
+def _write(file: Any, text: str) -> None:
+    file.write(text.encode())
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return math.inf  # a line torn by a crash
+
+
+def environment() -> dict[str, Any]:
+    """What the run ran with: command, code revision, package versions. Nothing from the environment variables."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "revision": revision(),
+        "python": sys.version.split()[0],
+        "packages": versions,
+    }
+
+
+def revision() -> str:
+    """The git commit of the code, with `+changes` when the checkout is not clean, or `unknown`."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

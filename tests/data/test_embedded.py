@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.catalogue import Catalogue
+from align_dist.data.embedded import background_class, digit_instances, make_embedded
+from align_dist.data.scenes import compose
+from align_dist.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded") / "benchmark"
+
+
+@pytest.fixture(scope="module")
+def catalogue(root: Path) -> Catalogue:
+    return read_benchmark("embedded", root)
+
+
+def test_every_digit_is_where_it_should_be(catalogue: Catalogue) -> None:
+    target = load_digits().target
+    stems: dict[str, set[str]] = {domain: set() for domain in catalogue.domains}
+    for sample in catalogue.samples:
+        assert target[int(sample.path.stem.split("_")[1])] == int(sample.label)
+        stems[sample.domain].add(sample.path.stem)
+    assert catalogue.domains == ("biased", "novel", "reversed", "shuffled")
+    assert len(catalogue.samples) == 1200 + 3 * 597
+    assert stems["novel"] == stems["reversed"] == stems["shuffled"]
+    assert not stems["biased"] & stems["novel"]
+    assert len(stems["biased"] | stems["novel"]) == 1797
+    assert count_warnings(catalogue) == ()
+
+
+def test_masks_are_one_disc_inside_the_image(catalogue: Catalogue) -> None:
+    for sample in catalogue.samples[::101]:
+        assert sample.mask is not None
+        image, mask = Image.open(sample.path), np.asarray(Image.open(sample.mask))
+        assert image.size == (64, 64) and image.mode == "RGB" and mask.shape == (64, 64)
+        assert set(np.unique(mask)) == {0, 255}
+        rows, columns = np.nonzero(mask)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert abs(height - width) <= 1 and 0.38 <= height / 64 <= 0.54
+        assert len(rows) == pytest.approx(np.pi * (height + width) ** 2 / 16, rel=0.08)
+
+
+def test_the_plate_is_opaque_and_the_rest_is_untouched() -> None:
+    digit = load_digits().images[3] / 16.0
+    light, dark = np.full((64, 64, 3), 250.0), np.full((64, 64, 3), 5.0)
+    on_light, mask = compose(np.random.default_rng(4), light, digit)
+    on_dark, same = compose(np.random.default_rng(4), dark, digit)
+    assert np.array_equal(mask, same)
+    differs = (on_light != on_dark).any(axis=2)
+    # Only the anti-aliased rim, at most one pixel wide, lets the background through.
+    assert (differs & (mask == 255)).sum() < 0.12 * (mask == 255).sum()
+    assert (on_light[~differs].std(axis=0) > 20).all(), "the digit stands out from its plate"
+    far = (on_light == 250).all(axis=2) & (on_dark == 5).all(axis=2)
+    assert far.sum() > 0.9 * (mask == 0).sum()
+
+
+def test_backgrounds_follow_the_class_as_often_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    draws = {
+        domain: Counter(background_class(rng, domain, 9, 0.7) for _ in range(4000))
+        for domain in ("biased", "shuffled", "reversed", "novel")
+    }
+    assert draws["biased"][9] / 4000 == pytest.approx(0.7, abs=0.03)
+    assert draws["reversed"][0] / 4000 == pytest.approx(0.7, abs=0.03)
+    assert all(draws["biased"][other] / 4000 == pytest.approx(0.3 / 9, abs=0.015) for other in range(9))
+    assert all(draws["shuffled"][other] / 4000 == pytest.approx(0.1, abs=0.02) for other in range(10))
+    assert min(draws["novel"]) == 0 and len(draws["novel"]) >= 4
+
+
+def test_a_finished_folder_is_kept_and_a_foreign_one_is_not_touched(
+    catalogue: Catalogue, root: Path, tmp_path: Path
+) -> None:
+    first = catalogue.samples[0].path
+    stamp = first.stat().st_mtime_ns
+    make_embedded(root)
+    assert first.stat().st_mtime_ns == stamp
+    assert [path.name for path in root.parent.iterdir()] == [root.name]
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="not made by align-dist"):
+        make_embedded(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_instances_depend_on_the_seed() -> None:
+    assert digit_instances(0, 1797) == digit_instances(0, 1797)
+    assert set(digit_instances(0, 1797)["biased"]) != set(digit_instances(1, 1797)["biased"])
+
+
+def test_impossible_parameters_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="correlation"):
+        make_embedded(tmp_path / "new", correlation=1.2)
+    assert not (tmp_path / "new").exists()

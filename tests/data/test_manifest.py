@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from align_dist.data.manifest import (
+    VERSION,
+    ImageField,
+    Manifest,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from align_dist.errors import DataError
+
+MANIFEST = Manifest(
+    version=VERSION,
+    benchmark="folders",
+    classes=("cat", "dog"),
+    domains=("paint", "photo"),
+    image_field=ImageField("jpg", 160, 90),
+    has_masks=False,
+    beton_bytes=12,
+    beton_sha256="ab" * 32,
+    paths=("paint/cat/ä.jpg", "photo/dog/\udcff.jpg"),
+    hashes=("01" * 32, "02" * 32),
+    labels=(0, 1),
+    domain_indices=(0, 1),
+    groups=(0, 1),
+    skipped=(),
+)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = manifest_path(tmp_path / "some.beton")
+    write_manifest(MANIFEST, path)
+    assert path.name == "some.beton.json"
+    assert read_manifest(path) == MANIFEST
+    assert [entry.name for entry in tmp_path.iterdir()] == ["some.beton.json"]
+
+
+def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such manifest"):
+        read_manifest(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("length", [0, 1, 40, 400])
+def test_a_truncated_manifest_is_damaged(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "m.json"
+    write_manifest(MANIFEST, path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DataError, match=r"damaged.*--force"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"manifest": 3, "digest": ""}', '{"manifest": {}}'])
+def test_other_json_is_damaged(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match="damaged"):
+        read_manifest(path)
+
+
+def test_a_changed_label_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    write_manifest(MANIFEST, path)
+    document = json.loads(path.read_text())
+    document["manifest"]["labels"] = [1, 1]
+    path.write_text(json.dumps(document))
+    with pytest.raises(DataError, match="changed after it was written"):
+        read_manifest(path)
+
+
+def test_another_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    write_manifest(replace(MANIFEST, version=VERSION + 1), path)
+    with pytest.raises(DataError, match=f"version {VERSION + 1}, this program reads {VERSION}"):
+        read_manifest(path)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from align_dist.data.manifest import VERSION, ImageField, Manifest
+from align_dist.data.splits import cut_domain, make_split
+from align_dist.errors import ConfigError, DataError
+
+DOMAINS = ("Caltech101", "LabelMe", "SUN09")
+
+
+def make_manifest(labels: Any, domain_indices: Any, groups: Any = None) -> Manifest:
+    count = len(labels)
+    return Manifest(
+        version=VERSION,
+        benchmark="folders",
+        classes=tuple(f"class{index}" for index in range(int(max(labels)) + 1)),
+        domains=DOMAINS[: int(max(domain_indices)) + 1],
+        image_field=ImageField("raw", 32, 90),
+        has_masks=False,
+        beton_bytes=0,
+        beton_sha256="",
+        paths=tuple(f"{index}.png" for index in range(count)),
+        hashes=("",) * count,
+        labels=tuple(int(value) for value in labels),
+        domain_indices=tuple(int(value) for value in domain_indices),
+        groups=tuple(int(value) for value in (range(count) if groups is None else groups)),
+        skipped=(),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Three domains of 12 to 60 samples, one to four classes, bursts of up to five samples."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    classes, burst = draw(st.integers(1, 4)), draw(st.integers(1, 5))
+    domain_indices = np.repeat(np.arange(3), rng.integers(12, 61, 3))
+    starts = rng.random(len(domain_indices)) < 1 / burst
+    starts |= np.diff(domain_indices, prepend=-1) != 0
+    groups = np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+    return make_manifest(rng.integers(0, classes, len(starts)), domain_indices, groups)
+
+
+def cut(manifest: Manifest, domain: str, seed: int = 0) -> Any:
+    return cut_domain(manifest, domain, 0.2, 0.2, seed)
+
+
+@given(manifest=manifests(), seed=st.integers(0, 1000))
+def test_parts_cover_a_domain_once_and_cut_no_group(manifest: Manifest, seed: int) -> None:
+    for index, domain in enumerate(manifest.domains):
+        parts = cut(manifest, domain, seed)
+        together = np.concatenate([parts.train, parts.validation, parts.test])
+        expected = np.flatnonzero(np.array(manifest.domain_indices) == index)
+        assert np.array_equal(np.sort(together), expected)
+        assert all(
+            np.array_equal(part, np.sort(part)) for part in (parts.train, parts.validation, parts.test)
+        )
+        groups = [
+            set(np.array(manifest.groups)[part]) for part in (parts.train, parts.validation, parts.test)
+        ]
+        assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+
+
+@given(manifest=manifests(), seed=st.integers(0, 1000))
+def test_the_cut_of_a_domain_depends_on_its_own_samples_only(manifest: Manifest, seed: int) -> None:
+    labels, domains = np.array(manifest.labels), np.array(manifest.domain_indices)
+    changed = np.where(domains == 1, labels, (labels + 1) % len(manifest.classes))
+    other = replace(manifest, labels=tuple(int(value) for value in changed))
+    assert np.array_equal(cut(manifest, "LabelMe", seed).train, cut(other, "LabelMe", seed).train)
+    # The same domain after another number of samples of the first: ids move, the choice does not.
+    keep = np.flatnonzero(domains > 0)
+    first = int(keep[0])
+    groups = np.array(manifest.groups)[keep]
+    shifted = make_manifest(
+        np.concatenate([[len(manifest.classes) - 1], labels[keep]]),
+        np.concatenate([[0], domains[keep]]),
+        np.concatenate([[0], groups - first + 1]),
+    )
+    assert np.array_equal(cut(manifest, "LabelMe", seed).test - first, cut(shifted, "LabelMe", seed).test - 1)
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(10, 80), min_size=2, max_size=5),
+    validation=st.floats(0.1, 0.3),
+    test=st.floats(0.0, 0.3),
+    seed=st.integers(0, 99),
+)
+def test_single_images_are_stratified_to_within_one_image(
+    sizes: list[int], validation: float, test: float, seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    manifest = make_manifest(labels, np.zeros(len(labels)))
+    parts = cut_domain(manifest, "Caltech101", validation, test, seed)
+    for label, size in enumerate(sizes):
+        for part, fraction in ((parts.validation, validation), (parts.test, test)):
+            assert abs((labels[part] == label).sum() - fraction * size) <= 1.0
+
+
+def test_bursts_are_cut_near_the_fractions_and_large_ones_do_not_always_train() -> None:
+    sizes = np.random.default_rng(0).integers(1, 12, 150)
+    groups = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    manifest = make_manifest(np.zeros(len(groups)), np.zeros(len(groups)), groups)
+    largest = int(groups[np.argmax(np.repeat(sizes, sizes))])
+    homes = set()
+    for seed in range(30):
+        parts = cut(manifest, "Caltech101", seed)
+        assert len(parts.test) / len(groups) == pytest.approx(0.2, abs=0.03)
+        homes.add([largest in part for part in (parts.train, parts.validation, parts.test)].index(True))
+    assert homes == {0, 1, 2}
+
+
+def test_seeds_give_other_cuts_and_the_same_seed_the_same() -> None:
+    manifest = make_manifest(np.arange(60) % 3, np.zeros(60))
+    assert np.array_equal(cut(manifest, "Caltech101", 1).test, cut(manifest, "Caltech101", 1).test)
+    assert not np.array_equal(cut(manifest, "Caltech101", 1).test, cut(manifest, "Caltech101", 2).test)
+
+
+def test_a_class_of_one_burst_is_for_training() -> None:
+    labels = [0] * 20 + [1] * 3
+    manifest = make_manifest(labels, [0] * 23, [*range(20), 20, 20, 20])
+    for seed in range(10):
+        assert set(cut(manifest, "Caltech101", seed).train) >= {20, 21, 22}
+
+
+@pytest.fixture
+def three() -> Manifest:
+    return make_manifest(np.arange(120) % 4, np.repeat(np.arange(3), 40))
+
+
+def split(manifest: Manifest, **changes: Any) -> Any:
+    chosen: dict[str, Any] = {
+        "kind": "single_source",
+        "source": None,
+        "target": None,
+        "validation_fraction": 0.2,
+        "test_fraction": 0.2,
+        "seed": 3,
+    }
+    return make_split(manifest, **{**chosen, **changes})
+
+
+def test_protocols_share_one_cut_of_each_domain(three: Manifest) -> None:
+    inside = split(three, kind="in_domain", source="LabelMe")
+    single = split(three, kind="single_source", source="LabelMe")
+    loo = split(three, kind="leave_one_out", target="Caltech101")
+    parts = {domain: cut(three, domain, 3) for domain in DOMAINS}
+    assert list(inside.tests) == ["LabelMe"] and inside.target_validation == {}
+    assert np.array_equal(inside.train, single.train)
+    assert np.array_equal(inside.tests["LabelMe"], single.tests["LabelMe"])
+    assert np.array_equal(single.tests["SUN09"], np.arange(80, 120))
+    assert np.array_equal(single.target_validation["Caltech101"], parts["Caltech101"].validation)
+    assert set(single.target_validation) == {"Caltech101", "SUN09"}
+    assert np.array_equal(loo.train, np.concatenate([parts["LabelMe"].train, parts["SUN09"].train]))
+    assert np.array_equal(
+        loo.validation, np.concatenate([parts["LabelMe"].validation, parts["SUN09"].validation])
+    )
+    assert set(loo.tests) == set(DOMAINS) and set(loo.target_validation) == {"Caltech101"}
+    assert np.array_equal(loo.tests["Caltech101"], np.arange(40))
+
+
+@pytest.mark.parametrize(
+    "choice", [{"kind": "single_source", "source": "SUN09"}, {"kind": "leave_one_out", "target": "SUN09"}]
+)
+def test_nothing_tested_was_trained_or_selected_on(three: Manifest, choice: dict[str, str]) -> None:
+    result = split(three, **choice)
+    used = set(result.train) | set(result.validation)
+    assert not set(result.train) & set(result.validation)
+    assert all(not used & set(ids) for ids in result.tests.values())
+    assert all(not used & set(ids) for ids in result.target_validation.values())
+
+
+def test_without_a_test_fraction_only_targets_are_tested(three: Manifest) -> None:
+    result = split(three, kind="leave_one_out", target="SUN09", test_fraction=0.0)
+    assert list(result.tests) == ["SUN09"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source": "LabelM"}, ["did you mean 'LabelMe'", "Caltech101, LabelMe, SUN09"]),
+        ({"source": "zzz"}, ["no domain 'zzz'", "Caltech101, LabelMe, SUN09"]),
+        ({}, ["protocol.source: missing"]),
+        ({"kind": "leave_one_out"}, ["protocol.target: missing"]),
+        ({"kind": "in_domain", "source": "SUN09", "target": "LabelMe"}, ["protocol.target", "takes none"]),
+        ({"kind": "nonsense", "source": "SUN09"}, ["protocol.kind", "leave_one_out"]),
+        ({"source": "SUN09", "validation_fraction": 0.0}, ["validation_fraction"]),
+        ({"source": "SUN09", "validation_fraction": float("nan")}, ["validation_fraction"]),
+        ({"source": "SUN09", "test_fraction": -0.1}, ["test_fraction"]),
+        ({"source": "SUN09", "validation_fraction": 0.5, "test_fraction": 0.5}, ["less than 1"]),
+        ({"kind": "in_domain", "source": "SUN09", "test_fraction": 0.0}, ["test_fraction"]),
+    ],
+)
+def test_impossible_protocols_are_one_line(
+    three: Manifest, changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        split(three, **changes)
+    message = str(caught.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_one_domain_has_no_other_to_generalise_to() -> None:
+    manifest = make_manifest(np.arange(30) % 3, np.zeros(30))
+    with pytest.raises(ConfigError, match="needs two domains"):
+        split(manifest, source="Caltech101")
+
+
+def test_too_few_images_are_an_error() -> None:
+    manifest = make_manifest([0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 3])
+    with pytest.raises(DataError, match="too few independent images"):
+        split(manifest, source="Caltech101")

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.terra import read_annotations, read_terra_json
+from align_dist.errors import DataError
+
+CATEGORIES = [
+    {"id": 1, "name": "opossum"},
+    {"id": 16, "name": "cat"},
+    {"id": 30, "name": "empty"},
+    {"id": 33, "name": "car"},
+]
+
+
+def _write(root: Path, name: str, images: list[dict[str, Any]], boxes: list[tuple[str, int]]) -> Path:
+    annotations = [
+        {"id": f"{name}{number}", "image_id": image, "category_id": category}
+        for number, (image, category) in enumerate(boxes)
+    ]
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / name
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": CATEGORIES}))
+    return path
+
+
+def _image(name: str, location: int | str, sequence: str = "s") -> dict[str, Any]:
+    return {"id": name, "file_name": f"{name}.jpg", "location": location, "seq_id": sequence}
+
+
+def _picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+@pytest.fixture
+def traps(tmp_path: Path) -> Path:
+    """Two files as CCT-20 has them; locations as int in one and as str in the other."""
+    _write(
+        tmp_path / "eccv_18_annotation_files",
+        "train_annotations.json",
+        [
+            _image("a", 38, "s1"),
+            _image("b", 38, "s1"),
+            _image("c", 33),
+            _image("d", 43, "s2"),
+            _image("e", 43),
+        ],
+        [("a", 1), ("a", 1), ("b", 1), ("b", 16), ("c", 1), ("d", 16), ("e", 33)],
+    )
+    _write(
+        tmp_path / "eccv_18_annotation_files",
+        "cis_val_annotations.json",
+        [_image("f", "43", "s3"), _image("gone", 100)],
+        [("f", 1), ("f", 33), ("gone", 30)],
+    )
+    for name in "abcdef":
+        _picture(tmp_path / "eccv_18_all_images_sm" / ("sub" if name == "f" else ".") / f"{name}.jpg")
+    return tmp_path
+
+
+def test_annotations_become_samples_as_domainbed_makes_them(traps: Path) -> None:
+    catalogue = read_terra_json(traps)
+    found = [(s.domain, s.label, s.path.stem, s.sequence) for s in catalogue.samples]
+    assert found == [
+        ("location_38", "cat", "b", "s1"),  # b shows two species: a sample of each
+        ("location_38", "opossum", "a", "s1"),  # a has two boxes of one species: one sample
+        ("location_38", "opossum", "b", "s1"),
+        ("location_43", "cat", "d", "s2"),
+        ("location_43", "opossum", "f", "s3"),  # in a subfolder; its car is none of the ten
+    ]
+    assert catalogue.missing == 1
+    assert catalogue == read_benchmark("terra_incognita", traps)
+    assert any("1 annotated pictures are not on disk" in line for line in count_warnings(catalogue))
+
+
+def test_pictures_may_lie_beside_the_annotations(tmp_path: Path) -> None:
+    _write(tmp_path, "caltech_images_20210113.json", [_image("a", "38")], [("a", 1)])
+    _picture(tmp_path / "a.jpg")
+    assert [sample.path for sample in read_terra_json(tmp_path).samples] == [tmp_path / "a.jpg"]
+
+
+def test_folders_win_over_annotations(traps: Path) -> None:
+    for location in (38, 43, 46, 100):
+        _picture(traps / "terra_incognita" / f"location_{location}" / "cat" / "x.jpg")
+    assert len(read_benchmark("terra_incognita", traps).samples) == 4
+
+
+def test_no_picture_on_disk_is_an_error(traps: Path) -> None:
+    for path in traps.rglob("*.jpg"):
+        path.unlink()
+    with pytest.raises(DataError, match="none of the 5 annotated pictures"):
+        read_terra_json(traps)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "categories": []}', '{"images": 3}'])
+def test_a_damaged_annotation_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "train_annotations.json").write_text(content)
+    with pytest.raises(DataError, match=r"train_annotations\.json: not a camera trap"):
+        read_terra_json(tmp_path)
+
+
+@pytest.mark.skipif("ALIGN_DIST_SHARED" not in os.environ, reason="real CCT-20: set ALIGN_DIST_SHARED")
+def test_the_real_annotations_give_the_same_images_as_a_search_through_them(tmp_path: Path) -> None:
+    folder = Path(os.environ["ALIGN_DIST_SHARED"]) / "data" / "cct20_sample"
+    path = folder / "cis_val_annotations.json"
+    document = json.loads(path.read_text())
+    counts = Counter(str(image["location"]) for image in document["images"])
+    assert (counts["38"], counts["43"]) == (799, 520)
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    listed: dict[str, set[str]] = {}
+    for box in document["annotations"]:
+        listed.setdefault(box["image_id"], set()).add(names[box["category_id"]])
+    kept = {image.file_name: image for image in read_annotations([path])}
+    left_out = {"skunk", "rodent", "badger", "deer", "car", "fox"}
+    for image in document["images"]:
+        species = listed.get(image["id"], set()) - left_out
+        if image["location"] in (38, 43, 46, 100) and species:
+            assert kept.pop(image["file_name"]).labels == tuple(sorted(species))
+    assert not kept
+    with pytest.raises(DataError, match="annotated pictures is on disk"):
+        read_terra_json(folder)

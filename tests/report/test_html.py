@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from align_dist.errors import DataError, StorageError
+from align_dist.report.configurations import differing_settings
+from align_dist.report.html import write_report
+from align_dist.report.rows import read_runs
+
+HOSTILE = '<script>alert("x")</script><img src=http://evil.example/x.png>'
+
+
+def make_run(folder: Path, method: str, seed: int, done: bool = True, **changes: Any) -> Path:
+    (folder / "pictures").mkdir(parents=True)
+    rows = [
+        {
+            "run": folder.name, "experiment": "demo", "benchmark": "embedded", "method": method,
+            "variant": "", "backbone": "resnet8", "protocol": "single_source", "source": "in", "target": None,
+            "seed": seed, "selection": selection, "step": 9, "domain": domain, "images": 4,
+            "role": "in_domain" if domain == "in" else "out_of_domain",
+            "metrics": {"accuracy": 0.5 + seed / 10},
+        } | changes
+        for selection in ("last", "validation")
+        for domain in ("in", "out")
+    ]  # fmt: skip
+    (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
+    (folder / "config.yaml").write_text(f"method: {method}\nseed: {seed}\nobjective:\n  lambda3: 0.5\n")
+    Image.new("RGB", (8, 8), (seed, 0, 0)).save(folder / "pictures" / "sheet.png")
+    if done:
+        (folder / "done").touch()
+    return folder
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and texts, as a browser would read them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    def count(self, tag: str) -> int:
+        return sum(name == tag for name, _ in self.elements)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def report(tmp_path: Path) -> tuple[str, Page]:
+    destination = tmp_path / "report" / "index.html"
+    write_report([tmp_path / "runs"], destination)
+    page = destination.read_text("utf-8")
+    return page, Page(page)
+
+
+def two_methods(tmp_path: Path) -> None:
+    for seed in range(2):
+        for method in ("erm", "align"):
+            make_run(tmp_path / "runs" / f"{method}-{seed}", method, seed)
+
+
+def test_the_report_holds_tables_curves_pictures_and_configurations(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    _, page = report(tmp_path)
+    titles = [text for text in page.texts if text.startswith(("Summary,", "Accuracy %,"))]
+    assert [("difference to erm" in t, "source validation" in t) for t in titles] == [
+        (False, True), (True, True), (False, False), (True, False)
+    ]  # fmt: skip
+    assert page.count("img") == 1 + 4
+    assert page.count("details") == 2 + 4
+    assert "lambda3: 0.5" in page.text and "55.0 \N{PLUS-MINUS SIGN} 5.0" in page.text
+
+
+def test_pictures_are_inlined_and_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    text, page = report(tmp_path)
+    sources = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert base64.b64decode(sources[-1].partition(",")[2]).startswith(b"\x89PNG")
+    assert not re.search(
+        r"https?:|//[a-z]|url\(|@import", re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+    )
+    assert {"script", "link", "iframe", "object"}.isdisjoint(tag for tag, _ in page.elements)
+
+
+def test_everything_that_comes_from_a_run_is_escaped(tmp_path: Path) -> None:
+    hostile: dict[str, Any] = dict.fromkeys(("experiment", "benchmark", "variant"), HOSTILE)
+    folder = make_run(tmp_path / "runs" / "a", HOSTILE, 0, **hostile)
+    make_run(tmp_path / "runs" / "b <b>unfinished", HOSTILE, 1, done=False)
+    (folder / "config.yaml").write_text(f"note: '{HOSTILE}'\n")
+    os.rename(folder / "pictures" / "sheet.png", folder / "pictures" / '"onload="x <script>.png')
+    _, page = report(tmp_path)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert all("evil" not in value for _, attributes in page.elements for value in attributes.values())
+    names = {name for tag, attributes in page.elements if tag == "img" for name in attributes}
+    assert names == {"alt", "src"}
+    assert page.text.count(HOSTILE) >= 4
+
+
+def test_unfinished_runs_are_listed_and_left_out(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    make_run(tmp_path / "runs" / "stopped-run", "align", 7, done=False)
+    _, page = report(tmp_path)
+    assert "left out of everything below: stopped-run (align)." in page.text
+    assert "4 finished, 1 not finished" in page.text and "0, 1, 7" not in page.text
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_pointed_out(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    assert differing_settings(read_runs([tmp_path])) == {}
+    other = tmp_path / "runs" / "align-1" / "config.yaml"
+    other.write_text(other.read_text().replace("0.5", "0.9"))
+    assert list(differing_settings(read_runs([tmp_path])).values()) == [{"objective.lambda3": ["0.5", "0.9"]}]
+    _, page = report(tmp_path)
+    assert "align differ in more than their seed: objective.lambda3: 0.5 / 0.9." in page.text
+
+
+def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    before, _ = report(tmp_path)
+    for mark in tmp_path.rglob("done"):
+        mark.unlink()
+    with pytest.raises(DataError, match="none of the 4 runs has finished"):
+        report(tmp_path)
+    assert (tmp_path / "report" / "index.html").read_text("utf-8") == before
+    assert os.listdir(tmp_path / "report") == ["index.html"]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a", "erm", 0)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StorageError, match=r"report\.html: cannot write"):
+        write_report([tmp_path / "runs"], tmp_path / "file" / "report.html")
+    (tmp_path / "taken.html").mkdir()
+    with pytest.raises(StorageError, match=r"taken\.html: cannot write"):
+        write_report([tmp_path / "runs"], tmp_path / "taken.html")
+    assert sorted(os.listdir(tmp_path)) == ["file", "runs", "taken.html"]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import csv
+import io
+from html.parser import HTMLParser
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from align_dist.report.render import Table, to_csv, to_html, to_markdown, to_text
+
+TABLE = Table(
+    "Summary <of> all",
+    ("method", "acc|uracy"),
+    (("erm", "1.0"), ("[bold]align[/bold]", "2 & 3")),
+    ("A <note>.",),
+)
+
+
+class Cells(HTMLParser):
+    """Collects the text of table cells, as a browser would read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def parsed(page: str) -> Cells:
+    cells = Cells()
+    cells.feed(page)
+    return cells
+
+
+def test_text_shows_all_and_takes_no_markup_from_cells() -> None:
+    text = to_text(TABLE)
+    assert "Summary <of> all" in text and "[bold]align[/bold]" in text and "A <note>." in text
+    assert "\x1b" not in text
+
+
+def test_text_never_wraps_a_wide_table() -> None:
+    header = tuple(f"column number {i}" for i in range(30))
+    lines = to_text(Table("t", header, (tuple(f"value {i}" for i in range(30)),))).splitlines()
+    assert sum("value" in line for line in lines) == 1
+
+
+def test_markdown_escapes_pipes() -> None:
+    lines = to_markdown(TABLE).splitlines()
+    assert lines[2:4] == ["| method | acc\\|uracy |", "| :--- | ---: |"]
+
+
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\xa0"), max_size=12)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(texts, texts), max_size=4))
+def test_csv_reads_back(rows: list[tuple[str, str]]) -> None:
+    table = Table("title", ("a", "b"), tuple(rows))
+    read = list(csv.reader(io.StringIO(to_csv(table))))
+    assert [tuple(line) for line in read] == [("a", "b"), *rows]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
+def test_html_shows_every_cell_and_takes_no_markup_from_it(rows: list[tuple[str, str]]) -> None:
+    cells = parsed(to_html(Table("<script>", ("a", "b"), tuple(rows))))
+    assert [tuple(line) for line in cells.rows] == [("a", "b"), *rows]
+    assert "script" not in cells.tags
+
+
+def test_html_keeps_value_and_error() -> None:
+    value = "81.3 \N{PLUS-MINUS SIGN} 0.4 (n=2)"
+    assert parsed(to_html(Table("t", ("method", "a <b>"), (("erm", value),)))).rows == [
+        ["method", "a <b>"],
+        ["erm", value],
+    ]

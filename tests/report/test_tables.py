@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import sem  # type: ignore[import-untyped]
+
+from align_dist.errors import DataError
+from align_dist.report.aggregate import standard_error
+from align_dist.report.render import Table
+from align_dist.report.rows import Row, parse_row
+from align_dist.report.tables import difference_table, metric_table, summary_table
+
+PM = "\N{PLUS-MINUS SIGN}"
+NONE = "\N{EN DASH}"
+
+
+def row(
+    method: str = "erm",
+    seed: int = 0,
+    domain: str = "out",
+    metrics: Mapping[str, float] | None = None,
+    **changes: Any,
+) -> Row:
+    """A row; the domain "in" is the source."""
+    return parse_row(
+        {
+            "run": f"{method}-{seed}", "benchmark": "embedded", "method": method, "variant": "",
+            "backbone": "resnet8", "protocol": "single_source", "source": "in", "target": None, "seed": seed,
+            "selection": "validation", "step": 10, "domain": domain, "images": 5,
+            "role": "in_domain" if domain == "in" else "out_of_domain", "metrics": dict(metrics or {}),
+        } | changes
+    )  # fmt: skip
+
+
+def accuracies(method: str, domain: str, values: list[float], **changes: Any) -> list[Row]:
+    return [row(method, seed, domain, {"accuracy": v}, **changes) for seed, v in enumerate(values)]
+
+
+def cells(table: Table, label: str) -> dict[str, str]:
+    found = [dict(zip(table.header, line, strict=True)) for line in table.rows if line[0] == label]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_hand_worked_mean_and_standard_error() -> None:
+    """.7 .8 .9: mean .8, sd .1, s.e. .1 / sqrt 3 = .0577; means over domains .6 .6 .75: .65, s.e. .05."""
+    rows = accuracies("erm", "a", [0.7, 0.8, 0.9]) + accuracies("erm", "b", [0.5, 0.4, 0.6])
+    table = metric_table(rows, "accuracy", "validation")
+    assert table.header == ("method", "seeds", "a", "b", "out-of-domain mean")
+    assert table.rows == (("erm", "3", f"80.0 {PM} 5.8", f"50.0 {PM} 5.8", f"65.0 {PM} 5.0"),)
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
+def test_standard_error_agrees_with_scipy(values: list[float]) -> None:
+    error = standard_error(values)
+    assert error is not None
+    assert math.isclose(error, float(sem(np.array(values))), rel_tol=1e-9, abs_tol=1e-12)
+
+
+def test_one_seed_has_no_standard_error() -> None:
+    assert cells(metric_table(accuracies("erm", "a", [0.5]), "accuracy", "validation"), "erm")["a"] == "50.0"
+
+
+def test_in_domain_comes_first_and_counts_in_no_mean_over_the_others() -> None:
+    rows = accuracies("erm", "in", [1.0]) + accuracies("erm", "a", [0.2]) + accuracies("erm", "b", [0.4])
+    table = metric_table(rows, "accuracy", "validation")
+    assert table.header[2:] == ("in (in-domain)", "a", "b", "out-of-domain mean")
+    assert table.rows[0][2:] == ("100.0", "20.0", "40.0", "30.0")
+
+
+def random_rows(seed: int) -> list[Row]:
+    draw = random.Random(seed)
+    return [
+        row(method, number, domain, {"accuracy": draw.random(), "mask_iou": draw.random()}, variant=variant)
+        for method, variant in (("erm", ""), ("align", ""), ("align", "constant 0.1"), ("dre", ""))
+        for number in range(3)
+        for domain in ("in", "a", "b")
+    ]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1000), st.randoms(use_true_random=False))
+def test_tables_do_not_depend_on_the_order_of_rows(seed: int, shuffler: random.Random) -> None:
+    rows = random_rows(seed)
+    shuffled = rows[:]
+    shuffler.shuffle(shuffled)
+    assert summary_table(shuffled, "validation") == summary_table(rows, "validation")
+    assert metric_table(shuffled, "mask_iou", "validation") == metric_table(rows, "mask_iou", "validation")
+    differences = [difference_table(some, "erm", "accuracy", "validation") for some in (rows, shuffled)]
+    assert differences[0] == differences[1]
+
+
+def test_erm_is_first_and_variants_are_lines_of_their_own() -> None:
+    labels = [line[0] for line in summary_table(random_rows(0), "validation").rows]
+    assert labels == ["erm", "align", "align (constant 0.1)", "dre"]
+
+
+def test_a_missing_seed_is_counted_and_leaves_the_mean_over_domains() -> None:
+    rows = accuracies("erm", "a", [0.2, 0.4, 0.6]) + accuracies("erm", "b", [0.4, 0.6])
+    found = cells(metric_table(rows, "accuracy", "validation"), "erm")
+    assert found["seeds"] == "3"
+    assert found["b"] == f"50.0 {PM} 10.0 (n=2)"
+    assert found["out-of-domain mean"] == f"40.0 {PM} 10.0 (n=2)"
+
+
+def test_missing_cells_are_marked() -> None:
+    rows = [row("erm", 0, "a", {"accuracy": 0.5}), row("align", 0, "a", {"accuracy": 0.5, "mask_iou": 0.25})]
+    table = summary_table(rows, "validation")
+    assert cells(table, "erm")["mask IoU \N{UPWARDS ARROW}"] == NONE
+    assert cells(table, "align")["mask IoU \N{UPWARDS ARROW}"] == "0.250"
+    assert not any("insertion" in name for name in table.header)
+
+
+def test_summary_averages_explanation_measures_out_of_domain_only() -> None:
+    values = {"in": 0.9, "a": 0.1, "b": 0.3}
+    rows = [row("erm", 0, d, {"accuracy": 0.5, "sufficiency": s}) for d, s in values.items()]
+    assert cells(summary_table(rows, "validation"), "erm")["sufficiency \N{DOWNWARDS ARROW}"] == "0.200"
+
+
+def test_summary_without_other_domains_is_about_the_source() -> None:
+    table = summary_table([row("erm", 0, "in", {"accuracy": 0.5, "sufficiency": 0.9})], "validation")
+    assert table.rows == (("erm", "1", "50.0", "0.900"),)
+
+
+def test_selections_are_kept_apart_and_an_absent_one_is_an_error() -> None:
+    rows = accuracies("erm", "a", [0.5]) + accuracies("erm", "a", [0.9], selection="oracle")
+    assert cells(metric_table(rows, "accuracy", "oracle"), "erm")["a"] == "90.0"
+    with pytest.raises(DataError, match=r"'last'; there are: oracle, validation"):
+        metric_table(rows, "accuracy", "last")
+
+
+def test_two_runs_that_claim_the_same_place_are_not_averaged() -> None:
+    rows = [*accuracies("align", "a", [0.5]), *accuracies("align", "a", [0.9], run="other")]
+    with pytest.raises(DataError, match="runs align-0 and other both claim align, seed 0, a") as caught:
+        summary_table(rows, "validation")
+    assert "\n" not in str(caught.value)
+
+
+def test_groups_are_not_averaged_and_show_what_tells_them_apart() -> None:
+    rows = accuracies("erm", "a", [0.5]) + accuracies("erm", "a", [0.7], backbone="resnet18")
+    table = metric_table(rows, "accuracy", "validation")
+    assert table.header[:3] == ("method", "backbone", "seeds")
+    assert [line[1:4] for line in table.rows] == [("resnet18", "1", "70.0"), ("resnet8", "1", "50.0")]
+
+
+def test_leave_one_domain_out_keeps_each_domains_two_roles_apart() -> None:
+    rows = [
+        row("erm", 0, d, {"accuracy": 0.3 if d == t else 0.9}, target=t, source=None,
+            role="out_of_domain" if d == t else "in_domain")
+        for t in ("a", "b") for d in ("a", "b", "c")
+    ]  # fmt: skip
+    table = metric_table(rows, "accuracy", "validation")
+    inside = ("a (in-domain)", "b (in-domain)", "c (in-domain)")
+    assert table.header[3:] == (*inside, "a", "b", "out-of-domain mean")
+    assert table.rows[0] == ("erm", "a", "1", NONE, "90.0", "90.0", "30.0", NONE, "30.0")
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Common seeds 0 and 1: +.2 and +.3, mean .25, s.e. .05; unpaired means would differ by .15."""
+    rows = accuracies("erm", "a", [0.1, 0.5, 0.6]) + accuracies("align", "a", [0.3, 0.8])
+    table = difference_table(rows, "erm", "accuracy", "validation")
+    assert cells(table, "align")["a"] == f"+25.0 {PM} 5.0"
+    assert cells(table, "align")["seeds"] == "2"
+    assert [line[0] for line in table.rows] == ["align"]
+
+
+def test_differences_take_the_baseline_of_the_same_group() -> None:
+    rows = [
+        *accuracies("erm", "a", [0.5]), *accuracies("align", "a", [0.6]),
+        *accuracies("erm", "a", [0.1], backbone="big"), *accuracies("align", "a", [0.9], backbone="big"),
+        *accuracies("align", "a", [0.2], backbone="alone"),
+    ]  # fmt: skip
+    table = difference_table(rows, "erm", "accuracy", "validation")
+    assert [line[1:4] for line in table.rows] == [("big", "1", "+80.0"), ("resnet8", "1", "+10.0")]
+
+
+def test_an_absent_baseline_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"'sgt'.*there are: erm"):
+        difference_table(accuracies("erm", "a", [0.5]), "sgt", "accuracy", "validation")
+
+
+def test_a_metric_without_a_name_of_its_own_is_still_shown() -> None:
+    table = metric_table([row("erm", 0, "a", {"lemma_two_bound": 0.1234})], "lemma_two_bound", "validation")
+    assert table.title.startswith("Lemma two bound, ")
+    assert cells(table, "erm")["a"] == "0.123"
