@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 CORE = [
     "torch>=2.6",
     "torchvision>=0.21",
-    "numpy>=1.26",
+    "numpy>=2.0",
     "pillow>=10",
     "scikit-learn>=1.4",
     "scipy>=1.11",

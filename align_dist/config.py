@@ -125,7 +125,6 @@ class ObjectiveConfig(_Part):
     guidance_resolution: Literal["map", "image"] = "map"
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
     alternation: Literal["batch", "epoch"] = "batch"
-    detach_mask: bool = True
     fixed_mask: Literal["constant", "grey", "true"] = "constant"
     constant: Fraction = 1.0
 
@@ -208,7 +207,7 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunC
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     if not path.is_file():
         raise ConfigError(f"{path}: no such config; the ready ones are in configs/")

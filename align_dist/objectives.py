@@ -71,7 +71,7 @@ def guidance(
     """
     attribution = normalise(cam.float(), normalisation, epsilon)
     if resolution == "map":
-        mask = F.adaptive_avg_pool2d(mask[:, None].float(), attribution.shape[-2:])[:, 0]
+        mask = F.adaptive_avg_pool2d(mask[:, None].float(), (attribution.shape[-2], attribution.shape[-1]))[:, 0]
     else:
         attribution = resize_map(attribution, (mask.shape[-2], mask.shape[-1]))
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
@@ -86,7 +86,7 @@ def mix_same_class(images: Tensor, labels: Tensor, generator: torch.Generator) -
     """
     partners = torch.arange(len(labels))
     on_host = labels.cpu()
-    for label in on_host.unique():
+    for label in torch.unique(on_host):
         members = (on_host == label).nonzero()[:, 0]
         partners[members] = members[torch.randperm(len(members), generator=generator)]
     shares = torch.full((len(labels), 2), 0.2, dtype=torch.float64)
@@ -97,7 +97,9 @@ def mix_same_class(images: Tensor, labels: Tensor, generator: torch.Generator) -
     return weight * images + (1 - weight) * images[partners], partners, share
 
 
-def consistency(cam: Tensor, mixed_cam: Tensor, partners: Tensor, share: Tensor, labels: Tensor, classes: int) -> Tensor:
+def consistency(
+    cam: Tensor, mixed_cam: Tensor, partners: Tensor, share: Tensor, labels: Tensor, classes: int
+) -> Tensor:
     """R_con: |n(G(x̃)) − λ n(G(x)) − (1−λ) n(G(x_π))|, a mean within each class, summed, over all classes.
 
     Classes that are not in the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. ≥ 0.

@@ -28,7 +28,7 @@ CROP, FLIP, JITTER, GREYSCALE = 0, 64, 80, 96
 
 def compiled(function: _F) -> _F:
     """numba, without the reassociation that FFCV's own compiler allows."""
-    return numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")(function)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")(function)  # type: ignore[return-value]
 
 
 @compiled
@@ -39,7 +39,8 @@ def mix(value: np.uint64) -> np.uint64:
     """
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    scattered: np.uint64 = value ^ (value >> np.uint64(31))
+    return scattered
 
 
 @compiled
@@ -63,14 +64,14 @@ def crop_box(
         counter = CROP + 4 * attempt
         target = area * (scale[0] + (scale[1] - scale[0]) * uniform(seed, draw, counter))
         aspect = math.exp(low + (high - low) * uniform(seed, draw, counter + 1))
-        box_width = int(round(math.sqrt(target * aspect)))
-        box_height = int(round(math.sqrt(target / aspect)))
+        box_width = round(math.sqrt(target * aspect))
+        box_height = round(math.sqrt(target / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(uniform(seed, draw, counter + 2) * (height - box_height + 1))
             left = int(uniform(seed, draw, counter + 3) * (width - box_width + 1))
             return top, left, box_height, box_width
-    box_width = min(width, int(round(height * ratio[1])))
-    box_height = min(height, int(round(width / ratio[0])))
+    box_width = min(width, round(height * ratio[1]))
+    box_height = min(height, round(width / ratio[0]))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 

@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-
-import align_dist.networks.torchvision_compat  # noqa: F401  (FFCV imports torchvision)
 from ffcv.loader import Loader as FFCVLoader
 from ffcv.loader import OrderOption
 from ffcv.loader.epoch_iterator import EpochIterator
 from ffcv.transforms import ToTensor
+from numpy.typing import NDArray
 
+import align_dist.networks.torchvision_compat  # noqa: F401  (FFCV imports torchvision)
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.errors import DataError
@@ -150,10 +149,9 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(metadata[f"f{index}"]).view("<i8").reshape(-1).astype(np.int64)
 
 
-def _make_ffcv_loader(
-    beton: Path, side: int, seed: int, augmentation: Augmentation, masks: bool, workers: int
-) -> Any:
+def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentation, masks: bool, workers: int) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
+
     def pipeline(colours: bool) -> list[Any]:
         return [DrawnImageDecoder(side, augmentation, seed, colours), ToTensor()]
 

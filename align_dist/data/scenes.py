@@ -11,7 +11,7 @@ Plane = NDArray[np.float64]
 
 # Side of a crop, as a share of the picture's shorter side; never fewer pixels than are drawn.
 CROP_SCALE = (0.35, 0.9)
-PLATE_DIAMETER = (0.40, 0.52)
+PLATE_DIAMETER = (0.50, 0.62)
 # The digit's box stands inside the plate's circle with this share of its radius.
 DIGIT_REACH = 0.9
 

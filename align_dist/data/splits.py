@@ -76,9 +76,7 @@ def make_split(
     )
 
 
-def cut_domain(
-    manifest: Manifest, domain: str, validation_fraction: float, test_fraction: float, seed: int
-) -> Parts:
+def cut_domain(manifest: Manifest, domain: str, validation_fraction: float, test_fraction: float, seed: int) -> Parts:
     """Cuts one domain, stratified by class, whole duplicate groups at a time.
 
     A group counts for its most frequent class. A class with a single group is for training: tested
@@ -124,9 +122,7 @@ def _assign(sizes: NDArray[np.int64], fractions: NDArray[np.float64], rng: np.ra
 
 def _check_fractions(kind: str, validation_fraction: float, test_fraction: float) -> None:
     if not 0.0 < validation_fraction < 1.0:
-        raise ConfigError(
-            f"protocol.validation_fraction: got {validation_fraction}, expected above 0 and below 1"
-        )
+        raise ConfigError(f"protocol.validation_fraction: got {validation_fraction}, expected above 0 and below 1")
     if not 0.0 <= test_fraction < 1.0:
         raise ConfigError(f"protocol.test_fraction: got {test_fraction}, expected at least 0 and less than 1")
     if validation_fraction + test_fraction >= 1.0:

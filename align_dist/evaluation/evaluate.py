@@ -47,7 +47,8 @@ def evaluate_run(
             key = (state["step"], domain)
             if key not in measured:
                 measured[key] = measure(run, samples)
-                say(f"{folder.path.name}: {domain}: accuracy {measured[key]['accuracy']:.3f} ({selection}, {len(samples)} images)")
+                found = measured[key]["accuracy"]
+                say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
             rows.append(_row(run, folder, selection, state["step"], domain, measured[key]))
     return rows
 
@@ -172,4 +173,3 @@ def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: st
         "images": len(run.split.tests[domain]),
         "metrics": {name: None if value != value else round(value, 6) for name, value in metrics.items()},
     }
-

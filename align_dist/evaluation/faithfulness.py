@@ -63,9 +63,7 @@ def insertion_auc(
     largest_batch: int = LARGEST_BATCH,
 ) -> Tensor:
     """Area (B,) in [0, 1] under `insertion_curve`, higher is better: trapezoids over the number of steps."""
-    curve = insertion_curve(
-        predict, images, saliency, pixels_per_step=pixels_per_step, largest_batch=largest_batch
-    )
+    curve = insertion_curve(predict, images, saliency, pixels_per_step=pixels_per_step, largest_batch=largest_batch)
     return area_under(curve)
 
 

@@ -18,7 +18,9 @@ class GuidedMethod(Method):
     def classifier_terms(self, classifier: Forward, batch: Batch, mask: Tensor | None) -> Terms:
         objective, labels = self.context.objective, batch.labels
         if objective.lambda4 > 0:
-            mixed, partners, share = objectives.mix_same_class(batch.images, labels, mixing_generator(self.context.seed, batch))
+            mixed, partners, share = objectives.mix_same_class(
+                batch.images, labels, mixing_generator(self.context.seed, batch)
+            )
             # One forward for both: two before one backward break DDP's BatchNorm buffers (pytorch #175024).
             logits, cam = classifier(torch.cat([batch.images, mixed]), explain=torch.cat([labels, labels]))
             (logits, mixed_logits), (cam, mixed_cam) = logits.chunk(2), cam.chunk(2)

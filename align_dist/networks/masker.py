@@ -6,6 +6,8 @@ options. Adding another is one entry in `MASKERS`.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 
 import torch
@@ -23,21 +25,22 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class EncoderDecoder(nn.Module):
-    """Halves the resolution `depth` times and comes back with skip connections (Ronneberger et al. 2015).
+    """Works from half the image's resolution down `depth` halvings and back, with skip connections.
 
-    width: channels at full resolution, doubled at each halving. The mask's first mean is near `area`, so
-    that L_dist starts with something to see in both x⊙M and x⊙(1−M).
+    A small U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) whose mask is enlarged to the
+    image: full resolution costs four times as much and tells no more about where an object is. width:
+    channels at half resolution, doubled at each halving. area: the mask's mean at first, so that L_dist
+    starts with something to see in both x⊙M and x⊙(1−M).
     """
 
-    def __init__(self, width: int = 16, depth: int = 3, area: float = 0.5) -> None:
+    def __init__(self, width: int = 16, depth: int = 2, area: float = 0.5) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
-        self.first = _block(3, width)
-        self.down = nn.ModuleList(_block(a, b, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.up = nn.ModuleList(_block(a + b, a) for a, b in zip(widths, widths[1:], strict=False))
+        self.first = _block(3, width, stride=2)
+        self.down = nn.ModuleList(_block(a, b, stride=2) for a, b in itertools.pairwise(widths))
+        self.up = nn.ModuleList(_block(a + b, a) for a, b in itertools.pairwise(widths))
         self.last = nn.Conv2d(width, 1, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.constant_(self.last.bias, float(torch.logit(torch.tensor(area))))  # type: ignore[arg-type]
+        nn.init.constant_(self.last.bias, math.log(area / (1 - area)))  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         levels = [self.first(images)]
@@ -46,10 +49,13 @@ class EncoderDecoder(nn.Module):
         decoded = levels.pop()
         for up in reversed(self.up):
             skip = levels.pop()
-            wide = F.interpolate(decoded, skip.shape[-2:], mode="bilinear", align_corners=False)
-            decoded = up(torch.cat([skip, wide], dim=1))
-        mask: Tensor = torch.sigmoid(self.last(decoded))[:, 0]
+            decoded = up(torch.cat([skip, _enlarge(decoded, skip)], dim=1))
+        mask: Tensor = torch.sigmoid(_enlarge(self.last(decoded), images))[:, 0]
         return mask
+
+
+def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
@@ -59,5 +65,5 @@ MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
 
 
 def build_masker(kind: str, width: int, area: float) -> nn.Module:
-    """A masker by name: `small` halves twice, `large` four times."""
+    """A masker by name: `small` sees a quarter as far as `large`, which halves twice more."""
     return MASKERS[kind](width, area)

@@ -9,9 +9,9 @@ import torch
 
 from align_dist.config import MaskerConfig, OptimiserConfig, RunConfig
 from align_dist.data.beton import verify_beton
+from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
-from align_dist.data.decoder import Augmentation
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
 from align_dist.errors import ConfigError, MachineError

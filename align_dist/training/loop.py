@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 
@@ -31,8 +31,8 @@ class Position:
     """Where a run is: all that a checkpoint holds besides the networks."""
 
     step: int = 0
-    validation: Best = Best()
-    oracle: Best = Best()
+    validation: Best = field(default_factory=Best)
+    oracle: Best = field(default_factory=Best)
 
 
 def train(config: RunConfig, say: Say = lambda line: print(line, file=sys.stderr, flush=True)) -> RunFolder:

@@ -63,7 +63,7 @@ class Monitor:
         from torch.utils.tensorboard.summary import hparams
 
         for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
-            self._events.file_writer.add_summary(summary)
+            self._events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in metrics.items():
             self._events.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
 

@@ -52,7 +52,9 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     """Columns of a sheet, and a caption `true → predicted` for each image."""
     from align_dist.report.pictures import overlay
 
-    mean, deviation = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone))
+    mean, deviation = (
+        torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone)
+    )
     images = (batch.images * deviation + mean).clamp(0, 1)
     size = (images.shape[-2], images.shape[-1])
     with torch.no_grad(), frozen(run.method.classifier) as classifier:

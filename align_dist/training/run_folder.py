@@ -17,7 +17,7 @@ from typing import Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError
-from align_dist.training.checkpoint import write_whole
+from align_dist.training.checkpoint import write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
 
@@ -40,8 +40,8 @@ class RunFolder:
         description = self.path / "config.yaml"
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
-        write_whole(description, lambda file: _write(file, to_yaml(config)))
-        write_whole(self.path / "environment.json", lambda file: _write(file, json.dumps(environment(), indent=1)))
+        write_text(description, to_yaml(config))
+        write_text(self.path / "environment.json", json.dumps(environment(), indent=1))
 
     def config(self) -> RunConfig:
         """The run's own description. Raises CheckpointError when this is no run folder."""
@@ -53,7 +53,7 @@ class RunFolder:
         """Drops metrics of steps that a resumed run will do again."""
         if self.metrics.exists():
             kept = [line for line in self.metrics.read_text().splitlines() if _step_of(line) <= step]
-            write_whole(self.metrics, lambda file: _write(file, "".join(f"{line}\n" for line in kept)))
+            write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 
     def record(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Appends one line of scalars; a value that is not finite becomes null, which JSON has."""
@@ -63,12 +63,8 @@ class RunFolder:
 
     def write_results(self, rows: list[dict[str, Any]]) -> None:
         """All results at once, then the `done` mark."""
-        write_whole(self.results, lambda file: _write(file, "".join(json.dumps(row) + "\n" for row in rows)))
-        write_whole(self.done, lambda file: _write(file, ""))
-
-
-def _write(file: Any, text: str) -> None:
-    file.write(text.encode())
+        write_text(self.results, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(self.done, "")
 
 
 def _step_of(line: str) -> float:

@@ -28,7 +28,9 @@ def selected_path(folder: Path, selection: str) -> Path:
     return folder / f"{selection}.pt"
 
 
-def keep_better(folder: Path, selection: str, best: Best, accuracy: float, step: int, networks: dict[str, Engine]) -> Best:
+def keep_better(
+    folder: Path, selection: str, best: Best, accuracy: float, step: int, networks: dict[str, Engine]
+) -> Best:
     """Saves the networks when `accuracy` is at least the best so far; returns the best of both."""
     if accuracy < best.accuracy:
         return best

@@ -45,9 +45,7 @@ def test_hidden_files_and_other_suffixes_are_left_out(tmp_path: Path, pictures: 
         ),
     ],
 )
-def test_unusable_folders_are_named_in_one_line(
-    tmp_path: Path, pictures: Any, damage: Any, words: list[str]
-) -> None:
+def test_unusable_folders_are_named_in_one_line(tmp_path: Path, pictures: Any, damage: Any, words: list[str]) -> None:
     root = pictures(tmp_path / "data", TWO)
     damage(root)
     with pytest.raises(DataError) as caught:
@@ -103,9 +101,7 @@ def _touch_vlcs(root: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", ["VLCS", "."])
-def test_a_complete_vlcs_has_no_count_warnings_and_a_short_one_has_one_line(
-    tmp_path: Path, inside: str
-) -> None:
+def test_a_complete_vlcs_has_no_count_warnings_and_a_short_one_has_one_line(tmp_path: Path, inside: str) -> None:
     root = tmp_path / inside
     _touch_vlcs(root)
     catalogue = read_benchmark("vlcs", tmp_path)

@@ -109,9 +109,7 @@ def damage(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("how", ["truncated", "empty", "text"])
-def test_an_unreadable_picture_is_named_or_skipped(
-    tmp_path: Path, pictures: Any, how: str, suffix: str
-) -> None:
+def test_an_unreadable_picture_is_named_or_skipped(tmp_path: Path, pictures: Any, how: str, suffix: str) -> None:
     root = pictures(tmp_path / "data", TREE, suffix=suffix)
     damage(root / "photo" / "cat" / f"cat_002{suffix}", how)
     catalogue = read_benchmark("folders", root)
@@ -194,9 +192,7 @@ def test_a_failed_second_preparation_leaves_the_first_intact(folder: Path, beton
 def test_a_destination_under_a_file_is_a_storage_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        prepare_beton(
-            read_benchmark("folders", folder), tmp_path / "file" / "a.beton", max_side=64, mode="raw"
-        )
+        prepare_beton(read_benchmark("folders", folder), tmp_path / "file" / "a.beton", max_side=64, mode="raw")
 
 
 def test_decoding_shrinks_the_longer_side_and_never_enlarges() -> None:

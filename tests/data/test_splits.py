@@ -58,12 +58,8 @@ def test_parts_cover_a_domain_once_and_cut_no_group(manifest: Manifest, seed: in
         together = np.concatenate([parts.train, parts.validation, parts.test])
         expected = np.flatnonzero(np.array(manifest.domain_indices) == index)
         assert np.array_equal(np.sort(together), expected)
-        assert all(
-            np.array_equal(part, np.sort(part)) for part in (parts.train, parts.validation, parts.test)
-        )
-        groups = [
-            set(np.array(manifest.groups)[part]) for part in (parts.train, parts.validation, parts.test)
-        ]
+        assert all(np.array_equal(part, np.sort(part)) for part in (parts.train, parts.validation, parts.test))
+        groups = [set(np.array(manifest.groups)[part]) for part in (parts.train, parts.validation, parts.test)]
         assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
 
 
@@ -158,9 +154,7 @@ def test_protocols_share_one_cut_of_each_domain(three: Manifest) -> None:
     assert np.array_equal(single.target_validation["Caltech101"], parts["Caltech101"].validation)
     assert set(single.target_validation) == {"Caltech101", "SUN09"}
     assert np.array_equal(loo.train, np.concatenate([parts["LabelMe"].train, parts["SUN09"].train]))
-    assert np.array_equal(
-        loo.validation, np.concatenate([parts["LabelMe"].validation, parts["SUN09"].validation])
-    )
+    assert np.array_equal(loo.validation, np.concatenate([parts["LabelMe"].validation, parts["SUN09"].validation]))
     assert set(loo.tests) == set(DOMAINS) and set(loo.target_validation) == {"Caltech101"}
     assert np.array_equal(loo.tests["Caltech101"], np.arange(40))
 
@@ -197,9 +191,7 @@ def test_without_a_test_fraction_only_targets_are_tested(three: Manifest) -> Non
         ({"kind": "in_domain", "source": "SUN09", "test_fraction": 0.0}, ["test_fraction"]),
     ],
 )
-def test_impossible_protocols_are_one_line(
-    three: Manifest, changes: dict[str, Any], words: list[str]
-) -> None:
+def test_impossible_protocols_are_one_line(three: Manifest, changes: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         split(three, **changes)
     message = str(caught.value)

@@ -8,12 +8,8 @@ from scipy.ndimage import convolve, gaussian_filter  # type: ignore[import-untyp
 from align_dist.evaluation.maps import blur, resized
 
 
-@pytest.mark.parametrize(
-    ("size", "sigma", "height", "width"), [(11, 5.0, 20, 31), (11, 5.0, 6, 7), (5, 1.5, 12, 9)]
-)
-def test_blur_is_rises_kernel_convolved_with_zero_padding(
-    size: int, sigma: float, height: int, width: int
-) -> None:
+@pytest.mark.parametrize(("size", "sigma", "height", "width"), [(11, 5.0, 20, 31), (11, 5.0, 6, 7), (5, 1.5, 12, 9)])
+def test_blur_is_rises_kernel_convolved_with_zero_padding(size: int, sigma: float, height: int, width: int) -> None:
     point = np.zeros((size, size))
     point[size // 2, size // 2] = 1
     kernel = gaussian_filter(point, sigma)

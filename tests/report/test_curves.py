@@ -22,9 +22,7 @@ def write_scalars(folder: Path, count: int = 50) -> Run:
 
 def test_scalars_by_tag_and_step_and_the_last_of_a_step_counts(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(
-        '{"step": 2, "a": 1}\n\n{"step": 1, "a": 3, "b": NaN, "c": "text"}\n{"step": 2, "a": 5}\n'
-    )
+    path.write_text('{"step": 2, "a": 1}\n\n{"step": 1, "a": 3, "b": NaN, "c": "text"}\n{"step": 2, "a": 5}\n')
     assert read_scalars(path) == {"a": {1: 3.0, 2: 5.0}}
 
 

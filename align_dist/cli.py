@@ -1,0 +1,156 @@
+"""The `align-dist` command: doctor · data · train · evaluate · report · bench. Thin, one verb each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from align_dist import __version__
+from align_dist.errors import ConfigError, UserError
+
+EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
+5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
+75 stopped by a signal, saved, the same command resumes"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb. A user's mistake is one line on stderr and a documented exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except UserError as error:
+        print(f"align-dist: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("align-dist: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "align-dist",
+        description="Train image classifiers whose predictions and explanations agree (ALIGN).",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"align_dist {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    doctor = _verb(verbs, "doctor", "say what this machine has and lacks", _doctor)
+    doctor.add_argument("config", nargs="?", type=Path, help="also look at the data folders it names")
+    data = verbs.add_parser("data", help="prepare or verify the .beton of a benchmark")
+    steps = data.add_subparsers(title="verbs", required=True, metavar="VERB")
+    prepare = _verb(steps, "prepare", "read the benchmark's folders and write its .beton", _prepare)
+    _add_config(prepare)
+    prepare.add_argument("--force", action="store_true", help="write it again though it is there")
+    _add_config(_verb(steps, "verify", "find a missing, truncated or changed .beton", _verify))
+
+    train = _verb(verbs, "train", "train a run from where it is, then evaluate it", _train)
+    _add_config(train)
+    train.add_argument("--print-config", action="store_true", help="show the resolved run and stop")
+
+    evaluate = _verb(verbs, "evaluate", "measure a trained run again, or on another benchmark", _evaluate)
+    evaluate.add_argument("folder", type=Path, metavar="RUN")
+    evaluate.add_argument("--on", type=Path, metavar="CONFIG", help="the benchmark of this config instead")
+
+    report = _verb(verbs, "report", "tables and pictures of runs", _report)
+    report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
+    report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
+    report.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
+    report.add_argument("--selection", default="validation", choices=["validation", "last", "oracle"])
+
+    bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
+    bench.add_argument("what", choices=["loader", "step"])
+    _add_config(bench)
+    return parser
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, text: str, run: object) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="a YAML file, such as configs/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example objective.lambda3=0.5")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from align_dist.config import load_config
+    from align_dist.doctor import examine
+
+    return examine(load_config(options.config) if options.config else None)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from align_dist.config import load_config
+    from align_dist.data.prepare import prepare
+
+    prepare(load_config(options.config, options.overrides).benchmark, force=options.force)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from align_dist.config import load_config
+    from align_dist.data.beton import verify_beton
+
+    benchmark = load_config(options.config, options.overrides).benchmark
+    manifest = verify_beton(benchmark.beton)
+    print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from align_dist.config import load_config, to_yaml
+
+    config = load_config(options.config, options.overrides)
+    if options.print_config:
+        print(to_yaml(config), end="")
+        return
+    from align_dist.training.loop import train
+
+    print(train(config).path)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from align_dist.config import load_config
+    from align_dist.evaluation.again import evaluate_again
+
+    other = load_config(options.on).benchmark if options.on else None
+    print(evaluate_again(options.folder, other))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from align_dist.report import render
+    from align_dist.report.rows import finished_rows, read_runs, unfinished
+    from align_dist.report.tables import summary_table
+
+    runs = read_runs(options.folders)
+    if not finished_rows(runs):
+        raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
+    table = summary_table(finished_rows(runs), options.selection)
+    renderers = {"text": render.to_text, "markdown": render.to_markdown, "csv": render.to_csv}
+    print(renderers[options.format](table))
+    for run in unfinished(runs):
+        print(f"not finished, left out: {run.folder}", file=sys.stderr)
+    if options.html:
+        from align_dist.report.html import write_report
+
+        write_report(options.folders, options.html)
+        print(options.html)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    from importlib import import_module
+
+    from align_dist.config import load_config
+
+    import_module(f"align_dist.bench.{options.what}").bench(load_config(options.config, options.overrides))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

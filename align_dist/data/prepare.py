@@ -1,0 +1,37 @@
+"""From a benchmark's description to its `.beton`: what `align-dist data prepare` does."""
+
+from __future__ import annotations
+
+import sys
+
+from align_dist.config import BenchmarkConfig
+from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.beton import prepare_beton, verify_beton
+from align_dist.data.manifest import Manifest
+from align_dist.errors import DataError
+
+
+def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
+    """Writes the benchmark's `.beton` unless an intact one is there. Says what it found and where it lies."""
+    if not force and benchmark.beton.exists():
+        try:
+            manifest = verify_beton(benchmark.beton)
+            print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
+            return manifest
+        except DataError as error:
+            print(f"{error}; writing it again", file=sys.stderr)
+    catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
+    for warning in count_warnings(catalogue):
+        print(f"warning: {warning}", file=sys.stderr)
+    manifest = prepare_beton(
+        catalogue,
+        benchmark.beton,
+        max_side=benchmark.max_side,
+        mode=benchmark.storage,
+        quality=benchmark.quality,
+        on_unreadable=benchmark.on_unreadable,
+    )
+    copies = len(manifest) - len(set(manifest.groups))
+    domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
+    print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")
+    return manifest

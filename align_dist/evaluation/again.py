@@ -1,0 +1,47 @@
+"""Measures a trained run again, on its own benchmark or on another one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from align_dist.config import BenchmarkConfig
+from align_dist.errors import CheckpointError, ConfigError
+from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.training.assembly import assemble
+from align_dist.training.checkpoint import write_text
+from align_dist.training.run_folder import RunFolder
+
+
+def evaluate_again(path: Path, other: BenchmarkConfig | None) -> Path:
+    """Rewrites the run's results.jsonl, or writes results-<benchmark>.jsonl for another benchmark.
+
+    The other benchmark must have the run's classes, in the same order; all of its domains are targets.
+    Raises CheckpointError for a folder without trained weights, ConfigError for other classes.
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    if not any(folder.selected.glob("*.pt")):
+        raise CheckpointError(f"{path}: no trained weights in selected/; let training finish first")
+    run = assemble(config)
+    if other is None:
+        rows = evaluate_run(run, folder, _say)
+        folder.write_results(rows)
+        return folder.results
+    from align_dist.evaluation.elsewhere import on_other_benchmark
+
+    elsewhere = on_other_benchmark(run, other)
+    if elsewhere.manifest.classes != run.manifest.classes:
+        raise ConfigError(
+            f"{other.name}: its classes ({', '.join(elsewhere.manifest.classes)}) are not the run's "
+            f"({', '.join(run.manifest.classes)}); choose a benchmark with the same class folders"
+        )
+    rows = evaluate_run(elsewhere, folder, _say)
+    destination = path / f"results-{other.name}.jsonl"
+    write_text(destination, "".join(json.dumps(row) + "\n" for row in rows))
+    return destination
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
