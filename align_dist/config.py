@@ -125,13 +125,20 @@ class ObjectiveConfig(_Part):
     guidance_resolution: Literal["map", "image"] = "map"
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
     alternation: Literal["batch", "epoch"] = "batch"
-    fixed_mask: Literal["constant", "grey", "true"] = "constant"
+    fixed_mask: Literal["constant", "grey", "given"] = "constant"
     constant: Fraction = 1.0
 
 
 class TrainingConfig(_Part):
+    """How long, how often, on what.
+
+    warmup: steps or epochs before guidance. masker_head_start: how long before the end of warm-up the masker
+    begins to learn, so that the first masks that guide have something to say (0 is the paper's wording).
+    """
+
     length: Duration = "60 epochs"
     warmup: Duration = "20 epochs"
+    masker_head_start: Duration = "0 epochs"
     validate_every: Duration = "1 epochs"
     checkpoint_every: Duration = "1 epochs"
     log_every: Count = 20

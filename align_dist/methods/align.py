@@ -23,7 +23,7 @@ class ALIGN(GuidedMethod):
 
     def step(self, batch: Batch, step: int) -> Terms:
         logged: Terms = {}
-        if self.guided(step) and self._turn(step) != "classifier":
+        if step >= self.context.masker_start and self._turn(step) != "classifier":
             terms = self.masker_terms(self.masker, batch)
             logged |= scalars("masker", terms, self.masker.update(total(terms)))
         if self._turn(step) != "masker":
@@ -54,16 +54,15 @@ class ALIGN(GuidedMethod):
             return mask
 
     def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
-        if not self.guided(step):
-            return {"classifier": self.classifier_terms(self.classifier.module, batch, None)}
-        return {
-            "masker": self.masker_terms(self.masker.module, batch),
-            "classifier": self.classifier_terms(self.classifier.module, batch, self.mask(batch)),
-        }
+        mask = self.mask(batch) if self.guided(step) else None
+        terms = {"classifier": self.classifier_terms(self.classifier.module, batch, mask)}
+        if step >= self.context.masker_start:
+            terms["masker"] = self.masker_terms(self.masker.module, batch)
+        return terms
 
     def _turn(self, step: int) -> str:
         """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""
         if self.context.objective.alternation == "batch" or not self.guided(step):
-            return "both" if self.guided(step) else "classifier"
+            return "both"
         turn = int((step - self.context.warmup) / self.context.epoch) % 2
         return ("masker", "classifier")[turn]

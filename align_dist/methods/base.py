@@ -21,10 +21,14 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is built from. warmup and epoch in steps; `epoch` is steps per epoch (not whole)."""
+    """What a method is built from. All in steps; `epoch` is steps per epoch (not whole).
+
+    warmup: where guidance starts. masker_start: where the masker does, at or before that.
+    """
 
     objective: ObjectiveConfig
     warmup: int
+    masker_start: int
     epoch: float
     seed: int
 

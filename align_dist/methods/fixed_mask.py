@@ -1,7 +1,7 @@
 """Guidance by a mask that is not learned: the controls and ablations of ALIGN.
 
 constant: one value everywhere, no picture in it at all. grey: the picture's luminance (the paper's m-Gray,
-as paper.md reads it). true: the mask that came with the benchmark, a ceiling where it is the true one
+as paper.md reads it). given: the mask that came with the benchmark, a ceiling where it is the true one
 (the paper's m-SAM when it came from SAM).
 """
 
@@ -19,7 +19,7 @@ from align_dist.parallel.engine import Engine
 class FixedMask(GuidedMethod):
     def __init__(self, networks: dict[str, Engine], context: Context) -> None:
         super().__init__(networks, context)
-        self.uses_true_masks = context.objective.fixed_mask == "true"
+        self.uses_true_masks = context.objective.fixed_mask == "given"
 
     def step(self, batch: Batch, step: int) -> Terms:
         terms = self._terms(batch, step, self.classifier)
@@ -29,7 +29,7 @@ class FixedMask(GuidedMethod):
         kind = self.context.objective.fixed_mask
         if kind == "grey":
             return luminance(batch.images)
-        if kind == "true":
+        if kind == "given":
             assert batch.masks is not None, "the loader was not asked for masks"
             return batch.masks
         shape = (len(batch.images), *batch.images.shape[-2:])

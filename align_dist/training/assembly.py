@@ -50,7 +50,7 @@ def assemble(config: RunConfig) -> Assembly:
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     networks = make_networks(config, len(manifest.classes), device, masker=method.uses_masker)
-    context = Context(config.objective, schedule.warmup, schedule.epoch, config.seed)
+    context = Context(config.objective, schedule.warmup, schedule.masker_start, schedule.epoch, config.seed)
     built = method(networks, context)
     loader = make_loader(config, manifest, device, masks=built.uses_true_masks)
     return Assembly(config, manifest, split, order, loader, schedule, built, device)
@@ -91,7 +91,7 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
 def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, masks: bool) -> Loader:
     """The loader of a run's beton. Raises ConfigError when masks are needed and the beton has none."""
     if masks and not manifest.has_masks:
-        raise ConfigError(f"objective.fixed_mask: `true` needs masks, {config.benchmark.beton} has none")
+        raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
     return Loader(
         config.benchmark.beton,
         config.data.image_size,

@@ -137,7 +137,10 @@ def _report(monitor: Monitor, progress: Progress, step: int) -> None:
 
 def _set_rates(run: Assembly, step: int) -> None:
     config, schedule = run.config, run.schedule
-    clocks = {"classifier": (config.classifier.optimiser, 0), "masker": (config.masker.optimiser, schedule.warmup)}
+    clocks = {
+        "classifier": (config.classifier.optimiser, 0),
+        "masker": (config.masker.optimiser, schedule.masker_start),
+    }
     for name, engine in run.method.networks.items():
         optimiser, start = clocks[name]
         engine.set_learning_rate(learning_rate(optimiser, step, start, schedule.length))

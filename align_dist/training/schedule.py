@@ -15,6 +15,7 @@ class Schedule:
 
     length: int
     warmup: int
+    masker_start: int
     validate_every: int
     checkpoint_every: int
     pictures_every: int
@@ -41,7 +42,8 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
         )
     intervals = (training.validate_every, training.checkpoint_every, training.pictures_every)
     validate, checkpoint, pictures = (max(1, to_steps(every, steps_per_epoch)) for every in intervals)
-    return Schedule(length, warmup, validate, checkpoint, pictures, steps_per_epoch)
+    head_start = to_steps(training.masker_head_start, steps_per_epoch)
+    return Schedule(length, warmup, max(0, warmup - head_start), validate, checkpoint, pictures, steps_per_epoch)
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

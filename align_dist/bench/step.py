@@ -1,0 +1,46 @@
+"""What a step costs: ERM, ALIGN, and Grad-CAM in closed form against a library's second backward."""
+
+from __future__ import annotations
+
+import torch
+
+from align_dist.attribution import autograd_cam
+from align_dist.bench.timing import print_ratios, seconds_in_turn
+from align_dist.config import RunConfig
+from align_dist.methods.erm import ERM
+from align_dist.training.assembly import assemble
+
+
+def bench(config: RunConfig) -> None:
+    """Prints images a second of training steps and of explained forwards."""
+    run = assemble(config)
+    (batch,) = run.loader.batches(run.order.batch, 1)
+    guided, images = run.schedule.length, len(batch.images)
+    erm = ERM({"classifier": run.method.classifier}, run.method.context)
+
+    def wait(work: object) -> None:
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    steps = {
+        "ERM step": lambda: wait(erm.step(batch, 0)),
+        f"{config.method} step, warm-up": lambda: wait(run.method.step(batch, -1)),
+        f"{config.method} step, guided": lambda: wait(run.method.step(batch, guided)),
+    }
+    print_ratios(
+        f"{config.classifier.backbone}, batch {images}, {run.device}", seconds_in_turn(steps), images, "ERM step"
+    )
+
+    classifier = run.method.classifier.module.eval()
+
+    def by_autograd() -> None:
+        logits, features = classifier._logits_and_features(batch.images)  # type: ignore[operator]
+        autograd_cam(classifier._head(batch.images, features), features, batch.labels)  # type: ignore[operator]
+
+    with torch.no_grad():
+        maps = {
+            "forward alone": lambda: wait(classifier(batch.images)),
+            "forward and Grad-CAM, closed form": lambda: wait(classifier(batch.images, explain=batch.labels)),
+            "forward and Grad-CAM, by autograd": lambda: wait(by_autograd()),
+        }
+        print_ratios("explanations, no training", seconds_in_turn(maps), images, "forward alone")

@@ -1,0 +1,78 @@
+"""A small real benchmark that the tests of whole runs share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from align_dist.config import RunConfig, parse_config
+from align_dist.data.prepare import prepare
+
+# Runs in tests are compared bit by bit: one thread, whatever the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def make_pictures(root: Path, per_class: int = 24, side: int = 32) -> None:
+    """Two domains of two classes: a light square on the left or on the right, over noise."""
+    for domain, brightness in (("bright", 120), ("dark", 40)):
+        for label, column in (("left", 4), ("right", 20)):
+            folder = root / "images" / domain / label
+            masks = root / "masks" / domain / label
+            folder.mkdir(parents=True)
+            masks.mkdir(parents=True)
+            for index in range(per_class):
+                random = np.random.default_rng([brightness, column, index])
+                pixels = random.integers(0, brightness, (side, side, 3), dtype=np.uint8)
+                row = int(random.integers(4, 20))
+                mask = np.zeros((side, side), np.uint8)
+                mask[row : row + 8, column : column + 8] = 255
+                pixels[mask > 0] = 230
+                Image.fromarray(pixels).save(folder / f"{index:02}.png")
+                Image.fromarray(mask).save(masks / f"{index:02}.png")
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run's description whose beton is made: 96 pictures, 4 batches an epoch, a second or two an epoch."""
+    root = tmp_path_factory.mktemp("squares")
+    make_pictures(root)
+    config = parse_config(
+        {
+            "experiment": "test",
+            "runs": str(root / "runs"),
+            "method": "align",
+            "benchmark": {
+                "name": "folders",
+                "root": str(root / "images"),
+                "masks": str(root / "masks"),
+                "betons": str(root / "betons"),
+                "storage": "raw",
+            },
+            "protocol": {"kind": "single_source", "source": "bright"},
+            "data": {"image_size": 32, "batch_size": 8, "workers": 1, "augmentation": {"flip": 0.0}},
+            "classifier": {
+                "backbone": "resnet8",
+                "pretrained": False,
+                "freeze_batchnorm": False,
+                "optimiser": {"name": "adamw", "learning_rate": 1e-3},
+            },
+            "masker": {"width": 4},
+            "objective": {"lambda1": 1.0, "lambda4": 0.5},
+            "training": {
+                "length": "24 steps",
+                "warmup": "10 steps",
+                "validate_every": "8 steps",
+                "checkpoint_every": "4 steps",
+                "pictures_every": "12 steps",
+                "log_every": 2,
+                "threads": 1,
+            },
+            "evaluation": {"faithfulness_images": 4},
+        }
+    )
+    prepare(config.benchmark)
+    return config

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from align_dist.data.draws import Draws, Order, make_order, pack, permutation, sample_of, unaugmented
+
+Ids = NDArray[np.int64]
+
+
+@st.composite
+def domains(draw: st.DrawFn) -> tuple[Ids, ...]:
+    """One to four domains of 1 to 30 samples each, with ids from all over the range, none twice."""
+    sizes = draw(st.lists(st.integers(1, 30), min_size=1, max_size=4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    ids = rng.choice(2**32 - 1, sum(sizes), replace=False).astype(np.int64)
+    return tuple(np.split(ids, np.cumsum(sizes)[:-1]))
+
+
+orders = st.builds(make_order, domains(), st.integers(1, 12), st.integers(0, 2**63 - 1), st.booleans())
+
+
+def passes_of(draws: Draws) -> Ids:
+    return (draws >> np.uint64(32)).astype(np.int64)
+
+
+def drawn_before(order: Order, steps: int) -> Draws:
+    return np.concatenate([order.batch(step) for step in range(steps)])
+
+
+@settings(deadline=None)
+@given(
+    samples=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20),
+    pass_number=st.integers(0, 2**31 - 1),
+)
+def test_a_draw_holds_its_sample_and_its_pass(samples: list[int], pass_number: int) -> None:
+    ids = np.array(samples, np.int64)
+    draws = pack(ids, pass_number)
+    assert draws.dtype == np.uint64
+    assert np.array_equal(sample_of(draws), ids)
+    assert [int(draw) for draw in draws] == [pass_number * 2**32 + sample for sample in samples]
+
+
+def test_passes_may_differ_from_draw_to_draw() -> None:
+    draws = pack(np.array([5, 5, 7]), np.array([1, 2, 3]))
+    assert draws.tolist() == [5 + 2**32, 5 + 2 * 2**32, 7 + 3 * 2**32]
+
+
+def test_an_unaugmented_draw_is_pass_zero_of_its_sample_in_the_given_order() -> None:
+    assert unaugmented(np.array([9, 2, 4])).tolist() == [9, 2, 4]
+
+
+@settings(deadline=None)
+@given(domains(), st.integers(1, 9), st.integers(0, 1000))
+def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: int, seed: int) -> None:
+    order = make_order(parts, batch_size, seed, balanced=False)
+    everything = np.sort(np.concatenate(parts))
+    steps = -(-3 * len(everything) // batch_size)
+    draws = drawn_before(order, steps)[: 3 * len(everything)]
+    for number, one_pass in enumerate(np.split(draws, 3), start=1):
+        assert np.array_equal(np.sort(sample_of(one_pass)), everything)
+        assert (passes_of(one_pass) == number).all()
+
+
+@settings(deadline=None)
+@given(domains(), st.integers(4, 12), st.integers(0, 1000))
+def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...], batch_size: int, seed: int) -> None:
+    order = make_order(parts, batch_size, seed, balanced=True)
+    draws = drawn_before(order, 2 * max(map(len, parts)))
+    for part in parts:
+        own = draws[np.isin(sample_of(draws), part)]
+        complete = len(own) // len(part)
+        assert complete >= 1
+        for number in range(1, complete + 1):
+            one_pass = own[(number - 1) * len(part) : number * len(part)]
+            assert np.array_equal(np.sort(sample_of(one_pass)), np.sort(part))
+            assert (passes_of(one_pass) == number).all()
+
+
+@settings(deadline=None)
+@given(domains(), st.integers(1, 13), st.integers(0, 99), st.integers(0, 50))
+def test_balanced_shares_differ_by_one_image_at_most_and_the_first_domains_have_more(
+    parts: tuple[Ids, ...], batch_size: int, seed: int, step: int
+) -> None:
+    batch = sample_of(make_order(parts, batch_size, seed, balanced=True).batch(step))
+    shares = [int(np.isin(batch, part).sum()) for part in parts]
+    assert sum(shares) == len(batch) == batch_size
+    assert max(shares) - min(shares) <= 1
+    assert shares == sorted(shares, reverse=True)
+
+
+@settings(deadline=None)
+@given(orders, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list[int]) -> None:
+    forwards = {step: order.batch(step).tolist() for step in steps}
+    again = Order(order.streams, order.counts, order.seed)
+    for step in sorted(steps, reverse=True):
+        assert again.batch(step).tolist() == forwards[step]
+        assert len(forwards[step]) == order.batch_size
+
+
+@settings(deadline=None)
+@given(orders, st.integers(0, 500), st.sampled_from([1, 2, 4]))
+def test_the_shares_of_all_ranks_interleave_to_the_global_batch(order: Order, step: int, world_size: int) -> None:
+    whole = np.zeros(order.batch_size, np.uint64)
+    for rank in range(world_size):
+        whole[rank::world_size] = order.share(step, rank, world_size)
+    assert np.array_equal(whole, order.batch(step))
+
+
+@settings(deadline=None)
+@given(domains(), st.integers(1, 40), st.booleans())
+def test_an_epoch_draws_as_many_images_as_there_are_samples(
+    parts: tuple[Ids, ...], batch_size: int, balanced: bool
+) -> None:
+    order = make_order(parts, batch_size, 0, balanced)
+    assert order.batch_size == batch_size
+    assert np.isclose(order.steps_per_epoch * batch_size, sum(map(len, parts)))
+
+
+def test_a_domain_smaller_than_its_share_is_passed_over_several_times_in_one_batch() -> None:
+    order = make_order((np.array([3, 8]), np.arange(10, 30)), 10, 0, balanced=True)
+    small = order.batch(0)[:5]
+    assert passes_of(small).tolist() == [1, 1, 2, 2, 3]
+    assert Counter(sample_of(small[:4]).tolist()) == {3: 2, 8: 2}
+
+
+def test_seeds_passes_and_streams_are_shuffled_apart() -> None:
+    samples = np.arange(50)
+    keys = [(seed, stream, number) for seed in range(3) for stream in range(3) for number in range(3)]
+    found = {tuple(permutation(samples, *key).tolist()) for key in keys}
+    assert len(found) == len(keys)
+    assert np.array_equal(permutation(samples, 1, 2, 0), permutation(samples, 1, 2, 0))
+
+
+def test_every_sample_is_first_equally_often() -> None:
+    """Over 6,000 passes of 6 samples each leads 1,000 times; 5 standard deviations are 144."""
+    firsts = Counter(int(permutation(np.arange(6), 7, 0, number)[0]) for number in range(6000))
+    assert all(abs(firsts[sample] - 1000) < 144 for sample in range(6))

@@ -1,0 +1,121 @@
+"""The command as a user types it: help, wrong input, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from align_dist.config import RunConfig, to_yaml
+
+PYTHON = [sys.executable, "-m", "align_dist.cli"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PYTHON, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def described(squares: RunConfig, tmp_path: Path) -> Path:
+    """A valid run whose folders are this test's own; only the beton is shared."""
+    (tmp_path / "run.yaml").write_text(to_yaml(squares.model_copy(update={"runs": tmp_path / "runs"})))
+    return tmp_path / "run.yaml"
+
+
+def assert_one_line(finished: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
+    said = finished.stderr.strip().splitlines()
+    assert finished.returncode == code, finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert said[-1].startswith("align-dist: ")
+    for part in parts:
+        assert part in said[-1], (part, said[-1])
+
+
+def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
+    finished = run("--help")
+    assert finished.returncode == 0
+    for verb in ("doctor", "data", "train", "evaluate", "report", "bench", "exit codes"):
+        assert verb in finished.stdout
+    check = "import sys; from align_dist.cli import _parser; _parser(); print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_print_config_shows_the_resolved_run(described: Path) -> None:
+    finished = run("train", str(described), "objective.lambda3=0.25", "--print-config")
+    assert finished.returncode == 0
+    assert "lambda3: 0.25" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "parts"),
+    [
+        (["objective.lamda1=2"], 2, ["unknown key", "objective.lambda1"]),
+        (["objective.lambda1=-2"], 2, ["objective.lambda1", "-2"]),
+        (["method=alling"], 2, ["method", "align"]),
+        (["classifier.backbone=resnet5"], 2, ["classifier.backbone", "resnet5", "did you mean"]),
+        (["protocol.source=brihgt"], 2, ["brihgt", "bright"]),
+        (["training.warmup=3000 steps"], 2, ["training.warmup", "longer than the run"]),
+        (["training.warmup=300 epochs"], 2, ["training.warmup", "longer than the run"]),
+        (["data.batch_size=4096"], 2, ["data.batch_size", "4096"]),
+        (["benchmark.betons=/nowhere"], 3, ["/nowhere", "align-dist data prepare"]),
+        (["training.device=cuda"], 5, ["training.device", "doctor"]),
+        (["runs=/proc/none"], 7, ["/proc/none"]),
+    ],
+)
+def test_wrong_input_to_train(described: Path, overrides: list[str], code: int, parts: list[str]) -> None:
+    assert_one_line(run("train", str(described), *overrides), code, *parts)
+    assert not (described.parent / "runs").exists()
+
+
+def test_a_truncated_beton_is_found_before_training(squares: RunConfig, described: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "betons"
+    copy.mkdir()
+    for path in (squares.benchmark.beton, squares.benchmark.beton.with_name(squares.benchmark.beton.name + ".json")):
+        (copy / path.name).write_bytes(path.read_bytes())
+    beton = copy / squares.benchmark.beton.name
+    beton.write_bytes(beton.read_bytes()[:-1000])
+    assert_one_line(run("train", str(described), f"benchmark.betons={copy}"), 3, str(beton), "align-dist data prepare")
+    assert_one_line(run("data", "verify", str(described), f"benchmark.betons={copy}"), 3, str(beton))
+
+
+def test_preparing_bad_folders(described: Path, tmp_path: Path) -> None:
+    def prepare(root: Path) -> subprocess.CompletedProcess[str]:
+        places = [f"benchmark.root={root}", f"benchmark.betons={tmp_path / 'b'}", "benchmark.masks=null"]
+        return run("data", "prepare", str(described), *places)
+
+    assert_one_line(prepare(tmp_path / "none"), 3, str(tmp_path / "none"))
+    (tmp_path / "data" / "a" / "cat").mkdir(parents=True)
+    assert_one_line(prepare(tmp_path / "data"), 3, "cat")
+    assert not list(tmp_path.glob("b/*"))
+
+
+def test_evaluate_and_report_need_a_trained_run(tmp_path: Path) -> None:
+    assert_one_line(run("evaluate", str(tmp_path)), 4, "not a run folder")
+    assert run("report", str(tmp_path)).returncode != 0
+
+
+def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
+    finished = run("train", str(described))
+    assert finished.returncode == 0, finished.stderr
+    folder = Path(finished.stdout.strip().splitlines()[-1])
+    before = folder.joinpath("results.jsonl").read_text()
+    assert run("evaluate", str(folder)).returncode == 0
+    assert folder.joinpath("results.jsonl").read_text() == before
+    elsewhere = run("evaluate", str(folder), "--on", str(described))
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    rows = [json.loads(line) for line in folder.joinpath("results-folders.jsonl").read_text().splitlines()]
+    assert {(row["domain"], row["images"]) for row in rows} == {("bright", 48), ("dark", 48)}
+    report = run("report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html"))
+    assert report.returncode == 0, report.stderr
+    assert "bright" in report.stdout and (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_doctor_says_what_is_there() -> None:
+    finished = run("doctor")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    for part in ("Python", "torch", "ffcv", "cores", "free"):
+        assert part in finished.stdout

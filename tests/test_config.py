@@ -1,0 +1,83 @@
+"""A run's description: merging, checking, identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from align_dist.config import RunConfig, known_keys, load_config, parse_config, to_steps, to_yaml
+from align_dist.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text("{}\n")
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_is_valid_and_survives_printing(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    (tmp_path / "printed.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "printed.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("objective.lamda3=1", ["objective.lamda3", "unknown key", "objective.lambda3"]),
+        ("objective.lambda1=-1", ["objective.lambda1", "greater than or equal to 0", "-1"]),
+        ("objective.lambda1=.nan", ["objective.lambda1", "finite"]),
+        ("data.batch_size=many", ["data.batch_size", "integer", "'many'"]),
+        ("training.warmup=12 years", ["training.warmup", "'12 epochs' or '200 steps'", "12 years"]),
+        ("training.warmup=100 epochs", ["training.warmup", "longer than the run", "60 epochs"]),
+        ("training.precision=float8", ["training.precision", "'float32' or 'bfloat16'"]),
+        ("protocol.validation_fraction=0.9", ["protocol.validation_fraction", "nothing to train on"]),
+        ("seed", ["'seed'", "KEY=VALUE"]),
+        ("seed=[", ["not a readable config"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(empty: Path, override: str, told: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(empty, [override, "protocol.test_fraction=0.2"])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in told:
+        assert part in message
+
+
+def test_a_missing_file_and_a_file_that_is_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,\nb: }{")
+    with pytest.raises(ConfigError, match="not a readable config"):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_yaml_cannot_run_code(tmp_path: Path) -> None:
+    (tmp_path / "evil.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "evil.yaml")
+    assert not (tmp_path / "made").exists()
+
+
+def test_identity_is_what_determines_the_result() -> None:
+    base = RunConfig()
+    same = [{"experiment": "other"}, {"runs": "elsewhere"}, {"data": {"workers": 7}}, {"training": {"log_every": 3}}]
+    different = [{"seed": 1}, {"method": "erm"}, {"objective": {"lambda2": 0.3}}, {"training": {"length": "61 epochs"}}]
+    assert {parse_config(values).identity for values in same} == {base.identity}
+    assert len({parse_config(values).identity for values in different} | {base.identity}) == len(different) + 1
+
+
+def test_lengths_in_steps() -> None:
+    assert to_steps("12 epochs", 22.5) == 270
+    assert to_steps("200 steps", 22.5) == 200
+
+
+def test_known_keys_are_dotted_leaves() -> None:
+    keys = known_keys()
+    assert "objective.lambda1" in keys and "data.augmentation.flip" in keys and "objective" not in keys

@@ -1,0 +1,182 @@
+"""Whole runs in real processes: killed, stopped, resumed, and compared bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from align_dist.config import RunConfig, to_yaml
+from align_dist.training.checkpoint import load_weights
+from align_dist.training.loop import train
+from align_dist.training.run_folder import RunFolder
+
+COMMAND = [sys.executable, "-m", "align_dist.cli", "train"]
+
+
+def described(config: RunConfig, path: Path, **training: str) -> RunConfig:
+    """The config with its runs under `path`, written to `path`/run.yaml."""
+    changed = config.model_copy(update={"runs": path / "runs", "training": config.training.model_copy(update=training)})
+    (path / "run.yaml").write_text(to_yaml(changed))
+    return changed
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([*COMMAND, str(path / "run.yaml")], stderr=subprocess.PIPE, text=True)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    networks = load_weights(folder / "selected" / "last.pt")["networks"]
+    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    ours, theirs = weights(left), weights(right)
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return train(described(squares, tmp_path_factory.mktemp("whole")))
+
+
+def test_a_run_leaves_everything_a_user_looks_for(uninterrupted: RunFolder) -> None:
+    for name in ("config.yaml", "environment.json", "metrics.jsonl", "results.jsonl", "done", "checkpoints/last.ckpt"):
+        assert (uninterrupted.path / name).exists(), name
+    rows = [json.loads(line) for line in uninterrupted.results.read_text().splitlines()]
+    assert {(row["selection"], row["domain"]) for row in rows} == {
+        (s, d) for s in ("validation", "last", "oracle") for d in ("bright", "dark")
+    }
+    assert {row["domain"]: row["role"] for row in rows} == {"bright": "in_domain", "dark": "out_of_domain"}
+    expected = {"accuracy", "roc_auc", "insertion_auc", "sufficiency", "comprehensiveness", "mask_iou", "energy_inside"}
+    assert all(expected <= row["metrics"].keys() for row in rows)
+    names = {key for line in uninterrupted.metrics.read_text().splitlines() for key in json.loads(line)}
+    assert {"mask/area", "masker/distinction", "classifier/guidance", "speed/waiting_for_data"} <= names
+    assert {"masker/gradient_norm/sparsity", "classifier/gradient_norm/guidance"} <= names
+    assert sorted(p.name for p in uninterrupted.pictures.iterdir()) == ["bright.png", "dark.png"]
+
+
+def test_a_finished_run_is_not_trained_again(uninterrupted: RunFolder) -> None:
+    before = (uninterrupted.path / "checkpoints/last.ckpt").stat().st_mtime_ns
+    said: list[str] = []
+    train(uninterrupted.config(), said.append)
+    assert said == [f"{uninterrupted.path}: done already"]
+    assert (uninterrupted.path / "checkpoints/last.ckpt").stat().st_mtime_ns == before
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Until the run has logged `step`."""
+    for _ in range(6000):
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[1])
+        if (folder / "metrics.jsonl").exists():
+            lines = [line for line in (folder / "metrics.jsonl").read_text().splitlines() if line.endswith("}")]
+            if any(json.loads(line)["step"] >= step for line in lines):
+                return
+        time.sleep(0.02)
+    raise AssertionError("the run never came so far")
+
+
+@pytest.mark.parametrize("steps", [(2, 7), (11, 19)], ids=["warm-up", "guided"])
+def test_killed_runs_resume_to_the_same_weights(
+    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path, steps: tuple[int, int]
+) -> None:
+    config = described(squares, tmp_path)
+    for step in steps:
+        process = start(tmp_path)
+        wait_for_step(config.folder, step, process)
+        process.kill()
+        process.wait()
+        assert not (config.folder / "done").exists()
+    finished = start(tmp_path)
+    _, said = finished.communicate()
+    assert finished.returncode == 0, said
+    assert "resuming at step" in said
+    assert_same_weights(config.folder, uninterrupted.path)
+    logged = [json.loads(line)["step"] for line in (config.folder / "metrics.jsonl").read_text().splitlines()]
+    assert logged == sorted(logged)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_saves_and_leaves_with_75(
+    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = described(squares, tmp_path)
+    process = start(tmp_path)
+    wait_for_step(config.folder, 6, process)
+    process.send_signal(number)
+    _, said = process.communicate()
+    assert process.returncode == 75, said
+    assert said.strip().splitlines()[-1].startswith(f"align-dist: {number.name}: saved at step")
+    train(config)
+    assert_same_weights(config.folder, uninterrupted.path)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_previous_used(
+    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path
+) -> None:
+    config = described(squares, tmp_path)
+    process = start(tmp_path)
+    wait_for_step(config.folder, 10, process)
+    process.kill()
+    process.wait()
+    newest = config.folder / "checkpoints" / "last.ckpt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    newest.write_bytes(content)
+    said: list[str] = []
+    train(config, said.append)
+    assert any("last.ckpt: damaged" in line and "Trying previous.ckpt" in line for line in said)
+    assert_same_weights(config.folder, uninterrupted.path)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(squares: RunConfig, tmp_path: Path) -> None:
+    rates = squares.classifier.optimiser.model_copy(update={"name": "sgd", "learning_rate": 1e30})
+    wild = squares.model_copy(update={"classifier": squares.classifier.model_copy(update={"optimiser": rates})})
+    config = described(wild, tmp_path, checkpoint_every="1 steps")
+    process = start(tmp_path)
+    _, said = process.communicate()
+    assert process.returncode == 6, said
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("align-dist: classifier/") and "is not finite at step" in last
+    state = load_weights(config.folder / "checkpoints" / "last.ckpt")
+    for network in state["networks"].values():
+        assert all(torch.isfinite(v.float()).all() for v in network["module"].values())
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_torn_file(squares: RunConfig, tmp_path: Path) -> None:
+    described(squares, tmp_path)
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000)); "
+    limited += "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "from align_dist.cli import main; sys.exit(main(['train', sys.argv[1]]))"
+    finished = subprocess.run(
+        [sys.executable, "-c", limited, str(tmp_path / "run.yaml")], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert finished.returncode == 7, finished.stderr
+    assert "the disk is full" in finished.stderr.strip().splitlines()[-1]
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
+
+
+def test_dropout_and_bfloat16_resume_exactly(squares: RunConfig, tmp_path: Path) -> None:
+    """Dropout draws from torch's generator: it too must be a function of (seed, step)."""
+    network = squares.classifier.model_copy(update={"backbone": "efficientnet_lite0", "small_images": True})
+    changed = squares.model_copy(update={"classifier": network, "method": "erm"})
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    short = {"length": "8 steps", "warmup": "0 steps", "precision": "bfloat16"}
+    whole = train(described(changed, tmp_path / "a", **short))
+    config = described(changed, tmp_path / "b", **short)
+    process = start(tmp_path / "b")
+    wait_for_step(config.folder, 5, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert_same_weights(train(config).path, whole.path)
