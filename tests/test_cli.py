@@ -39,7 +39,8 @@ def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
     assert finished.returncode == 0
     for verb in ("doctor", "data", "train", "evaluate", "report", "bench", "exit codes"):
         assert verb in finished.stdout
-    check = "import sys; from align_dist.cli import _parser; _parser(); print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
+    check = "import sys; from align_dist.cli import _parser; _parser(); "
+    check += "print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from align_dist.attribution import autograd_cam
@@ -18,14 +20,20 @@ def bench(config: RunConfig) -> None:
     guided, images = run.schedule.length, len(batch.images)
     erm = ERM({"classifier": run.method.classifier}, run.method.context)
 
-    def wait(work: object) -> None:
-        if run.device.type == "cuda":
-            torch.cuda.synchronize()
+    def finished(work: Callable[[], object]) -> Callable[[], object]:
+        """`work`, and on an accelerator the wait for it."""
+
+        def run_and_wait() -> None:
+            work()
+            if run.device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return run_and_wait
 
     steps = {
-        "ERM step": lambda: wait(erm.step(batch, 0)),
-        f"{config.method} step, warm-up": lambda: wait(run.method.step(batch, -1)),
-        f"{config.method} step, guided": lambda: wait(run.method.step(batch, guided)),
+        "ERM step": finished(lambda: erm.step(batch, 0)),
+        f"{config.method} step, warm-up": finished(lambda: run.method.step(batch, -1)),
+        f"{config.method} step, guided": finished(lambda: run.method.step(batch, guided)),
     }
     print_ratios(
         f"{config.classifier.backbone}, batch {images}, {run.device}", seconds_in_turn(steps), images, "ERM step"
@@ -33,14 +41,14 @@ def bench(config: RunConfig) -> None:
 
     classifier = run.method.classifier.module.eval()
 
-    def by_autograd() -> None:
-        logits, features = classifier._logits_and_features(batch.images)  # type: ignore[operator]
-        autograd_cam(classifier._head(batch.images, features), features, batch.labels)  # type: ignore[operator]
+    def by_autograd() -> object:
+        _, features = classifier._logits_and_features(batch.images)  # type: ignore[operator]
+        return autograd_cam(classifier._head(batch.images, features), features, batch.labels)  # type: ignore[operator]
 
     with torch.no_grad():
         maps = {
-            "forward alone": lambda: wait(classifier(batch.images)),
-            "forward and Grad-CAM, closed form": lambda: wait(classifier(batch.images, explain=batch.labels)),
-            "forward and Grad-CAM, by autograd": lambda: wait(by_autograd()),
+            "forward alone": finished(lambda: classifier(batch.images)),
+            "forward and Grad-CAM, closed form": finished(lambda: classifier(batch.images, explain=batch.labels)),
+            "forward and Grad-CAM, by autograd": finished(by_autograd),
         }
         print_ratios("explanations, no training", seconds_in_turn(maps), images, "forward alone")

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,7 +90,10 @@ def load_weights(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: {error.strerror}; train first") from None
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise CheckpointError(f"{path}: damaged (its digest does not match); delete it and train again")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{path}: holds more than tensors and plain values, refused; train again") from None
     return state
 
 

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import approx_fprime
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.attribution import normalise
+
+torch.set_num_threads(1)
+Array = NDArray[np.float64]
+CLASSES = 5
+# One class of three, one of two, one of one image; classes 1 and 4 are absent.
+LABELS = torch.tensor([0, 2, 0, 3, 2, 0])
+EPSILON = 1e-2
+
+
+def randn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rand(seed: int, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_gradient(ours: Callable[[Tensor], Tensor], reference: Callable[[Array], float], at: Tensor) -> None:
+    """Value and gradient of a float32 term are those of a float64 reference written apart from the package."""
+    leaf, point = at.detach().clone().requires_grad_(), at.double().numpy()
+    loss = ours(leaf)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    expected = approx_fprime(point.ravel(), lambda x: reference(x.reshape(point.shape)), 1e-7)
+    assert float(loss) == pytest.approx(reference(point), rel=1e-5, abs=1e-6)
+    np.testing.assert_allclose(gradient.numpy().ravel(), expected, rtol=2e-3, atol=1e-5)
+
+
+def softmax(logits: Array) -> Array:
+    exponentials: Array = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def held_normalise(maps: Array, like: Tensor) -> Array:
+    """min–max whose epsilon's scale is that of `like`, held constant."""
+    scale = np.abs(like.double().numpy()).max((1, 2), keepdims=True)
+    low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
+    found: Array = (maps - low) / (high - low + EPSILON * scale)
+    return found
+
+
+def class_average(values: Array) -> float:
+    """Mean in each class present, over all classes."""
+    labels = LABELS.numpy()
+    return float(sum(values[labels == label].mean() for label in np.unique(labels)) / CLASSES)
+
+
+class Mixed:
+    """Maps and logits of six images and of their mixtures."""
+
+    def __init__(self, seed: int) -> None:
+        self.cam, self.mixed_cam = randn(seed, 6, 4, 3), randn(seed + 1, 6, 4, 3)
+        self.mixed_logits = randn(seed + 2, 6, CLASSES)
+        generator = torch.Generator().manual_seed(seed)
+        _, self.partners, self.share = objectives.mix_same_class(torch.zeros(6, 3, 1, 1), LABELS, generator)
+        self.share = rand(seed + 3, 6)
+
+    def permuted(self, order: Tensor) -> tuple[Mixed, Tensor]:
+        """The same images in another order, and their labels."""
+        other = Mixed(0)
+        other.cam, other.mixed_cam = self.cam[order], self.mixed_cam[order]
+        other.mixed_logits, other.share = self.mixed_logits[order], self.share[order]
+        other.partners = order.argsort()[self.partners[order]]
+        return other, LABELS[order]
+
+
+# Mixing
+
+
+@given(seed=st.integers(0, 2**32), labels=st.lists(st.integers(0, 4), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_mixtures_stay_within_their_class(seed: int, labels: list[int]) -> None:
+    images, of = randn(0, len(labels), 3, 2, 2), torch.tensor(labels)
+    mixed, partners, share = objectives.mix_same_class(images, of, torch.Generator().manual_seed(seed))
+    assert torch.equal(of[partners], of)
+    assert partners.sort().values.tolist() == list(range(len(labels)))
+    assert ((share >= 0) & (share <= 1)).all()
+    weight = share[:, None, None, None]
+    torch.testing.assert_close(mixed, weight * images + (1 - weight) * images[partners])
+
+
+def test_the_generator_decides_everything_about_a_mixture() -> None:
+    before = torch.get_rng_state()
+    first = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
+    torch.manual_seed(99)
+    again = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
+    other_images = objectives.mix_same_class(randn(1, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
+    other_seed = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(6))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert torch.equal(first[1], other_images[1]) and torch.equal(first[2], other_images[2])
+    assert not torch.equal(first[2], other_seed[2])
+    torch.set_rng_state(before)
+    objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_shares_follow_beta_and_are_independent_of_each_other() -> None:
+    labels = torch.zeros(20_000, dtype=torch.int64)
+    images = torch.zeros(20_000, 1, 1, 1)
+    _, _, share = objectives.mix_same_class(images, labels, torch.Generator().manual_seed(0))
+    values = share.double().numpy()
+    # In bins, for float32 rounds one value in a hundred to 1.
+    edges = np.array([0, 1e-4, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999, 1])
+    expected = np.diff(stats.beta(0.2, 0.2).cdf(edges)) * len(values)
+    assert stats.chisquare(np.histogram(values, edges)[0], expected).pvalue > 1e-3
+    table, _, _ = np.histogram2d(values[:-1] > 0.5, values[1:] > 0.5, bins=2)
+    assert stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_every_pairing_within_a_class_is_equally_likely() -> None:
+    generator, images = torch.Generator().manual_seed(0), torch.zeros(4, 1, 1, 1)
+    labels = torch.tensor([1, 0, 1, 1])
+    found = Counter(tuple(objectives.mix_same_class(images, labels, generator)[1].tolist()) for _ in range(1200))
+    assert len(found) == 6 and all(partners[1] == 1 for partners in found)
+    assert stats.chisquare(list(found.values())).pvalue > 1e-3
+
+
+# The regulariser
+
+
+def test_consistency_by_hand() -> None:
+    """Normalised maps are (0, n) and (n, 0), n = 1 / 1.01; their even mixture is (n/2, n/2).
+
+    The mixture's own map is (0, n), n/2 away everywhere; the other image is alone and equals its target.
+    """
+    n, labels = 1 / 1.01, torch.tensor([1, 1, 3])
+    cam = torch.tensor([[[0.0, 2.0]], [[5.0, 0.0]], [[0.0, 1.0]]])
+    mixed_cam = torch.tensor([[[0.0, 7.0]], [[0.0, 7.0]], [[0.0, 3.0]]])
+    partners, share = torch.tensor([1, 0, 2]), torch.tensor([0.5, 0.5, 0.9])
+    found = objectives.consistency(cam, mixed_cam, partners, share, labels, 4)
+    assert float(found) == pytest.approx((n / 2 + 0) / 4, rel=1e-5)
+
+
+def test_consistency_is_zero_when_the_mixtures_map_is_the_mixture_of_maps() -> None:
+    data = Mixed(0)
+    share = torch.ones(6)
+    assert float(objectives.consistency(data.cam, 3 * data.cam, data.partners, share, LABELS, CLASSES)) < 1e-6
+    moved = data.cam[data.partners]
+    assert float(objectives.consistency(data.cam, moved, data.partners, 0 * share, LABELS, CLASSES)) < 1e-6
+
+
+def test_attribution_sparsity_by_hand() -> None:
+    """Rows (0, 1), (4, 2) in one map and (0, 2), (0, 0) in the other; divisors 4.04 and 2.02."""
+    cam, mixed_cam = torch.tensor([[[0.0, 1.0], [4.0, 2.0]]]), torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])
+    label = torch.tensor([0])
+    mean = (7 / 4 / 4.04 + 2 / 4 / 2.02) / 2
+    columns = ((4 + 2) / 2 / 4.04 + (0 + 2) / 2 / 2.02) / 2
+    arguments = (cam, mixed_cam, label, 3)
+    assert float(objectives.attribution_sparsity(*arguments, "mean")) == pytest.approx(mean / 3, rel=1e-5)
+    assert float(objectives.attribution_sparsity(*arguments, "column_maximum")) == pytest.approx(columns / 3, rel=1e-5)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None)
+def test_column_maximum_is_the_matrix_norm_that_dres_code_takes(seed: int) -> None:
+    """Its torch call: the 1-norm over (channel, height) of N x 1 x 7 x 7 maps, then the mean in each class."""
+    cam, mixed_cam = randn(seed, 6, 7, 7), randn(seed + 1, 6, 7, 7)
+
+    def norm(maps: Tensor) -> Tensor:
+        columns = torch.linalg.norm(normalise(maps)[:, None], ord=1, dim=(1, 2))
+        assert columns.shape == (6, 7)
+        return columns.mean(1)
+
+    expected = class_average(((norm(cam) + norm(mixed_cam)) / 2).double().numpy())
+    found = float(objectives.attribution_sparsity(cam, mixed_cam, LABELS, CLASSES, "column_maximum"))
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found >= float(objectives.attribution_sparsity(cam, mixed_cam, LABELS, CLASSES, "mean"))
+
+
+def test_mixed_classification_by_hand() -> None:
+    """Two images of class 0, one of class 2, none of class 1: (mean(a, b) + c) / 3."""
+    logits = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4]]).log()
+    expected = (-(math.log(0.5) + math.log(0.8)) / 2 - math.log(0.4)) / 3
+    found = objectives.mixed_classification(logits, torch.tensor([0, 0, 2]), 3)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+
+
+def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
+    maps = (data.cam, data.mixed_cam)
+    return [
+        objectives.consistency(*maps, data.partners, data.share, labels, classes),
+        objectives.attribution_sparsity(*maps, labels, classes, "mean"),
+        objectives.attribution_sparsity(*maps, labels, classes, "column_maximum"),
+        objectives.mixed_classification(data.mixed_logits, labels, classes),
+    ]
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None)
+def test_the_regularisers_terms_are_in_range_and_ignore_the_order_of_images(seed: int) -> None:
+    data = Mixed(seed)
+    found = all_terms(data, LABELS, CLASSES)
+    assert all(term >= 0 for term in found) and all(term <= 1 for term in found[:3])
+    other, labels = data.permuted(torch.randperm(6, generator=torch.Generator().manual_seed(seed)))
+    for term, same in zip(found, all_terms(other, labels, CLASSES), strict=True):
+        torch.testing.assert_close(same, term)
+
+
+def test_absent_classes_count_as_zero() -> None:
+    data = Mixed(0)
+    data.mixed_logits = torch.cat([data.mixed_logits, torch.full((6, 5), -1e4)], 1)  # five classes nobody is of
+    for term, diluted in zip(all_terms(data, LABELS, CLASSES), all_terms(data, LABELS, 2 * CLASSES), strict=True):
+        torch.testing.assert_close(diluted, term / 2)
+
+
+def test_a_class_counts_once_however_many_images_it_has() -> None:
+    """Image 3, alone in its class, twice in the batch."""
+    data, order = Mixed(0), torch.tensor([0, 1, 2, 3, 4, 5, 3])
+    twice = Mixed(0)
+    twice.cam, twice.mixed_cam, twice.mixed_logits = data.cam[order], data.mixed_cam[order], data.mixed_logits[order]
+    twice.share, twice.partners = data.share[order], data.partners[order]
+    for term, same in zip(all_terms(data, LABELS, CLASSES), all_terms(twice, LABELS[order], CLASSES), strict=True):
+        torch.testing.assert_close(same, term)
+
+
+@pytest.mark.parametrize("kind", ["mean", "column_maximum"])
+def test_the_regulariser_adds_its_terms_with_dres_weights(kind: Any) -> None:
+    data = Mixed(4)
+    consistency, mean, column_maximum, classification = all_terms(data, LABELS, CLASSES)
+    sparse = mean if kind == "mean" else column_maximum
+    found = objectives.mixup_regulariser(
+        data.cam, data.mixed_cam, data.mixed_logits, data.partners, data.share, LABELS, kind
+    )
+    torch.testing.assert_close(found, 1.0 * consistency + 0.5 * sparse + 0.1 * classification)
+
+
+def test_gradients_of_the_regularisers_terms() -> None:
+    data = Mixed(7)
+    partners, share = data.partners.numpy(), data.share.double().numpy()[:, None, None]
+    fixed_cam, fixed_mixed = data.cam.double().numpy(), data.mixed_cam.double().numpy()
+
+    def consistency(cam: Array, mixed_cam: Array) -> float:
+        clean, mixed = held_normalise(cam, data.cam), held_normalise(mixed_cam, data.mixed_cam)
+        target = share * clean + (1 - share) * clean[partners]
+        return class_average(np.abs(mixed - target).mean((1, 2)))
+
+    def ours(cam: Tensor, mixed_cam: Tensor) -> Tensor:
+        return objectives.consistency(cam, mixed_cam, data.partners, data.share, LABELS, CLASSES)
+
+    assert_gradient(lambda x: ours(x, data.mixed_cam), lambda x: consistency(x, fixed_mixed), data.cam)
+    assert_gradient(lambda x: ours(data.cam, x), lambda x: consistency(fixed_cam, x), data.mixed_cam)
+
+    def sparsity(cam: Array, columns: bool) -> float:
+        clean, mixed = held_normalise(cam, data.cam), held_normalise(fixed_mixed, data.mixed_cam)
+        sizes = [maps.max(1).mean(1) if columns else maps.mean((1, 2)) for maps in (clean, mixed)]
+        return class_average((sizes[0] + sizes[1]) / 2)
+
+    def ours_sparse(cam: Tensor, kind: Any) -> Tensor:
+        return objectives.attribution_sparsity(cam, data.mixed_cam, LABELS, CLASSES, kind)
+
+    assert_gradient(lambda x: ours_sparse(x, "mean"), lambda x: sparsity(x, columns=False), data.cam)
+    assert_gradient(lambda x: ours_sparse(x, "column_maximum"), lambda x: sparsity(x, columns=True), data.cam)
+
+    def cross_entropy(logits: Array) -> float:
+        return class_average(-np.log(softmax(logits)[np.arange(6), LABELS]))
+
+    assert_gradient(lambda x: objectives.mixed_classification(x, LABELS, CLASSES), cross_entropy, data.mixed_logits)
