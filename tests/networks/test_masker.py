@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from align_dist.networks.masker import MASKERS, build_masker
+
+torch.set_num_threads(1)
+
+
+def make(kind: str = "small", width: int = 8, area: float = 0.5, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return build_masker(kind, width, area)
+
+
+def some_images(seed: int, count: int, height: int, width: int) -> Tensor:
+    return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@given(height=st.integers(16, 70), width=st.integers(16, 70), count=st.integers(1, 3))
+@settings(deadline=None, max_examples=20)
+def test_a_mask_has_its_images_size_whatever_it_divides_by(kind: str, height: int, width: int, count: int) -> None:
+    mask = make(kind)(some_images(0, count, height, width))
+    assert mask.shape == (count, height, width)
+    assert mask.min() >= 0 and mask.max() <= 1
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@pytest.mark.parametrize("scale", [0.0, 1e4])
+def test_a_mask_is_a_mask_for_any_picture(kind: str, scale: float) -> None:
+    mask = make(kind)(scale * some_images(0, 2, 32, 32))
+    assert torch.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@pytest.mark.parametrize("area", [0.2, 0.5, 0.8])
+def test_masks_start_near_the_area_asked_for(kind: str, area: float) -> None:
+    images = some_images(1, 4, 64, 64)
+    with torch.no_grad():
+        areas = [float(make(kind, 16, area, seed)(images).mean()) for seed in range(5)]
+    assert sum(areas) / 5 == pytest.approx(area, abs=0.1)
+    assert max(abs(found - area) for found in areas) < 0.25
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_mask_does_not_depend_on_the_other_images_or_on_the_mode(kind: str, mode: bool) -> None:
+    masker, images = make(kind), some_images(2, 5, 33, 47)
+    together = masker.train(mode)(images)
+    for index in range(5):
+        torch.testing.assert_close(masker(images[index : index + 1])[0], together[index], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(masker.train(not mode)(images), together)
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+def test_a_mask_depends_on_its_picture_and_on_every_weight(kind: str) -> None:
+    masker = make(kind)
+    mask = masker(some_images(3, 2, 48, 48))
+    assert (mask[0] - mask[1]).abs().max() > 1e-3 and mask[0].std() > 1e-3
+    (mask * some_images(4, 2, 48, 48)[:, 0]).sum().backward()
+    for name, parameter in masker.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@pytest.mark.parametrize("width", [1, 4, 12, 20])
+def test_any_width_will_do(kind: str, width: int) -> None:
+    """`masker.width` takes every count from 1."""
+    assert make(kind, width)(some_images(5, 1, 32, 32)).shape == (1, 32, 32)
+
+
+def test_a_masker_learns_where_a_bright_square_is() -> None:
+    """Enough capacity to be of use: the area under the square against the rest, after 60 steps."""
+    masker = make("small", 8)
+    optimiser = torch.optim.Adam(masker.parameters(), 0.01)
+    images, target = some_images(6, 8, 32, 32) / 4, torch.zeros(8, 32, 32)
+    for index in range(8):
+        top, left = 2 * index, 20 - 2 * index
+        target[index, top : top + 12, left : left + 12] = 1
+    images += target[:, None]
+    for _ in range(60):
+        optimiser.zero_grad()
+        nn.functional.binary_cross_entropy(masker(images), target).backward()
+        optimiser.step()
+    mask = masker(images)
+    assert mask[target == 1].mean() > 0.8 and mask[target == 0].mean() < 0.2
