@@ -111,9 +111,9 @@ def _train(options: argparse.Namespace) -> None:
     if options.print_config:
         print(to_yaml(config), end="")
         return
-    from align_dist.training.loop import train
+    from align_dist.run import carry_out
 
-    print(train(config).path)
+    print(carry_out(config).path)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

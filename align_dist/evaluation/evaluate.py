@@ -14,6 +14,7 @@ from align_dist.attribution import normalise, resize_map
 from align_dist.data.draws import permutation, unaugmented
 from align_dist.data.loader import Batch
 from align_dist.evaluation import accuracy, faithfulness, localisation
+from align_dist.evaluation.inference import probabilities_on
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
 from align_dist.training.selection import load_selected, selected_path
@@ -55,7 +56,9 @@ def evaluate_run(
 
 def measure(run: Assembly, samples: Ids) -> Metrics:
     """All metrics of the networks as they are on the given samples, unaugmented, each image once."""
-    probabilities, labels = probabilities_on(run, samples)
+    probabilities, labels = probabilities_on(
+        run.method.classifier, run.loader, samples, run.config.evaluation.batch_size
+    )
     metrics = {
         "accuracy": accuracy.accuracy(probabilities, labels),
         "worst_class_accuracy": accuracy.worst_class_accuracy(probabilities, labels),
@@ -67,21 +70,6 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
     metrics |= {f"accuracy_of/{names[label]}": value for label, value in per_class.items()}
     explained = _subset(samples, run.config.evaluation.faithfulness_images)
     return metrics | (_explanation_metrics(run, explained) if len(explained) else {})
-
-
-def probabilities_on(run: Assembly, samples: Ids) -> tuple[NDArray[np.float64], Ids]:
-    """Softmax probabilities (N, C) and labels (N,), in the order of `samples`."""
-    found, labels = [], []
-    with torch.no_grad(), frozen(run.method.classifier) as classifier:
-        for batch in run.loader.all_of(unaugmented(samples), run.config.evaluation.batch_size):
-            found.append(predict(classifier, batch.images).double().cpu())
-            labels.append(batch.labels.cpu())
-    return torch.cat(found).numpy(), torch.cat(labels).numpy()
-
-
-def accuracy_on(run: Assembly, samples: Ids) -> float:
-    """Top-1 accuracy of the classifier as it is."""
-    return accuracy.accuracy(*probabilities_on(run, samples))
 
 
 def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from align_dist.config import RunConfig
 from align_dist.data.loader import Batch
-from align_dist.errors import Preempted
-from align_dist.evaluation.evaluate import accuracy_on, evaluate_run
-from align_dist.training.assembly import Assembly, assemble
+from align_dist.evaluation.inference import accuracy_on
+from align_dist.training.assembly import Assembly
 from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.training.monitor import Monitor, area_warning, gradient_norms
 from align_dist.training.pictures import draw_pictures
@@ -21,7 +20,7 @@ from align_dist.training.progress import Progress, training_progress
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import learning_rate
 from align_dist.training.selection import Best, keep, keep_better
-from align_dist.training.signals import StopRequest, noticing_signals
+from align_dist.training.signals import StopRequest, leave_if_asked
 
 Say = Callable[[str], None]
 
@@ -35,33 +34,22 @@ class Position:
     oracle: Best = field(default_factory=Best)
 
 
-def train(config: RunConfig, say: Say = lambda line: print(line, file=sys.stderr, flush=True)) -> RunFolder:
-    """Trains a run from where its folder says it is, then evaluates it. A finished run returns at once.
+def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> Position:
+    """Trains a run from where its folder says it is to its end, and keeps the weights of every selection.
 
-    Raises Preempted after a signal (saved, resumable), NonFiniteError, and whatever `assemble` raises.
+    Raises Preempted after a signal (saved, resumable), NonFiniteError, CheckpointError or StorageError.
     """
-    folder = RunFolder(config.folder)
-    if folder.done.exists():
-        say(f"{folder.path}: done already")
-        return folder
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
-    run = assemble(config)
-    folder.begin(config)
     position = _resume(run, folder, say)
-    with noticing_signals() as request, training_progress(folder.path.name, run.schedule.length) as progress:
-        monitor = Monitor(config, folder, run.method, run.schedule.epoch, position.step)
-        try:
+    monitor = Monitor(run.config, folder, run.method, run.schedule.epoch, position.step)
+    try:
+        with training_progress(folder.path.name, run.schedule.length) as progress:
             while position.step < run.schedule.length:
                 _advance(run, position, monitor, progress, request)
                 _at_boundary(run, folder, position, monitor, progress, request)
-            keep(folder.selected, "last", position.step, run.method.networks)
-            rows = evaluate_run(run, folder, say, lambda: _leave_if_asked(request, folder, position))
-            folder.write_results(rows)
-            monitor.hyperparameters(_settings(config), _final_metrics(rows))
-        finally:
-            monitor.close()
-    return folder
+    finally:
+        monitor.close()
+    keep(folder.selected, "last", position.step, run.method.networks)
+    return position
 
 
 def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Progress, request: StopRequest) -> None:
@@ -94,28 +82,26 @@ def _at_boundary(
         monitor.write(step, gradient_norms(run.method, probe_batch(run), step))
     if request.name or schedule.due(step, schedule.checkpoint_every):
         save_checkpoint(folder.checkpoints, _checkpoint(run, position))
-    _leave_if_asked(request, folder, position)
-
-
-def _leave_if_asked(request: StopRequest, folder: RunFolder, position: Position) -> None:
-    """Once everything is saved: out, when a signal asked for it."""
-    if request.name:
-        raise Preempted(f"{request.name}: saved at step {position.step}; the same command resumes {folder.path}")
+    leave_if_asked(request, folder.path, step)
 
 
 def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress) -> None:
     """Accuracy on the validation parts; keeps the weights that are best by each rule."""
     networks, step = run.method.networks, position.step
-    source = accuracy_on(run, run.split.validation)
+    source = _accuracy_on(run, run.split.validation)
     position.validation = keep_better(folder.selected, "validation", position.validation, source, step, networks)
     values = {"validation/accuracy": source}
     if run.split.target_validation:
-        targets = [accuracy_on(run, samples) for samples in run.split.target_validation.values()]
+        targets = [_accuracy_on(run, samples) for samples in run.split.target_validation.values()]
         oracle = sum(targets) / len(targets)
         position.oracle = keep_better(folder.selected, "oracle", position.oracle, oracle, step, networks)
         values["oracle/accuracy"] = oracle
     monitor.write(step, values)
     progress.tell(step, values)
+
+
+def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
+    return accuracy_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size)
 
 
 def probe_batch(run: Assembly) -> Batch:
@@ -178,20 +164,3 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
     folder.forget_after(position.step)
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
     return position
-
-
-def _settings(config: RunConfig) -> dict[str, object]:
-    """What a search would vary, flat."""
-    objective = config.objective
-    lambdas = {f"lambda{k}": getattr(objective, f"lambda{k}") for k in range(1, 5)}
-    return {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
-
-
-def _final_metrics(rows: list[dict[str, object]]) -> dict[str, float]:
-    """Accuracy by domain of the selection that peeks at nothing."""
-    found: dict[str, float] = {}
-    for row in rows:
-        metrics = row["metrics"]
-        if row["selection"] == "validation" and isinstance(metrics, dict):
-            found[f"final/accuracy/{row['domain']}"] = metrics["accuracy"]
-    return found

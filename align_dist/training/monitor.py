@@ -58,15 +58,6 @@ class Monitor:
         """An image (3, H, W) in [0, 1]."""
         self._events.add_image(name, image, step)  # type: ignore[no-untyped-call]
 
-    def hyperparameters(self, values: dict[str, Any], metrics: dict[str, float]) -> None:
-        """The run's settings with its final metrics, for TensorBoard's HPARAMS page."""
-        from torch.utils.tensorboard.summary import hparams
-
-        for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
-            self._events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
-
     def close(self) -> None:
         self._events.close()  # type: ignore[no-untyped-call]
 
@@ -105,6 +96,21 @@ def area_warning(values: dict[str, float]) -> str | None:
         return None
     advice = "raise" if area > AREA_RANGE[1] else "lower"
     return f"warning: masks cover {area:.1%} of the image on average; {advice} objective.lambda1"
+
+
+def write_hyperparameters(folder: RunFolder, config: RunConfig, metrics: dict[str, float]) -> None:
+    """What a search would vary, with the final metrics, for TensorBoard's HPARAMS page."""
+    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    lambdas = {f"lambda{k}": getattr(config.objective, f"lambda{k}") for k in range(1, 5)}
+    settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
+    events = SummaryWriter(str(folder.events))  # type: ignore[no-untyped-call]
+    for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]
+        events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+    for name, value in metrics.items():
+        events.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
+    events.close()  # type: ignore[no-untyped-call]
 
 
 def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:

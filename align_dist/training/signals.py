@@ -8,7 +8,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
+
+from align_dist.errors import Preempted
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -35,3 +38,9 @@ def noticing_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def leave_if_asked(request: StopRequest, folder: Path, step: int) -> None:
+    """To be called where everything is saved. Raises Preempted when a signal asked for a stop."""
+    if request.name:
+        raise Preempted(f"{request.name}: saved at step {step}; the same command resumes {folder}")

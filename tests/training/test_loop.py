@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from align_dist.config import RunConfig, to_yaml
+from align_dist.run import carry_out as train
 from align_dist.training.checkpoint import load_weights
-from align_dist.training.loop import train
 from align_dist.training.run_folder import RunFolder
 
 COMMAND = [sys.executable, "-m", "align_dist.cli", "train"]
