@@ -53,7 +53,7 @@ def bench(config: RunConfig) -> None:
     manifest = verify_beton(config.benchmark.beton, quick=True)
     count = min(IMAGES, len(manifest)) // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))[:count]
-    loader = make_loader(config, manifest, torch.device("cpu"), masks=False)
+    loader = make_loader(config, manifest, torch.device("cpu"))
     order = make_order((samples,), config.data.batch_size, config.seed, balanced=False)
     files = torch.utils.data.DataLoader(
         _Files(config, manifest, samples.tolist()), config.data.batch_size, num_workers=available_cores()

@@ -20,5 +20,5 @@ def on_other_benchmark(run: Assembly, benchmark: BenchmarkConfig) -> Assembly:
     manifest = verify_beton(benchmark.beton, quick=True)
     domains = np.asarray(manifest.domain_indices)
     tests = {name: np.flatnonzero(domains == index) for index, name in enumerate(manifest.domains)}
-    loader = make_loader(config, manifest, run.device, masks=False)
+    loader = make_loader(config, manifest, run.device)
     return replace(run, config=config, manifest=manifest, split=Split(NONE, NONE, tests, {}), loader=loader)

@@ -36,7 +36,6 @@ def evaluate_run(
     """
     rows: list[dict[str, Any]] = []
     measured: dict[tuple[int, str], Metrics] = {}
-    run = _with_masks(run)
     for selection in run.config.evaluation.selections:
         if not selected_path(folder.selected, selection).exists():
             continue
@@ -126,17 +125,6 @@ def _subset(samples: Ids, most: int) -> Ids:
     if len(samples) <= most:
         return samples
     return np.sort(permutation(samples, 0, 0, 0)[:most])
-
-
-def _with_masks(run: Assembly) -> Assembly:
-    """The run with a loader that brings true masks, where the benchmark has them."""
-    from dataclasses import replace
-
-    from align_dist.training.assembly import make_loader
-
-    if not run.manifest.has_masks or run.method.uses_true_masks:
-        return run
-    return replace(run, loader=make_loader(run.config, run.manifest, run.device, masks=True))
 
 
 def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: str, metrics: Metrics) -> dict[str, Any]:

@@ -52,7 +52,9 @@ def assemble(config: RunConfig) -> Assembly:
     networks = make_networks(config, len(manifest.classes), device, masker=method.uses_masker)
     context = Context(config.objective, schedule.warmup, schedule.masker_start, schedule.epoch, config.seed)
     built = method(networks, context)
-    loader = make_loader(config, manifest, device, masks=built.uses_true_masks)
+    if built.uses_true_masks and not manifest.has_masks:
+        raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
+    loader = make_loader(config, manifest, device)
     return Assembly(config, manifest, split, order, loader, schedule, built, device)
 
 
@@ -88,16 +90,14 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
     return make_order(parts, config.data.batch_size, config.seed, config.data.balance_domains)
 
 
-def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, masks: bool) -> Loader:
-    """The loader of a run's beton. Raises ConfigError when masks are needed and the beton has none."""
-    if masks and not manifest.has_masks:
-        raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
+def make_loader(config: RunConfig, manifest: Manifest, device: torch.device) -> Loader:
+    """The loader of a run's beton, with the true masks where there are any: FFCV then compiles once a run."""
     return Loader(
         config.benchmark.beton,
         config.data.image_size,
         config.seed,
         Augmentation(**config.data.augmentation.model_dump()),
-        masks=masks,
+        masks=manifest.has_masks,
         workers=config.data.workers,
         device=device,
         normalisation=statistics(config.classifier.backbone),
