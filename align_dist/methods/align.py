@@ -37,7 +37,7 @@ class ALIGN(GuidedMethod):
     def masker_terms(self, masker: Forward, batch: Batch) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
         objective = self.context.objective
-        with frozen(self.classifier) as classifier:
+        with frozen(self.classifier) as classifier, self.classifier.autocast():
             mask = masker(batch.images)
             keep = mask[:, None].to(batch.images.dtype)
             kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
@@ -49,9 +49,9 @@ class ALIGN(GuidedMethod):
 
     def mask(self, batch: Batch) -> Tensor:
         """M(x), M fixed."""
-        with torch.no_grad(), frozen(self.masker) as masker:
+        with torch.no_grad(), frozen(self.masker) as masker, self.masker.autocast():
             mask: Tensor = masker(batch.images)
-            return mask
+            return mask.float()
 
     def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
         mask = self.mask(batch) if self.guided(step) else None

@@ -8,7 +8,7 @@ two optimisers the wrapper is silently wrong under static-graph DDP and fails un
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -44,6 +44,10 @@ class Engine(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """What `state_dict` gave, on any number of ranks."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision of the wrapped forward, for training passes through `module`."""
         ...
 
     def set_learning_rate(self, learning_rate: float) -> None:

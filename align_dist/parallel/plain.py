@@ -28,7 +28,7 @@ class PlainEngine:
         self.healthy = torch.ones((), device=self._device)
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        with self._autocast():
+        with self.autocast():
             return self.module(*inputs, **keywords)
 
     def update(self, loss: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class PlainEngine:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
 
-    def _autocast(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         if self._precision == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, self._precision)

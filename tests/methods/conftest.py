@@ -78,6 +78,8 @@ def state_of() -> Callable[[nn.Module], dict[str, Tensor]]:
 @pytest.fixture
 def changed() -> Callable[[nn.Module, dict[str, Tensor]], list[str]]:
     """Names of the weights and buffers that are no longer, bit for bit, what they were."""
-    return lambda module, kept: [
-        name for name, value in module.state_dict().items() if not torch.equal(value, kept[name])
-    ]
+
+    def names(module: nn.Module, kept: dict[str, Tensor]) -> list[str]:
+        return [name for name, value in module.state_dict().items() if not torch.equal(value, kept[name])]
+
+    return names

@@ -14,7 +14,7 @@ from align_dist.methods.align import ALIGN
 from align_dist.methods.erm import ERM
 from align_dist.methods.guided import mixing_generator
 
-RATE, EPSILON = 0.05, 1e-2
+RATE, EPSILON = 0.01, 1e-2
 
 
 def flags(module: nn.Module) -> tuple[list[bool], list[bool]]:
@@ -82,7 +82,7 @@ def test_steps_are_those_written_out_by_hand(
     optimisers = [torch.optim.SGD(net.parameters(), RATE, momentum=0.9) for net in (masker, network)]
     context = make_context(seed=3, lambda1=0.8, lambda2=0.3, lambda3=1.5, lambda4=lambda4)
     method = ALIGN(engines, context)
-    for step in range(3):
+    for step in range(2):
         batch = make_batch(step)
         method.step(batch, step)
         for optimiser, net in zip(optimisers, ("masker", "classifier"), strict=True):
@@ -97,7 +97,7 @@ def test_steps_are_those_written_out_by_hand(
     for name, net in (("masker", masker), ("classifier", network)):
         found = getattr(engines[name].module, "network", engines[name].module)
         for key, value in net.state_dict().items():
-            torch.testing.assert_close(found.state_dict()[key], value, rtol=1e-5, atol=1e-6, msg=f"{name} {key}")
+            torch.testing.assert_close(found.state_dict()[key], value, rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
 # Who changes when
@@ -200,7 +200,7 @@ def test_warm_up_is_classification_and_the_regulariser(
         }
     for key, value in network.state_dict().items():
         found = engines["classifier"].module.network.state_dict()[key]
-        torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found, value, rtol=0, atol=1e-6)
     assert changed(engines["masker"].module, kept) == []
 
 
