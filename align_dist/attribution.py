@@ -6,7 +6,6 @@ only, as with captum's LayerGradCam, which DRE trains with (paper.md section 1.4
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,34 +30,30 @@ def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return torch.einsum("bkhw,bk->bhw", features, channel_weights.to(features.dtype))
 
 
-def autograd_cam(head: Callable[[Tensor], Tensor], features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits and Grad-CAM for any head: the channel weights are its averaged gradients (equation 1 above).
+def autograd_cam(logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
+    """Grad-CAM for any head: the channel weights are the averaged gradients (equation 1 above), constants.
 
-    head: maps features (B, K, H, W) to logits (B, C). Returns logits (B, C) and a signed map (B, H, W).
-    The gradient is taken at a detached copy, so no second-order graph is built.
+    logits: (B, C), computed from features (B, K, H, W) with gradients on. labels: (B,). Returns (B, H, W), signed.
     """
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        score = head(leaf).gather(1, labels[:, None]).sum()
-        (gradient,) = torch.autograd.grad(score, leaf)
-    channel_weights = gradient.mean(dim=(2, 3))
-    return head(features), torch.einsum("bkhw,bk->bhw", features, channel_weights)
+    score = logits.gather(1, labels[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, features, retain_graph=True)
+    return torch.einsum("bkhw,bk->bhw", features, gradient.mean(dim=(2, 3)))
 
 
 def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2) -> Tensor:
-    """Maps (B, H, W) to [0, 1], image by image; a constant map becomes zeros.
+    """Maps (B, H, W) to [0, 1], image by image.
 
-    minmax: (cam - min) / (max - min), signed evidence included (DRE's code, with an epsilon it lacks).
+    minmax: (cam - min) / (max - min), signed evidence included (DRE's code, with an epsilon it lacks); a
+    constant map becomes zeros.
     relu_max: max(cam, 0) / max(cam, 0).max(), the usual picture of Grad-CAM.
-    epsilon: relative to the map's own scale, so that flat maps do not blow noise up to [0, 1].
+    epsilon: relative to the map's own scale, so that flat maps do not blow noise up to [0, 1]. A map of zeros
+    stays zeros, with finite gradients.
     """
-    if kind == "minmax":
-        low, high = cam.amin(dim=(1, 2), keepdim=True), cam.amax(dim=(1, 2), keepdim=True)
-        scale = torch.maximum(low.abs(), high.abs()).detach()
-        return (cam - low) / (high - low + epsilon * scale + torch.finfo(cam.dtype).tiny)
-    positive = cam.clamp_min(0)
-    high = positive.amax(dim=(1, 2), keepdim=True)
-    return positive / (high + epsilon * cam.detach().abs().amax(dim=(1, 2), keepdim=True) + torch.finfo(cam.dtype).tiny)
+    scale = cam.detach().abs().amax(dim=(1, 2), keepdim=True)
+    low = cam.amin(dim=(1, 2), keepdim=True) if kind == "minmax" else torch.zeros_like(scale)
+    raised = cam - low if kind == "minmax" else cam.clamp_min(0)
+    spread = raised.amax(dim=(1, 2), keepdim=True) + epsilon * scale
+    return raised / torch.where(scale > 0, spread, 1.0)
 
 
 def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from align_dist.attribution import autograd_cam
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.methods.erm import ERM
@@ -42,8 +41,7 @@ def bench(config: RunConfig) -> None:
     classifier = run.method.classifier.module.eval()
 
     def by_autograd() -> object:
-        _, features = classifier._logits_and_features(batch.images)  # type: ignore[operator]
-        return autograd_cam(classifier._head(batch.images, features), features, batch.labels)  # type: ignore[operator]
+        return classifier._explain_by_autograd(batch.images, batch.labels)  # type: ignore[operator]
 
     with torch.no_grad():
         maps = {

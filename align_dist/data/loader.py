@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
+import numba
 import numpy as np
 import torch
 from ffcv.loader import Loader as FFCVLoader
@@ -63,6 +66,13 @@ class _DrawIterator(EpochIterator):  # type: ignore[misc]
             self.failure = error
             self.output_queue.put(None)
 
+    def leave(self) -> None:
+        """Ends the thread, also when it waits for room in its queue to say that it is done."""
+        self.close()
+        while self.is_alive():
+            with suppress(Empty):
+                self.output_queue.get(timeout=0.05)
+
     def __next__(self) -> Any:
         try:
             return super().__next__()
@@ -108,7 +118,9 @@ class Loader:
         if count == 0:
             return
         draws = [orders(i) for i in range(count)]
-        self._loader.batch_size = max(map(len, draws))
+        if any(len(drawn) != len(draws[0]) for drawn in draws[:-1]) or len(draws[-1]) > len(draws[0]):
+            raise ValueError("all batches but the last must have the same size")
+        self._loader.batch_size = len(draws[0])
         threads = torch.get_num_threads()
         iterator = _DrawIterator(self._loader, np.concatenate(draws))
         try:
@@ -116,8 +128,7 @@ class Loader:
                 torch.set_num_threads(threads)  # FFCV's thread sets its own number for everybody
                 yield self._to_batch(drawn, arrays)
         finally:
-            iterator.close()
-            iterator.join()
+            iterator.leave()
 
     def all_of(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
         """Every draw once, in order, the last batch as short as it is."""
@@ -157,10 +168,12 @@ def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentat
 
     pipelines: dict[str, Any] = {"image": pipeline(colours=True), "label": None, "domain": None, "sample": None}
     pipelines["mask"] = pipeline(colours=False) if masks else None
-    threads = torch.get_num_threads()
+    threads, most = torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    settings = {"num_workers": min(workers, most), "os_cache": True, "order": OrderOption.SEQUENTIAL}
     try:
-        return FFCVLoader(
-            str(beton), 1, num_workers=workers, os_cache=True, order=OrderOption.SEQUENTIAL, pipelines=pipelines
-        )
+        return FFCVLoader(str(beton), 1, pipelines=pipelines, **settings)
+    except (AssertionError, UnicodeDecodeError, ValueError, IndexError, KeyError, MemoryError) as error:
+        remedy = "make it again with `align-dist data prepare CONFIG --force`"
+        raise DataError(f"{beton}: not a readable beton ({' '.join(str(error).split())}); {remedy}") from None
     finally:
         torch.set_num_threads(threads)

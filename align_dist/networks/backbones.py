@@ -31,7 +31,10 @@ def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool
     under 128 px, so that a 48 to 64 px image still has a map of at least 6 by 6.
     Raises ConfigError for an unknown name, MachineError when weights cannot be had.
     """
-    return _builder(name)(classes, pretrained, small_images)
+    network = _builder(name)(classes, pretrained, small_images)
+    if not any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
+        raise ConfigError(f"classifier.backbone: {name} has no pooling layer for Grad-CAM to look at; try resnet50")
+    return network
 
 
 def statistics(name: str) -> Statistics:
@@ -54,7 +57,9 @@ def _builder(name: str) -> Builder:
 def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool, small: bool) -> nn.Module:
     if small:
         raise ConfigError(f"classifier.small_images: there is none for {build.__name__}; set it to false")
-    network = _with_weights(build) if pretrained else build(weights=None)
+    network: Any = _with_weights(build) if pretrained else build(weights=None)
+    if getattr(network, "aux_logits", False) or not any(isinstance(m, nn.Linear) for m in network.modules()):
+        raise ConfigError(f"classifier.backbone: {build.__name__} does not end in one linear layer; try resnet50")
     return with_new_head(network, classes)
 
 

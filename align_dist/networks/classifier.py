@@ -7,7 +7,6 @@ parameters there.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -42,15 +41,16 @@ class Classifier(nn.Module):
         linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
         self._linear = linear[-1]
         self.closed_form = len(linear) == 1 and _pools_to_one(self._pooling)
+        self.train()
 
     def forward(self, images: Tensor, explain: Tensor | None = None) -> Tensor | Explained:
         if explain is None:
             logits: Tensor = self.network(images)
             return logits
-        logits, features = self._logits_and_features(images)
         if self.closed_form:
+            logits, features = self._logits_and_features(images)
             return Explained(logits, linear_head_cam(features, self._linear.weight, explain))
-        return Explained(*autograd_cam(self._head(images, features), features, explain))
+        return self._explain_by_autograd(images, explain)
 
     def train(self, mode: bool = True) -> Classifier:
         """Training mode; frozen BatchNorm (DomainBed's choice for pretrained networks) stays in evaluation."""
@@ -60,27 +60,28 @@ class Classifier(nn.Module):
         return self
 
     def _logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """One forward; the features are what the last pooling takes."""
+        """One forward; the features are what the last pooling takes, a leaf where nothing before has gradients."""
         seen: list[Tensor] = []
-        handle = self._pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+        def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            fixed = torch.is_grad_enabled() and not inputs[0].requires_grad and not self.closed_form
+            seen.append(inputs[0].detach().requires_grad_() if fixed else inputs[0])
+            return (seen[-1],)
+
+        handle = self._pooling.register_forward_pre_hook(keep)
         try:
             logits = self.network(images)
         finally:
             handle.remove()
         return logits, seen[-1]
 
-    def _head(self, images: Tensor, features: Tensor) -> Callable[[Tensor], Tensor]:
-        """What follows the features, as a function: the network run with its pooling's input replaced."""
-
-        def head(replacement: Tensor) -> Tensor:
-            handle = self._pooling.register_forward_pre_hook(lambda _, inputs: (replacement,))
-            try:
-                logits: Tensor = self.network(images)
-                return logits
-            finally:
-                handle.remove()
-
-        return head
+    def _explain_by_autograd(self, images: Tensor, labels: Tensor) -> Explained:
+        """One forward with gradients on, whatever surrounds it; detached where nobody asked for gradients."""
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():
+            logits, features = self._logits_and_features(images)
+            cam = autograd_cam(logits, features, labels)
+        return Explained(logits, cam) if wanted else Explained(logits.detach(), cam.detach())
 
     def export(self) -> dict[str, Tensor]:
         """The plain network's state dict: `torchvision.models.resnet50(num_classes=C)` loads it as it is."""

@@ -19,7 +19,7 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     # GroupNorm: a mask must not depend on which other pictures share its batch.
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(min(8, outputs), outputs),
+        nn.GroupNorm(math.gcd(8, outputs), outputs),
         nn.ReLU(inplace=True),
     )
 

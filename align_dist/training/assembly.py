@@ -86,6 +86,8 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
             f"data.batch_size: {config.data.batch_size} is more than the {len(split.train)} training images; lower it"
         )
     domains = np.asarray(manifest.domain_indices)[split.train]
+    if config.data.balance_domains and config.data.batch_size < len(np.unique(domains)):
+        raise ConfigError(f"data.batch_size: {config.data.batch_size} gives some source domain no image; raise it")
     parts = tuple(split.train[domains == domain] for domain in np.unique(domains))
     return make_order(parts, config.data.batch_size, config.seed, config.data.balance_domains)
 
