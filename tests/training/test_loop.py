@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -86,12 +87,12 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen[str]) -> No
     raise AssertionError("the run never came so far")
 
 
-@pytest.mark.parametrize("steps", [(2, 7), (11, 19)], ids=["warm-up", "guided"])
-def test_killed_runs_resume_to_the_same_weights(
-    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path, steps: tuple[int, int]
+@pytest.mark.parametrize("phase", [range(1, 10), range(11, 23)], ids=["warm-up", "guided"])
+def test_runs_killed_five_times_resume_to_the_same_weights(
+    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path, phase: range
 ) -> None:
     config = described(squares, tmp_path)
-    for step in steps:
+    for step in sorted(random.Random(0).sample(phase, 5)):
         process = start(tmp_path)
         wait_for_step(config.folder, step, process)
         process.kill()
