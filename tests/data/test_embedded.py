@@ -47,7 +47,7 @@ def test_masks_are_one_disc_inside_the_image(catalogue: Catalogue) -> None:
         assert set(np.unique(mask)) == {0, 255}
         rows, columns = np.nonzero(mask)
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
-        assert abs(height - width) <= 1 and 0.38 <= height / 64 <= 0.54
+        assert abs(height - width) <= 1 and 0.48 <= height / 64 <= 0.64
         assert len(rows) == pytest.approx(np.pi * (height + width) ** 2 / 16, rel=0.08)
 
 
