@@ -10,6 +10,7 @@ import torch
 import align_dist.networks.torchvision_compat  # noqa: F401
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
+from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import verify_beton
 from align_dist.data.draws import make_order
 from align_dist.data.loader import available_cores
@@ -25,8 +26,9 @@ class _Files(torch.utils.data.Dataset[Any]):
     def __init__(self, config: RunConfig, manifest: Manifest, samples: list[int]) -> None:
         from torchvision.transforms import v2
 
-        chosen, size = config.data.augmentation, config.data.image_size
-        self.paths = [config.benchmark.root / manifest.paths[i] for i in samples]
+        chosen, size, benchmark = config.data.augmentation, config.data.image_size, config.benchmark
+        root = read_benchmark(benchmark.name, benchmark.root, benchmark.masks).root
+        self.paths = [root / manifest.paths[i] for i in samples]
         self.transform = v2.Compose(
             [
                 v2.RandomResizedCrop(size, chosen.crop_scale, chosen.crop_ratio),
