@@ -27,9 +27,9 @@ import align_dist.networks.torchvision_compat  # noqa: F401  (FFCV imports torch
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.errors import DataError
+from align_dist.networks.backbones import IMAGENET, Statistics
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Loader:
         masks: bool = False,
         workers: int = 0,
         device: torch.device | None = None,
-        normalisation: tuple[tuple[float, ...], tuple[float, ...]] = (IMAGENET_MEAN, IMAGENET_DEVIATION),
+        normalisation: Statistics = IMAGENET,
     ) -> None:
         self.device = device or torch.device("cpu")
         mean, deviation = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in normalisation)
