@@ -138,9 +138,11 @@ def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> n
 
 
 def _keep_last_resolution(network: nn.Module) -> None:
-    """Takes the last halving out: a total stride of 16."""
-    last = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)][-1]
+    """Takes the last halving out: a total stride of 16; every layer before it computes what it did."""
+    last: Any = [m for m in network.modules() if isinstance(m, nn.Conv2d) and tuple(m.stride) == (2, 2)][-1]
     last.stride = (1, 1)
+    # Its padding was "same" for a stride of 2: one less on the left and the top.
+    last.static_padding = nn.ZeroPad2d(last.kernel_size[0] // 2)
 
 
 BACKBONES: dict[str, Builder] = {

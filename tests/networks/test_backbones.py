@@ -58,6 +58,23 @@ def test_smaller_strides_keep_every_weights_shape(name: str) -> None:
     assert {key: value.shape for key, value in plain.items()} == {key: value.shape for key, value in small.items()}
 
 
+def test_smaller_strides_change_nothing_before_the_last_halving() -> None:
+    """Pretrained features stay what they were trained to be; only their last grid is finer."""
+    seen = []
+    for small_images in (False, True):
+        network = build("efficientnet_lite0", small_images).eval()
+        before, last = network.get_submodule("_blocks.10"), network.get_submodule("_blocks.11._depthwise_conv")
+        for module in (before, last):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        with torch.no_grad():
+            network(some_images(96))
+    (plain_before, plain_last), (small_before, small_last) = seen[:2], seen[2:]
+    assert torch.equal(plain_before, small_before)
+    assert plain_last.shape[-2:] == (3, 3) and small_last.shape[-2:] == (6, 6)
+    # "Same" padding of an even grid at a stride of 2 looks at the odd places.
+    torch.testing.assert_close(plain_last, small_last[..., 1::2, 1::2])
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v3_small", "vgg11", "regnet_y_400mf", "convnext_tiny"])
 def test_any_torchvision_network_is_found_by_its_name(name: str) -> None:
     classifier = Classifier(build(name)).eval()
