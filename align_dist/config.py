@@ -151,6 +151,8 @@ class TrainingConfig(_Part):
 
 
 class EvaluationConfig(_Part):
+    """selections: which weights are measured. Without `oracle`, no target picture is looked at before the end."""
+
     batch_size: Count = 64
     selections: tuple[Literal["validation", "last", "oracle"], ...] = ("validation", "last", "oracle")
     faithfulness_images: Annotated[int, Field(ge=0)] = 256

@@ -4,11 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 config=configs/quickstart.yaml
-# constant_0.15: the learned masks' mean area everywhere, no picture in it at all.
+# constant_0.15: the learned masks' mean area everywhere, no picture in it at all. constant_0: attribute nothing.
 variants=(
   "method=align"
   "method=erm"
   "method=fixed_mask objective.fixed_mask=constant objective.constant=0.15 variant=constant_0.15"
+  "method=fixed_mask objective.fixed_mask=constant objective.constant=0.0 variant=constant_0"
   "method=fixed_mask objective.fixed_mask=given variant=true_mask"
   "method=fixed_mask objective.fixed_mask=constant objective.constant=1.0 variant=ones"
   "method=fixed_mask objective.fixed_mask=grey variant=grey"

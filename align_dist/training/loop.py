@@ -86,15 +86,18 @@ def _at_boundary(
 
 
 def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress) -> None:
-    """Accuracy on the validation parts; keeps the weights that are best by each rule."""
+    """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
     networks, step = run.method.networks, position.step
+    choosing = run.schedule.selectable(step)
     source = _accuracy_on(run, run.split.validation)
-    position.validation = keep_better(folder.selected, "validation", position.validation, source, step, networks)
+    if choosing:
+        position.validation = keep_better(folder.selected, "validation", position.validation, source, step, networks)
     values = {"validation/accuracy": source}
-    if run.split.target_validation:
+    if "oracle" in run.config.evaluation.selections and run.split.target_validation:
         targets = [_accuracy_on(run, samples) for samples in run.split.target_validation.values()]
         oracle = sum(targets) / len(targets)
-        position.oracle = keep_better(folder.selected, "oracle", position.oracle, oracle, step, networks)
+        if choosing:
+            position.oracle = keep_better(folder.selected, "oracle", position.oracle, oracle, step, networks)
         values["oracle/accuracy"] = oracle
     monitor.write(step, values)
     progress.tell(step, values)

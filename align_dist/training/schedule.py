@@ -30,6 +30,13 @@ class Schedule:
         """Whether something that happens every so many steps happens after `step` steps."""
         return step % every == 0 or step == self.length
 
+    def selectable(self, step: int) -> bool:
+        """Whether model selection may choose the weights after `step` steps: not those from within warm-up.
+
+        They are the same for every method, so a run that chose them would report another method's weights.
+        """
+        return step > self.warmup or step == self.length
+
 
 def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
     """Lengths of a run in steps. Raises ConfigError for a warm-up that is longer than the run."""

@@ -3,6 +3,7 @@
 validation: the best accuracy on the source domains' validation part; ties go to the later weights.
 oracle: the best accuracy on the target domains' validation part, which no one has in earnest.
 last: the end of the run.
+The first two choose after warm-up, for every method alike: see `Schedule.selectable`.
 """
 
 from __future__ import annotations

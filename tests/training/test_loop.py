@@ -66,6 +66,19 @@ def test_a_run_leaves_everything_a_user_looks_for(uninterrupted: RunFolder) -> N
     assert sorted(p.name for p in uninterrupted.pictures.iterdir()) == ["bright.png", "dark.png"]
 
 
+def test_selection_never_chooses_from_within_warm_up(uninterrupted: RunFolder) -> None:
+    """Validation at 8, 16 and 24 steps, guidance from 10 on: weights of step 8 are another method's."""
+    steps = {load_weights(path)["step"] for path in uninterrupted.selected.glob("*.pt")}
+    assert steps <= {16, 24} and 24 in steps
+
+
+def test_without_oracle_no_target_is_looked_at_in_training(squares: RunConfig, tmp_path: Path) -> None:
+    evaluation = squares.evaluation.model_copy(update={"selections": ("last",)})
+    folder = train(described(squares.model_copy(update={"evaluation": evaluation}), tmp_path, length="10 steps"))
+    assert not (folder.selected / "oracle.pt").exists()
+    assert "validation/accuracy" in folder.metrics.read_text() and "oracle" not in folder.metrics.read_text()
+
+
 def test_a_finished_run_is_not_trained_again(uninterrupted: RunFolder) -> None:
     before = (uninterrupted.path / "checkpoints/last.ckpt").stat().st_mtime_ns
     said: list[str] = []

@@ -42,3 +42,9 @@ def test_cosine_starts_at_the_rate_and_ends_at_zero() -> None:
     assert learning_rate(optimiser, 5, 20, 100) == 0.1
     constant = OptimiserConfig(learning_rate=0.1)
     assert {learning_rate(constant, s, 0, 9) for s in range(10)} == {0.1}
+
+
+def test_model_selection_begins_after_warm_up_and_always_has_the_end() -> None:
+    schedule = Schedule(10, 4, 4, 1, 1, 1, 1.0)
+    assert [step for step in range(1, 11) if schedule.selectable(step)] == [5, 6, 7, 8, 9, 10]
+    assert Schedule(10, 10, 10, 1, 1, 1, 1.0).selectable(10)
