@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from align_dist.errors import DataError
+from align_dist.files import write_text
 
 VERSION = 1
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
@@ -58,19 +58,9 @@ def manifest_path(beton: Path) -> Path:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Writes beside, syncs and renames: the old file or the new one, never a part."""
+    """The old file or the new one, never a part. Raises StorageError."""
     content = asdict(manifest)
-    document = {"digest": _digest(content), "manifest": content}
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("w", encoding="ascii") as stream:
-            json.dump(document, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_text(path, json.dumps({"digest": _digest(content), "manifest": content}))
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -9,8 +9,8 @@ from pathlib import Path
 from align_dist.config import BenchmarkConfig
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.files import write_text
 from align_dist.training.assembly import assemble
-from align_dist.training.checkpoint import write_text
 from align_dist.training.run_folder import RunFolder
 
 

@@ -5,15 +5,14 @@ It holds everything it shows and asks the network for nothing.
 
 from __future__ import annotations
 
-import os
 import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
-from align_dist.errors import DataError, StorageError
+from align_dist.errors import DataError
+from align_dist.files import write_text
 from align_dist.report.aggregate import Line
 from align_dist.report.configurations import differing_settings
 from align_dist.report.curves import training_curves
@@ -34,22 +33,7 @@ def write_report(run_folders: Sequence[Path], destination: Path) -> None:
     Raises DataError when there is no finished run, for a bad line in a run's files and for runs that must
     not be averaged; StorageError when the file cannot be written. An older report then stays as it was.
     """
-    page = report_page(read_runs(run_folders), provenance())
-    beside = destination.with_name(f".{destination.name}.{os.getpid()}")
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, destination)
-    except OSError as error:
-        reason = error.strerror or error
-        message = f"{destination}: cannot write the report, {reason}; choose another place"
-        raise StorageError(message) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()
+    write_text(destination, report_page(read_runs(run_folders), provenance()))
 
 
 def provenance() -> dict[str, str]:

@@ -6,7 +6,6 @@ the one before is kept and used, by name and aloud, when the newest is damaged.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -17,54 +16,10 @@ from typing import Any, BinaryIO
 
 import torch
 
-from align_dist.errors import CheckpointError, StorageError
+from align_dist.errors import CheckpointError
+from align_dist.files import sync_folder, write_whole
 
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes a file beside `path`, syncs it and renames it over `path`; on any failure nothing is left.
-
-    Raises StorageError when the disk is full or the folder is not writable.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise StorageError(f"{path}: {_remedy(error)}; what was there before is untouched") from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """`write_whole` for text."""
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_whole(path, write)
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk is full, free some space and start the same command again"
-    return f"cannot be written ({error.strerror}), check the folder's permissions"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def save_weights(path: Path, state: dict[str, Any]) -> None:
@@ -104,7 +59,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     if newest.exists():
         os.replace(newest, folder / PREVIOUS)
     os.replace(waiting, newest)
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def load_checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:

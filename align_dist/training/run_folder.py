@@ -17,7 +17,7 @@ from typing import Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError
-from align_dist.training.checkpoint import write_text
+from align_dist.files import write_text
 
 PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
 

@@ -145,9 +145,9 @@ def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) ->
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "a", "erm", 0)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StorageError, match=r"report\.html: cannot write"):
+    with pytest.raises(StorageError, match=r"report\.html: cannot be written"):
         write_report([tmp_path / "runs"], tmp_path / "file" / "report.html")
     (tmp_path / "taken.html").mkdir()
-    with pytest.raises(StorageError, match=r"taken\.html: cannot write"):
+    with pytest.raises(StorageError, match=r"taken\.html: cannot be written"):
         write_report([tmp_path / "runs"], tmp_path / "taken.html")
     assert sorted(os.listdir(tmp_path)) == ["file", "runs", "taken.html"]

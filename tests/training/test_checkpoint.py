@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from align_dist.errors import CheckpointError, StorageError
-from align_dist.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights, write_text
+from align_dist.errors import CheckpointError
+from align_dist.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 
 
 def quiet(_line: str) -> None:
@@ -61,18 +61,3 @@ def test_dying_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, {"step": 1})
     (tmp_path / "last.ckpt").rename(tmp_path / "previous.ckpt")
     assert load_checkpoint(tmp_path, quiet) == {"step": 1}
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    write_text(tmp_path / "a", "old")
-
-    def torn(file: object) -> None:
-        file.write(b"ne")  # type: ignore[attr-defined]
-        raise OSError(28, "No space left on device")
-
-    from align_dist.training.checkpoint import write_whole
-
-    with pytest.raises(StorageError, match="disk is full"):
-        write_whole(tmp_path / "a", torn)
-    assert (tmp_path / "a").read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
