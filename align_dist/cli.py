@@ -127,14 +127,17 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs, unfinished
-    from align_dist.report.tables import summary_table
+    from align_dist.report.tables import held_out_table, summary_table, targets_of
 
     runs = read_runs(options.folders)
-    if not finished_rows(runs):
+    rows = finished_rows(runs)
+    if not rows:
         raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
-    table = summary_table(finished_rows(runs), options.selection)
+    tables = [summary_table(rows, options.selection)]
+    if len(targets_of(rows)) > 1:
+        tables.append(held_out_table(rows, "accuracy", options.selection))
     renderers = {"text": render.to_text, "markdown": render.to_markdown, "csv": render.to_csv}
-    print(renderers[options.format](table))
+    print("\n".join(renderers[options.format](table) for table in tables))
     for run in unfinished(runs):
         print(f"not finished, left out: {run.folder}", file=sys.stderr)
     if options.html:

@@ -19,7 +19,7 @@ from align_dist.report.curves import training_curves
 from align_dist.report.render import Table, to_html
 from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
 from align_dist.report.style import STYLE
-from align_dist.report.tables import SELECTIONS, difference_table, summary_table
+from align_dist.report.tables import SELECTIONS, difference_table, held_out_table, summary_table, targets_of
 
 BASELINE = "erm"
 PACKAGES = ("align_dist", "torch", "torchvision", "numpy")
@@ -127,6 +127,8 @@ def _results(name: str, rows: Sequence[Row]) -> str:
     tables: list[Table] = []
     for selection in [s for s in SELECTIONS if s in present] + sorted(present - set(SELECTIONS)):
         tables.append(summary_table(rows, selection))
+        if len(targets_of(rows)) > 1:
+            tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):
             tables.append(difference_table(rows, BASELINE, "accuracy", selection))
     shown = "\n".join(to_html(table) for table in tables if table.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from align_dist.errors import DataError
@@ -33,6 +34,7 @@ EXPLANATION_METRICS = (
     "mask_iou",
     "energy_inside",
 )
+LEAVE_ONE_OUT = "leave_one_out"
 ERROR_NOTE = "Mean \N{PLUS-MINUS SIGN} standard error over seeds (sample standard deviation / sqrt n)."
 
 Lines = Mapping[Line, Sequence[Row]]
@@ -65,6 +67,27 @@ def summary_table(rows: Iterable[Row], selection: str) -> Table:
     averaged = "out-of-domain" if outside else "in-domain"
     note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
     return _table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), _plain(lines))
+
+
+def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
+    """Leave-one-domain-out, every target once: a column a target, each from the runs that held it out, and
+    their mean over the seeds that have them all (DomainBed's "Avg").
+
+    Raises DataError as `metric_table` does; `targets_of` says whether there is more than one target.
+    """
+    held_out = [
+        replace(row, group=row.group._replace(target=""))
+        for row in rows
+        if row.group.protocol == LEAVE_ONE_OUT and row.role == OUT_OF_DOMAIN
+    ]
+    lines = lines_of(held_out, selection)
+    title = f"{_named(metric)}, each domain held out in turn, {_setting(lines, selection)}"
+    return _table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), _plain(lines))
+
+
+def targets_of(rows: Iterable[Row]) -> set[str]:
+    """The domains that leave-one-domain-out runs among the rows held out."""
+    return {row.group.target for row in rows if row.group.protocol == LEAVE_ONE_OUT}
 
 
 def difference_table(rows: Iterable[Row], baseline: str, metric: str, selection: str) -> Table:

@@ -15,7 +15,7 @@ from align_dist.errors import DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
 from align_dist.report.rows import Row, parse_row
-from align_dist.report.tables import difference_table, metric_table, summary_table
+from align_dist.report.tables import difference_table, held_out_table, metric_table, summary_table, targets_of
 
 PM = "\N{PLUS-MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -191,3 +191,27 @@ def test_a_metric_without_a_name_of_its_own_is_still_shown() -> None:
     table = metric_table([row("erm", 0, "a", {"lemma_two_bound": 0.1234})], "lemma_two_bound", "validation")
     assert table.title.startswith("Lemma two bound, ")
     assert cells(table, "erm")["a"] == "0.123"
+
+
+def held_out(method: str, target: str, values: list[float]) -> list[Row]:
+    """Runs that held `target` out; their in-domain rows must not enter."""
+    setting = {"protocol": "leave_one_out", "source": None, "target": target}
+    return [
+        *accuracies(method, target, values, **setting),
+        *accuracies(method, "elsewhere", [0.99] * len(values), role="in_domain", **setting),
+    ]
+
+
+def test_held_out_domains_are_averaged_over_the_seeds_that_have_them_all() -> None:
+    """Seeds 0 and 1: (.2 + .6) / 2 = .4 and (.4 + .8) / 2 = .6, mean .5, s.e. .1; seed 2 lacks target b."""
+    rows = held_out("erm", "a", [0.2, 0.4, 0.9]) + held_out("erm", "b", [0.6, 0.8])
+    assert targets_of(rows) == {"a", "b"}
+    table = held_out_table(rows, "accuracy", "validation")
+    assert table.header == ("method", "seeds", "a", "b", "out-of-domain mean")
+    assert table.rows[0][3:] == (f"70.0 {PM} 10.0 (n=2)", f"50.0 {PM} 10.0 (n=2)")
+    assert table.rows[0][2].startswith("50.0")
+    assert "elsewhere" not in str(table)
+
+
+def test_single_source_runs_hold_nothing_out() -> None:
+    assert targets_of(accuracies("erm", "a", [0.5])) == set()
