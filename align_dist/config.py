@@ -134,11 +134,14 @@ class TrainingConfig(_Part):
 
     warmup: steps or epochs before guidance. masker_head_start: how long before the end of warm-up the masker
     begins to learn, so that the first masks that guide have something to say (0 is the paper's wording).
+    sparsity_ramp: how long λ1 grows from 0 once the masker learns, so that it finds something before it shrinks
+    (0 is the paper's wording).
     """
 
     length: Duration = "60 epochs"
     warmup: Duration = "20 epochs"
     masker_head_start: Duration = "0 epochs"
+    sparsity_ramp: Duration = "0 epochs"
     validate_every: Duration = "1 epochs"
     checkpoint_every: Duration = "1 epochs"
     log_every: Count = 20

@@ -24,7 +24,7 @@ class ALIGN(GuidedMethod):
     def step(self, batch: Batch, step: int) -> Terms:
         logged: Terms = {}
         if step >= self.context.masker_start and self._turn(step) != "classifier":
-            terms = self.masker_terms(self.masker, batch)
+            terms = self.masker_terms(self.masker, batch, step)
             logged |= scalars("masker", terms, self.masker.update(total(terms)))
         if self._turn(step) != "masker":
             mask = self.mask(batch) if self.guided(step) else None
@@ -34,7 +34,7 @@ class ALIGN(GuidedMethod):
                 logged |= {"mask/area": mask.mean(), "mask/binariness": (2 * mask - 1).abs().mean()}
         return logged
 
-    def masker_terms(self, masker: Forward, batch: Batch) -> Terms:
+    def masker_terms(self, masker: Forward, batch: Batch, step: int) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
         objective = self.context.objective
         with frozen(self.classifier) as classifier, self.classifier.autocast():
@@ -43,7 +43,7 @@ class ALIGN(GuidedMethod):
             kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
             return {
                 "distinction": objectives.distinction(kept, removed, batch.labels),
-                "sparsity": objective.lambda1 * objectives.sparsity(mask),
+                "sparsity": self.lambda1(step) * objectives.sparsity(mask),
                 "smoothness": objective.lambda2 * objectives.smoothness(mask, objective.smoothness),
             }
 
@@ -57,8 +57,18 @@ class ALIGN(GuidedMethod):
         mask = self.mask(batch) if self.guided(step) else None
         terms = {"classifier": self.classifier_terms(self.classifier.module, batch, mask)}
         if step >= self.context.masker_start:
-            terms["masker"] = self.masker_terms(self.masker.module, batch)
+            terms["masker"] = self.masker_terms(self.masker.module, batch, step)
         return terms
+
+    def lambda1(self, step: int) -> float:
+        """λ1 at a step: it grows in a straight line from 0 over `sparsity_ramp` steps of the masker's.
+
+        A masker starts grey, where L_dist has next to no slope and sparsity has its full one: a classifier that
+        does not mind contrast then never tells it anything before it is empty.
+        """
+        done = step - self.context.masker_start
+        share = min(1.0, done / self.context.sparsity_ramp) if self.context.sparsity_ramp else 1.0
+        return share * self.context.objective.lambda1
 
     def _turn(self, step: int) -> str:
         """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""

@@ -23,7 +23,8 @@ Forward = Callable[..., Any]
 class Context:
     """What a method is built from. All in steps; `epoch` is steps per epoch (not whole).
 
-    warmup: where guidance starts. masker_start: where the masker does, at or before that.
+    warmup: where guidance starts. masker_start: where the masker does, at or before that. sparsity_ramp: how
+    long λ1 then takes from 0 to its value.
     """
 
     objective: ObjectiveConfig
@@ -31,6 +32,7 @@ class Context:
     masker_start: int
     epoch: float
     seed: int
+    sparsity_ramp: int = 0
 
 
 class Method(ABC):

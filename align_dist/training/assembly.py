@@ -50,7 +50,14 @@ def assemble(config: RunConfig) -> Assembly:
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     networks = make_networks(config, len(manifest.classes), device, masker=method.uses_masker)
-    context = Context(config.objective, schedule.warmup, schedule.masker_start, schedule.epoch, config.seed)
+    context = Context(
+        config.objective,
+        schedule.warmup,
+        schedule.masker_start,
+        schedule.epoch,
+        config.seed,
+        sparsity_ramp=schedule.sparsity_ramp,
+    )
     built = method(networks, context)
     if built.uses_true_masks and not manifest.has_masks:
         raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")

@@ -20,6 +20,7 @@ class Schedule:
     checkpoint_every: int
     pictures_every: int
     epoch: float
+    sparsity_ramp: int = 0
 
     def next_stop(self, step: int) -> int:
         """The next step, after `step`, before which the loop pauses: to validate, draw, save, or to end."""
@@ -50,7 +51,9 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
     intervals = (training.validate_every, training.checkpoint_every, training.pictures_every)
     validate, checkpoint, pictures = (max(1, to_steps(every, steps_per_epoch)) for every in intervals)
     head_start = to_steps(training.masker_head_start, steps_per_epoch)
-    return Schedule(length, warmup, max(0, warmup - head_start), validate, checkpoint, pictures, steps_per_epoch)
+    ramp = to_steps(training.sparsity_ramp, steps_per_epoch)
+    start = max(0, warmup - head_start)
+    return Schedule(length, warmup, start, validate, checkpoint, pictures, steps_per_epoch, ramp)
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

@@ -44,10 +44,15 @@ def _make_networks(optimiser: str = "sgd", rate: float = 0.05, freeze_batchnorm:
 
 
 def _make_context(
-    warmup: int = 0, masker_start: int | None = None, epoch: float = 4.0, seed: int = 0, **objective: Any
+    warmup: int = 0,
+    masker_start: int | None = None,
+    epoch: float = 4.0,
+    seed: int = 0,
+    sparsity_ramp: int = 0,
+    **objective: Any,
 ) -> Context:
     start = warmup if masker_start is None else masker_start
-    return Context(ObjectiveConfig(**objective), warmup, start, epoch, seed)
+    return Context(ObjectiveConfig(**objective), warmup, start, epoch, seed, sparsity_ramp)
 
 
 def _state_of(module: nn.Module) -> dict[str, Tensor]:

@@ -130,7 +130,7 @@ def test_the_masker_is_told_by_the_classifiers_gradient(make_networks: Any, make
     """Without sparsity and smoothness only L_dist moves it, and that passes through the classifier."""
     engines = make_networks()
     method = ALIGN(engines, make_context(lambda1=0.0, lambda2=0.0))
-    terms = method.masker_terms(engines["masker"].module, make_batch())
+    terms = method.masker_terms(engines["masker"].module, make_batch(), 0)
     found = torch.autograd.grad(terms["distinction"], list(engines["masker"].module.parameters()))
     assert all(gradient.abs().max() > 0 for gradient in found)
     assert float(terms["sparsity"]) == float(terms["smoothness"]) == 0
@@ -283,3 +283,21 @@ def test_a_probe_tells_each_networks_terms_and_moves_nothing(
         if name in terms:
             found = torch.autograd.grad(sum(terms[name].values()), list(engine.module.parameters()), allow_unused=True)
             assert any(gradient is not None and gradient.abs().max() > 0 for gradient in found)
+
+
+def test_sparsity_grows_from_nothing_over_its_ramp(make_networks: Any, make_context: Any, make_batch: Any) -> None:
+    """From the masker's step 2 on, over 4 steps: 0, a quarter, a half, three quarters, then all of lambda1."""
+    context = make_context(warmup=4, masker_start=2, sparsity_ramp=4, lambda1=2.0, lambda4=0.0)
+    method = ALIGN(make_networks(), context)
+    assert [method.lambda1(step) for step in range(2, 9)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    batch = make_batch()
+    mean = method.mask(batch).mean()
+    for step, share in ((2, 0.0), (3, 0.25), (7, 1.0)):
+        found = method.probe(batch, step)["masker"]["sparsity"]
+        torch.testing.assert_close(found.detach(), 2.0 * share * mean)
+    assert method.step(batch, 2)["masker/sparsity"] == 0.0
+
+
+def test_without_a_ramp_sparsity_is_constant(make_networks: Any, make_context: Any) -> None:
+    method = ALIGN(make_networks(), make_context(warmup=4, masker_start=2, lambda1=2.0))
+    assert {method.lambda1(step) for step in range(2, 9)} == {2.0}

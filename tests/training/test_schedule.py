@@ -48,3 +48,8 @@ def test_model_selection_begins_after_warm_up_and_always_has_the_end() -> None:
     schedule = Schedule(10, 4, 4, 1, 1, 1, 1.0)
     assert [step for step in range(1, 11) if schedule.selectable(step)] == [5, 6, 7, 8, 9, 10]
     assert Schedule(10, 10, 10, 1, 1, 1, 1.0).selectable(10)
+
+
+def test_the_sparsity_ramp_is_in_steps() -> None:
+    training = parse_config({"training": {"length": "10 epochs", "warmup": "4 epochs", "sparsity_ramp": "2 epochs"}})
+    assert make_schedule(training.training, 7.5).sparsity_ramp == 15
