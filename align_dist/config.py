@@ -134,8 +134,8 @@ class TrainingConfig(_Part):
 
     warmup: steps or epochs before guidance. masker_head_start: how long before the end of warm-up the masker
     begins to learn, so that the first masks that guide have something to say (0 is the paper's wording).
-    sparsity_ramp: how long λ1 grows from 0 once the masker learns, so that it finds something before it shrinks
-    (0 is the paper's wording).
+    sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of it at 0, so that the
+    masker finds something before it shrinks (0 is the paper's wording).
     """
 
     length: Duration = "60 epochs"

@@ -61,14 +61,16 @@ class ALIGN(GuidedMethod):
         return terms
 
     def lambda1(self, step: int) -> float:
-        """λ1 at a step: it grows in a straight line from 0 over `sparsity_ramp` steps of the masker's.
+        """λ1 at a step: 0 for the first half of the masker's first `sparsity_ramp` steps, then a straight line up.
 
         A masker starts grey, where L_dist has next to no slope and sparsity has its full one: a classifier that
-        does not mind contrast then never tells it anything before it is empty.
+        does not mind contrast then never tells it anything before it is empty. Before EfficientNet-Lite0 a
+        straight line from the first step on was already too much.
         """
-        done = step - self.context.masker_start
-        share = min(1.0, done / self.context.sparsity_ramp) if self.context.sparsity_ramp else 1.0
-        return share * self.context.objective.lambda1
+        if not self.context.sparsity_ramp:
+            return self.context.objective.lambda1
+        share = 2 * (step - self.context.masker_start) / self.context.sparsity_ramp - 1
+        return min(1.0, max(0.0, share)) * self.context.objective.lambda1
 
     def _turn(self, step: int) -> str:
         """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""

@@ -285,14 +285,14 @@ def test_a_probe_tells_each_networks_terms_and_moves_nothing(
             assert any(gradient is not None and gradient.abs().max() > 0 for gradient in found)
 
 
-def test_sparsity_grows_from_nothing_over_its_ramp(make_networks: Any, make_context: Any, make_batch: Any) -> None:
-    """From the masker's step 2 on, over 4 steps: 0, a quarter, a half, three quarters, then all of lambda1."""
-    context = make_context(warmup=4, masker_start=2, sparsity_ramp=4, lambda1=2.0, lambda4=0.0)
+def test_sparsity_waits_half_its_ramp_and_then_grows(make_networks: Any, make_context: Any, make_batch: Any) -> None:
+    """From the masker's step 2 on, over 8 steps: nothing for 4, then a quarter more each step."""
+    context = make_context(warmup=4, masker_start=2, sparsity_ramp=8, lambda1=2.0, lambda4=0.0)
     method = ALIGN(make_networks(), context)
-    assert [method.lambda1(step) for step in range(2, 9)] == [0.0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert [method.lambda1(step) for step in range(2, 13)] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
     batch = make_batch()
     mean = method.mask(batch).mean()
-    for step, share in ((2, 0.0), (3, 0.25), (7, 1.0)):
+    for step, share in ((2, 0.0), (7, 0.25), (12, 1.0)):
         found = method.probe(batch, step)["masker"]["sparsity"]
         torch.testing.assert_close(found.detach(), 2.0 * share * mean)
     assert method.step(batch, 2)["masker/sparsity"] == 0.0
