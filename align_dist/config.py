@@ -219,7 +219,7 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunC
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from yaml import YAMLError
 
     if not path.is_file():
         raise ConfigError(f"{path}: no such config; the ready ones are in configs/")

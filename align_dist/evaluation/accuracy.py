@@ -40,7 +40,7 @@ def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     classes have no ROC curve and are skipped. NaN when no class is left. Per class the area is
     scikit-learn's `roc_auc_score` (https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics).
     """
-    from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+    from sklearn.metrics import roc_auc_score
 
     values, truth = _arrays(probabilities, labels)
     present = np.unique(truth)

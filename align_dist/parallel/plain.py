@@ -33,7 +33,7 @@ class PlainEngine:
 
     def update(self, loss: Tensor) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         self.healthy = self.healthy * finite

@@ -29,7 +29,7 @@ def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
 
 def read_settings(path: Path) -> dict[str, str]:
     """Dotted key -> value as text; empty if there is no such file or it is not a YAML mapping."""
-    from yaml import YAMLError, safe_load  # type: ignore[import-untyped]
+    from yaml import YAMLError, safe_load
 
     try:
         content = safe_load(path.read_text("utf-8"))

@@ -23,12 +23,12 @@ class Monitor:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._folder, self._method, self._epoch = folder, method, epoch
-        self._events = SummaryWriter(str(folder.events), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(folder.events), purge_step=step + 1)
         self._pending: list[tuple[int, Terms]] = []
         self._images, self._waited, self._since = 0, 0.0, time.perf_counter()
         self.warned_area = False
         if step == 0:
-            self._events.add_text("config", f"```yaml\n{to_yaml(config)}\n```")  # type: ignore[no-untyped-call]
+            self._events.add_text("config", f"```yaml\n{to_yaml(config)}\n```")
 
     def add(self, step: int, terms: Terms, images: int, waited: float) -> None:
         """Scalars of one step, its images, and the seconds it waited for them."""
@@ -51,15 +51,15 @@ class Monitor:
     def write(self, step: int, values: dict[str, float]) -> None:
         """Scalars to TensorBoard and metrics.jsonl; `step` counts finished steps."""
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(name, value, step)
         self._folder.record(step, step / self._epoch, values)
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """An image (3, H, W) in [0, 1]."""
-        self._events.add_image(name, image, step)  # type: ignore[no-untyped-call]
+        self._events.add_image(name, image, step)
 
     def close(self) -> None:
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
     def _check_and_average(self) -> dict[str, float]:
         """One copy to the host for all pending scalars."""
@@ -105,12 +105,12 @@ def write_hyperparameters(folder: RunFolder, config: RunConfig, metrics: dict[st
 
     lambdas = {f"lambda{k}": getattr(config.objective, f"lambda{k}") for k in range(1, 5)}
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
-    events = SummaryWriter(str(folder.events))  # type: ignore[no-untyped-call]
-    for summary in hparams(settings, metrics):  # type: ignore[no-untyped-call]
-        events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+    events = SummaryWriter(str(folder.events))
+    for summary in hparams(settings, metrics):
+        events._get_file_writer().add_summary(summary)
     for name, value in metrics.items():
-        events.add_scalar(name, value, 0)  # type: ignore[no-untyped-call]
-    events.close()  # type: ignore[no-untyped-call]
+        events.add_scalar(name, value, 0)
+    events.close()
 
 
 def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:
