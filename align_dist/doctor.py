@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError, UserError
+from align_dist.machine import describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
 CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
@@ -56,8 +56,7 @@ def findings(config: RunConfig | None) -> Iterator[Finding]:
     for package, (purpose, remedy) in OPTIONAL.items():
         yield _package(package, purpose, remedy)
     yield from _headers()
-    cores = len(os.sched_getaffinity(0))
-    yield Finding("ok", f"{cores} of {os.cpu_count()} cores in this process's cpuset")
+    yield Finding("ok", describe_machine())
     if config is not None:
         yield from _data(config)
     else:

@@ -13,8 +13,8 @@ from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import verify_beton
 from align_dist.data.draws import make_order
-from align_dist.data.loader import available_cores
 from align_dist.data.manifest import Manifest
+from align_dist.machine import available_cores
 from align_dist.training.assembly import make_loader
 
 IMAGES = 1024

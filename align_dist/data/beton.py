@@ -25,8 +25,9 @@ from align_dist.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from align_dist.data.scan import Scanned, available_workers, scan
+from align_dist.data.scan import Scanned, scan
 from align_dist.errors import DataError, StorageError
+from align_dist.machine import available_cores
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
@@ -50,7 +51,7 @@ def prepare_beton(
     domain, sample (the id), and mask when the catalogue has masks. Raises DataError for unreadable
     pictures unless they are to be skipped, StorageError for a full or unwritable disk.
     """
-    count = available_workers() if workers is None else max(workers, 1)
+    count = available_cores() if workers is None else max(workers, 1)
     scanned = scan(catalogue.samples, max_side, count)
     samples, facts, skipped = _readable(catalogue, scanned, on_unreadable)
     draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped)

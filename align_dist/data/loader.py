@@ -6,7 +6,6 @@ Training, validation and evaluation use the same loader with different draws, so
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import align_dist.networks.torchvision_compat  # noqa: F401  (FFCV imports torch
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.errors import DataError
+from align_dist.machine import available_cores
 from align_dist.networks.backbones import IMAGENET, Statistics
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
@@ -47,11 +47,6 @@ class Batch:
     samples: torch.Tensor
     draws: Draws
     masks: torch.Tensor | None = None
-
-
-def available_cores() -> int:
-    """Cores this process may use; FFCV's own count crashes in a cpuset."""
-    return len(os.sched_getaffinity(0))
 
 
 class _DrawIterator(EpochIterator):  # type: ignore[misc]

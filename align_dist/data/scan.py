@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,11 +27,6 @@ class Scanned:
     difference: NDArray[np.uint64]
     pixels: int
     trouble: str | None = None
-
-
-def available_workers() -> int:
-    """Cores this process may use; a cpuset or Slurm gives fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
 
 
 def decode_image(data: bytes, max_side: int) -> Pixels:

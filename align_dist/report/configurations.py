@@ -1,13 +1,15 @@
-"""Do the runs that a table averages really share their configuration? Only the seed may differ."""
+"""Do the runs that a table averages share their configuration, all but the seed? What were they run with?"""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from align_dist.report.aggregate import Line
-from align_dist.report.rows import CONFIG, Run
+from align_dist.report.rows import CONFIG, ENVIRONMENT, Run
 
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"
@@ -36,6 +38,30 @@ def read_settings(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError, YAMLError):
         return {}
     return _flat(content) if isinstance(content, dict) else {}
+
+
+def environments(runs: Sequence[Run]) -> dict[str, int]:
+    """Code, packages and machine in one line each -> how many of the runs were started with them.
+
+    A run that was resumed with others counts for each. Runs without a readable environment.json count for none.
+    """
+    lines = [line for run in runs for line in sorted({_line(start) for start in _starts(run.folder / ENVIRONMENT)})]
+    return dict(sorted(Counter(lines).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _starts(path: Path) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [start for start in content if isinstance(start, dict)] if isinstance(content, list) else []
+
+
+def _line(start: Mapping[str, Any]) -> str:
+    packages = start.get("packages") or {}
+    named = [f"{package} {version}" for package, version in packages.items()]
+    facts = [f"code {start.get('revision')}", f"Python {start.get('python')}", *named, str(start.get("machine"))]
+    return " · ".join(facts)
 
 
 def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from align_dist import __version__
 from align_dist.errors import DataError
 from align_dist.files import write_text
 from align_dist.report.aggregate import Line
-from align_dist.report.configurations import differing_settings
+from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.curves import training_curves
 from align_dist.report.render import Table, to_html
 from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
@@ -22,7 +23,6 @@ from align_dist.report.style import STYLE
 from align_dist.report.tables import SELECTIONS, difference_table, held_out_table, summary_table, targets_of
 
 BASELINE = "erm"
-PACKAGES = ("align_dist", "torch", "torchvision", "numpy")
 # The browser itself then refuses whatever might slip in: scripts, and anything from elsewhere.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -37,22 +37,15 @@ def write_report(run_folders: Sequence[Path], destination: Path) -> None:
 
 
 def provenance() -> dict[str, str]:
-    """What made this report: command, time and versions."""
+    """What made this report, not its runs: command, time and code."""
     import shlex
     import time
-    from importlib.metadata import PackageNotFoundError, version
 
-    made = {
+    return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "python": sys.version.split()[0],
+        "align_dist": __version__,
     }
-    for package in PACKAGES:
-        try:
-            made[package] = version(package)
-        except PackageNotFoundError:
-            made[package] = "not installed as a package"
-    return made
 
 
 def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
@@ -68,6 +61,7 @@ def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
         _curves(finished),
         _pictures(finished),
         _configurations(finished),
+        _environments(finished),
         _definitions("How this report was made", made),
     ]
     return (
@@ -169,6 +163,12 @@ def _configurations(runs: Sequence[Run]) -> str:
             text = escape(path.read_text("utf-8", errors="replace"))
             parts.append(_folded(escape(heading), f"<pre>{text}</pre>"))
     return f"<section><h2>Configurations</h2>{''.join(parts)}</section>" if parts else ""
+
+
+def _environments(runs: Sequence[Run]) -> str:
+    """What the runs themselves ran with: the report may be made elsewhere, and later."""
+    facts = {environment: f"{count} of {len(runs)} runs" for environment, count in environments(runs).items()}
+    return _definitions("What the runs ran with", facts) if facts else ""
 
 
 def _definitions(heading: str, facts: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from align_dist.errors import DataError
 
-RESULTS, CONFIG, DONE = "results.jsonl", "config.yaml", "done"
+RESULTS, CONFIG, DONE, ENVIRONMENT = "results.jsonl", "config.yaml", "done", "environment.json"
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 
 _TEXTS = ("run", "benchmark", "method", "backbone", "protocol", "selection", "domain", "role")

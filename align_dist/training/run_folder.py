@@ -18,6 +18,7 @@ from typing import Any
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.files import write_text
+from align_dist.machine import describe_machine
 
 PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
 
@@ -31,6 +32,7 @@ class RunFolder:
         self.selected = path / "selected"
         self.pictures = path / "pictures"
         self.events = path / "events"
+        self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.jsonl"
         self.done = path / "done"
@@ -41,7 +43,8 @@ class RunFolder:
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         write_text(description, to_yaml(config))
-        write_text(self.path / "environment.json", json.dumps(environment(), indent=1))
+        starts = json.loads(self.environment.read_text()) if self.environment.exists() else []
+        write_text(self.environment, json.dumps([*starts, environment()], indent=1))
 
     def config(self) -> RunConfig:
         """The run's own description. Raises CheckpointError when this is no run folder."""
@@ -75,7 +78,7 @@ def _step_of(line: str) -> float:
 
 
 def environment() -> dict[str, Any]:
-    """What the run ran with: command, code revision, package versions. Nothing from the environment variables."""
+    """What a start of a run ran with: command, code, packages, machine. Nothing from the environment variables."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -87,6 +90,7 @@ def environment() -> dict[str, Any]:
         "revision": revision(),
         "python": sys.version.split()[0],
         "packages": versions,
+        "machine": describe_machine(),
     }
 
 

@@ -17,9 +17,10 @@ from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order, pack, unaugmented
-from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Batch, Loader, available_cores
+from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Batch, Loader
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
+from align_dist.machine import available_cores
 
 SIDE, COUNT = 24, 22
 TREE = {"paint": {"cat": 5, "dog": 6}, "photo": {"cat": 7, "dog": 4}}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from align_dist.errors import DataError, StorageError
-from align_dist.report.configurations import differing_settings
+from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.html import write_report
 from align_dist.report.rows import read_runs
 
@@ -129,6 +129,20 @@ def test_runs_that_differ_in_more_than_the_seed_are_pointed_out(tmp_path: Path) 
     assert list(differing_settings(read_runs([tmp_path])).values()) == [{"objective.lambda3": ["0.5", "0.9"]}]
     _, page = report(tmp_path)
     assert "align differ in more than their seed: objective.lambda3: 0.5 / 0.9." in page.text
+
+
+def test_what_the_runs_ran_with_is_counted_and_not_confused_with_what_reports_them(tmp_path: Path) -> None:
+    old = {"revision": "abc", "python": "3.10.1", "packages": {"torch": "2.0"}, "machine": "A, 8 of 8 cores"}
+    new = old | {"packages": {"torch": "2.9"}}
+    for seed, starts in enumerate(([old], [old, new], [new])):
+        folder = make_run(tmp_path / f"run{seed}", "erm", seed)
+        (folder / "environment.json").write_text(json.dumps(starts))
+    (make_run(tmp_path / "run3", "erm", 3) / "environment.json").write_text("torn {")
+    line = "code abc · Python 3.10.1 · torch {} · A, 8 of 8 cores"
+    assert environments(read_runs([tmp_path])) == {line.format("2.0"): 2, line.format("2.9"): 2}
+    write_report([tmp_path], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert f"<dt>{line.format('2.9')}</dt><dd>2 of 4 runs</dd>" in page
 
 
 def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) -> None:
