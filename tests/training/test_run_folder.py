@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from align_dist.config import RunConfig
+from align_dist.errors import ConfigError
+from align_dist.machine import describe_machine
+from align_dist.training.run_folder import RunFolder
+
+
+def test_every_start_of_a_run_is_on_record(squares: RunConfig, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(squares)
+    first = json.loads(folder.environment.read_text())
+    folder.begin(squares)
+    second = json.loads(folder.environment.read_text())
+    assert [start["machine"] for start in second] == [describe_machine()] * 2
+    assert second[:1] == first and {"torch", "ffcv"} <= set(first[0]["packages"])
+
+
+def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(squares)
+    with pytest.raises(ConfigError, match="holds another run"):
+        folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
+    assert folder.config() == squares
