@@ -13,6 +13,9 @@ from torch import Tensor
 
 Array = NDArray[np.float64]
 EPSILON = 1e-2
+CLASSES = 5
+# One class of three, one of two, one of one image; classes 1 and 4 are absent.
+LABELS = torch.tensor([0, 2, 0, 3, 2, 0])
 
 
 def randn(seed: int, *shape: int) -> Tensor:

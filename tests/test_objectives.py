@@ -9,16 +9,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import EPSILON, Array, assert_gradient, held_normalise, rand, randn, softmax
+from references import CLASSES, EPSILON, LABELS, Array, assert_gradient, held_normalise, rand, randn, softmax
 from torch import Tensor
 
 from align_dist import objectives
 from align_dist.attribution import Normalisation, normalise
 
 torch.set_num_threads(1)
-CLASSES = 5
-# One class of three, one of two, one of one image; classes 1 and 4 are absent.
-LABELS = torch.tensor([0, 2, 0, 3, 2, 0])
 
 
 # Distinction

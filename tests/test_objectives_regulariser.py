@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import Array, assert_gradient, held_normalise, rand, randn, softmax
+from references import CLASSES, LABELS, Array, assert_gradient, held_normalise, rand, randn, softmax
 from scipy import stats
 from torch import Tensor
 
@@ -17,9 +17,6 @@ from align_dist import objectives
 from align_dist.attribution import normalise
 
 torch.set_num_threads(1)
-CLASSES = 5
-# One class of three, one of two, one of one image; classes 1 and 4 are absent.
-LABELS = torch.tensor([0, 2, 0, 3, 2, 0])
 
 
 def class_average(values: Array) -> float:

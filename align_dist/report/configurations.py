@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from align_dist.report.aggregate import Line
 from align_dist.report.rows import CONFIG, ENVIRONMENT, Run
+from align_dist.training.run_folder import read_starts
 
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"
@@ -45,16 +45,8 @@ def environments(runs: Sequence[Run]) -> dict[str, int]:
 
     A run that was resumed with others counts for each. Runs without a readable environment.json count for none.
     """
-    lines = [line for run in runs for line in sorted({_line(start) for start in _starts(run.folder / ENVIRONMENT)})]
+    lines = [line for run in runs for line in sorted({_line(start) for start in read_starts(run.folder / ENVIRONMENT)})]
     return dict(sorted(Counter(lines).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _starts(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [start for start in content if isinstance(start, dict)] if isinstance(content, list) else []
 
 
 def _line(start: Mapping[str, Any]) -> str:

@@ -43,8 +43,7 @@ class RunFolder:
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         write_text(description, to_yaml(config))
-        starts = json.loads(self.environment.read_text()) if self.environment.exists() else []
-        write_text(self.environment, json.dumps([*starts, environment()], indent=1))
+        write_text(self.environment, json.dumps([*read_starts(self.environment), environment()], indent=1))
 
     def config(self) -> RunConfig:
         """The run's own description. Raises CheckpointError when this is no run folder."""
@@ -75,6 +74,15 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return math.inf  # a line torn by a crash
+
+
+def read_starts(path: Path) -> list[dict[str, Any]]:
+    """The starts an environment.json records, oldest first; none where it is missing, damaged or of another form."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [start for start in content if isinstance(start, dict)] if isinstance(content, list) else []
 
 
 def environment() -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import log_loss, recall_score, roc_auc_score  # type: ignore[import-untyped]
+from sklearn.metrics import log_loss, recall_score, roc_auc_score
 
 from align_dist.evaluation.accuracy import (
     accuracy,

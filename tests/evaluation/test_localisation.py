@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import jaccard_score  # type: ignore[import-untyped]
+from sklearn.metrics import jaccard_score
 from torch import Tensor
 
 from align_dist.evaluation.localisation import (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import convolve, gaussian_filter  # type: ignore[import-untyped]
+from scipy.ndimage import convolve, gaussian_filter
 
 from align_dist.evaluation.maps import blur, resized
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import sem  # type: ignore[import-untyped]
+from scipy.stats import sem
 
 from align_dist.errors import DataError
 from align_dist.report.aggregate import standard_error

@@ -21,6 +21,15 @@ def test_every_start_of_a_run_is_on_record(squares: RunConfig, tmp_path: Path) -
     assert second[:1] == first and {"torch", "ffcv"} <= set(first[0]["packages"])
 
 
+@pytest.mark.parametrize("content", ["torn {", '{"python": "3.10"}', ""])
+def test_a_record_that_cannot_be_read_stops_no_run(squares: RunConfig, tmp_path: Path, content: str) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(squares)
+    folder.environment.write_text(content)
+    folder.begin(squares)
+    assert len(json.loads(folder.environment.read_text())) == 1
+
+
 def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin(squares)
