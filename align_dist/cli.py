@@ -12,6 +12,7 @@ from align_dist.errors import ConfigError, UserError
 
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
 5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
+8 another rank died or stalled, the same command resumes ·
 75 stopped by a signal, saved, the same command resumes"""
 
 
@@ -21,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(options) or 0)
     except UserError as error:
-        print(f"align-dist: {error}", file=sys.stderr)
+        if not error.told_elsewhere:
+            print(f"align-dist: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("align-dist: interrupted", file=sys.stderr)
@@ -111,9 +113,12 @@ def _train(options: argparse.Namespace) -> None:
     if options.print_config:
         print(to_yaml(config), end="")
         return
+    from align_dist.parallel.ranks import find_ranks
     from align_dist.run import carry_out
 
-    print(carry_out(config).path)
+    folder = carry_out(config)
+    if find_ranks(os.environ).rank == 0:
+        print(folder.path)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

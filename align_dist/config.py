@@ -77,8 +77,13 @@ class AugmentationConfig(_Part):
 
 
 class DataConfig(_Part):
+    """batch_size: of the global batch, over all ranks. micro_batches: parts a rank goes through it in, one
+    update for all of them; where BatchNorm is not frozen it normalises each part by itself.
+    """
+
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 224
     batch_size: Count = 32
+    micro_batches: Count = 1
     balance_domains: bool = True
     workers: Annotated[int, Field(ge=0)] = 0
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -92,10 +97,15 @@ class OptimiserConfig(_Part):
 
 
 class ClassifierConfig(_Part):
+    """batchnorm: `frozen` keeps the statistics it came with (DomainBed's choice for pretrained networks);
+    `synchronised` takes them over the global batch, whatever the number of ranks; `local` over each rank's share,
+    cheaper, and then the number of ranks is part of the result.
+    """
+
     backbone: str = "resnet50"
     pretrained: bool = True
     small_images: bool = False
-    freeze_batchnorm: bool = True
+    batchnorm: Literal["frozen", "synchronised", "local"] = "frozen"
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
@@ -164,6 +174,21 @@ class EvaluationConfig(_Part):
     soft: bool = False
 
 
+class DistributedConfig(_Part):
+    """How many ranks work on a run; nothing here changes its result by more than rounding.
+
+    engine: `auto` is plain on one rank and DDP on several. deepspeed: the JSON of that engine. timeout: seconds
+    after which a rank that waits for another one gives up. grace: seconds before a Slurm job's end at which the
+    run saves and leaves.
+    """
+
+    engine: Literal["auto", "plain", "ddp", "deepspeed"] = "auto"
+    deepspeed: Path = Path("configs/deepspeed/zero1.json")
+    backend: Literal["auto", "gloo", "nccl"] = "auto"
+    timeout: Positive = 600.0
+    grace: Weight = 120.0
+
+
 class RunConfig(_Part):
     """A run. Everything but `runs`, `experiment` and how fast it goes determines its result, and so its id."""
 
@@ -180,6 +205,7 @@ class RunConfig(_Part):
     objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
@@ -190,12 +216,16 @@ class RunConfig(_Part):
             )
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
+        if self.data.batch_size % self.data.micro_batches:
+            raise ValueError(
+                f"data.micro_batches: {self.data.micro_batches} does not divide data.batch_size={self.data.batch_size}"
+            )
         return self
 
     @property
     def identity(self) -> str:
         """Eight hexadecimal digits that name what determines the result."""
-        told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant"})
+        told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant", "distributed"})
         told["data"].pop("workers")
         for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads"):
             told["training"].pop(key)

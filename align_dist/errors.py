@@ -7,6 +7,9 @@ class UserError(Exception):
     """An error the user can mend. The message is one line: the thing, what was expected, the remedy."""
 
     exit_code = 1
+    # Over ranks: whether every rank raises it, and whether another one says it.
+    agreed = False
+    told_elsewhere = False
 
 
 class ConfigError(UserError):
@@ -37,6 +40,7 @@ class NonFiniteError(UserError):
     """A loss or a gradient became NaN or infinite; the last good checkpoint is untouched."""
 
     exit_code = 6
+    agreed = True
 
 
 class StorageError(UserError):
@@ -45,7 +49,14 @@ class StorageError(UserError):
     exit_code = 7
 
 
+class LostRankError(UserError):
+    """Another rank died or stalled; the last checkpoint is good and the same command resumes."""
+
+    exit_code = 8
+
+
 class Preempted(UserError):
     """A signal asked the run to stop; it saved at the step boundary and can be resumed."""
 
     exit_code = 75
+    agreed = True

@@ -75,7 +75,9 @@ def guidance(
     else:
         attribution = resize_map(attribution, (mask.shape[-2], mask.shape[-1]))
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
-    return F.binary_cross_entropy(squeezed, mask.float())
+    # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
+    target = mask.float()
+    return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 
 def mix_same_class(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -57,7 +57,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
             "classifier": {
                 "backbone": "resnet8",
                 "pretrained": False,
-                "freeze_batchnorm": False,
+                "batchnorm": "synchronised",
                 "optimiser": {"name": "adamw", "learning_rate": 1e-3},
             },
             "masker": {"width": 4},

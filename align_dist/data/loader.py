@@ -48,6 +48,25 @@ class Batch:
     draws: Draws
     masks: torch.Tensor | None = None
 
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in `count` pieces of equal size, in order. Raises ValueError where that cannot be."""
+        if count == 1:
+            return [self]
+        size, rest = divmod(len(self.images), count)
+        if rest:
+            raise ValueError(f"a batch of {len(self.images)} has no {count} equal parts")
+        return [self._piece(slice(i * size, (i + 1) * size)) for i in range(count)]
+
+    def _piece(self, rows: slice) -> Batch:
+        return Batch(
+            images=self.images[rows],
+            labels=self.labels[rows],
+            domains=self.domains[rows],
+            samples=self.samples[rows],
+            draws=self.draws[rows],
+            masks=None if self.masks is None else self.masks[rows],
+        )
+
 
 class _DrawIterator(EpochIterator):  # type: ignore[misc]
     """FFCV's iterator, except that an error in its thread ends the pass instead of hanging it."""

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from align_dist.config import BenchmarkConfig
+from align_dist.config import BenchmarkConfig, DistributedConfig
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.files import write_text
@@ -24,7 +24,8 @@ def evaluate_again(path: Path, other: BenchmarkConfig | None) -> Path:
     config = folder.config()
     if not any(folder.selected.glob("*.pt")):
         raise CheckpointError(f"{path}: no trained weights in selected/; let training finish first")
-    run = assemble(config)
+    # Whatever trained it, one process measures it.
+    run = assemble(config.model_copy(update={"distributed": DistributedConfig(engine="plain")}))
     if other is None:
         rows = evaluate_run(run, folder, _say)
         folder.write_results(rows)

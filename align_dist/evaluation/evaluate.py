@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align_dist.attribution import normalise, resize_map
-from align_dist.data.draws import permutation, unaugmented
+from align_dist.data.draws import permutation
 from align_dist.data.loader import Batch
 from align_dist.evaluation import accuracy, faithfulness, localisation
-from align_dist.evaluation.inference import probabilities_on
+from align_dist.evaluation.inference import over_batches, probabilities_on
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
 from align_dist.training.selection import load_selected, selected_path
@@ -30,33 +31,39 @@ Metrics = dict[str, float]
 def evaluate_run(
     run: Assembly, folder: RunFolder, say: Callable[[str], None], check: Callable[[], None] = lambda: None
 ) -> list[dict[str, Any]]:
-    """One row for each selection and test domain. The networks end up with the last selection's weights.
+    """One row for each selection and test domain. The networks end up with the last selection's weights. Collective.
 
-    check: called between domains; may raise to leave early.
+    check: called between domains; may raise to leave early, on all ranks.
     """
     rows: list[dict[str, Any]] = []
     measured: dict[tuple[int, str], Metrics] = {}
     for selection in run.config.evaluation.selections:
-        if not selected_path(folder.selected, selection).exists():
+        state = run.group.read(partial(_load_if_there, folder, selection))
+        if state is None:
             continue
-        state = load_selected(folder.selected, selection)
         for name, engine in run.method.networks.items():
-            engine.module.load_state_dict(state["networks"][name])
+            engine.load_weights(state["networks"][name])
+        reading = run.reading()
         for domain, samples in run.split.tests.items():
             check()
             key = (state["step"], domain)
             if key not in measured:
-                measured[key] = measure(run, samples)
+                measured[key] = measure(reading, samples)
                 found = measured[key]["accuracy"]
                 say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
             rows.append(_row(run, folder, selection, state["step"], domain, measured[key]))
     return rows
 
 
+def _load_if_there(folder: RunFolder, selection: str) -> dict[str, Any] | None:
+    there = selected_path(folder.selected, selection).exists()
+    return load_selected(folder.selected, selection) if there else None
+
+
 def measure(run: Assembly, samples: Ids) -> Metrics:
-    """All metrics of the networks as they are on the given samples, unaugmented, each image once."""
+    """All metrics of the networks as they are on the given samples, unaugmented, each image once. Collective."""
     probabilities, labels = probabilities_on(
-        run.method.classifier, run.loader, samples, run.config.evaluation.batch_size
+        run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group
     )
     metrics = {
         "accuracy": accuracy.accuracy(probabilities, labels),
@@ -73,12 +80,13 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
 
 def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
     """Faithfulness and localisation, averaged over images; NaN (an image without an object) left out."""
-    collected: dict[str, list[Tensor]] = {}
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
-        for batch in run.loader.all_of(unaugmented(samples), run.config.evaluation.batch_size):
-            for name, values in _explanation_of(run, classifier, batch).items():
-                collected.setdefault(name, []).append(values.float().cpu())
-    return {name: float(torch.cat(values).nanmean()) for name, values in collected.items()}
+
+        def work(batch: Batch) -> dict[str, Tensor]:
+            return {name: values.float().cpu() for name, values in _explanation_of(run, classifier, batch).items()}
+
+        found = over_batches(run.loader, samples, run.config.evaluation.batch_size, run.group, work)
+    return {name: float(torch.cat([values[name] for values in found]).nanmean()) for name in found[0]}
 
 
 def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:

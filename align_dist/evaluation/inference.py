@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from align_dist.data.draws import unaugmented
-from align_dist.data.loader import Loader
+from align_dist.data.loader import Batch, Loader
 from align_dist.evaluation.accuracy import accuracy
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import Engine, frozen
+from align_dist.parallel.group import Group
 
 Ids = NDArray[np.int64]
+T = TypeVar("T")
+
+
+def over_batches(loader: Loader, samples: Ids, batch_size: int, group: Group, work: Callable[[Batch], T]) -> list[T]:
+    """What `work` makes of each batch of unaugmented samples, in order, on every rank. Collective.
+
+    Ranks take whole batches by turns, so an image sees the same neighbours, and gives the same bits, on any
+    number of ranks; none is seen twice. work: gives tensors or plain values on the host.
+    """
+    draws = unaugmented(samples)
+    cuts = [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+    mine = cuts[group.rank :: group.world_size]
+    done = [work(batch) for batch in loader.batches(lambda i: mine[i], len(mine))]
+    shares = group.gather(done)
+    return [shares[index % group.world_size][index // group.world_size] for index in range(len(cuts))]
 
 
 def probabilities_on(
-    classifier: Engine, loader: Loader, samples: Ids, batch_size: int
+    classifier: Engine, loader: Loader, samples: Ids, batch_size: int, group: Group
 ) -> tuple[NDArray[np.float64], Ids]:
-    """Softmax probabilities (N, C) and labels (N,), in the order of `samples`."""
-    found, labels = [], []
+    """Softmax probabilities (N, C) and labels (N,), in the order of `samples`. Collective."""
     with torch.no_grad(), frozen(classifier) as network:
-        for batch in loader.all_of(unaugmented(samples), batch_size):
-            found.append(predict(network, batch.images).double().cpu())
-            labels.append(batch.labels.cpu())
-    return torch.cat(found).numpy(), torch.cat(labels).numpy()
+
+        def work(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+            return predict(network, batch.images).double().cpu(), batch.labels.cpu()
+
+        found = over_batches(loader, samples, batch_size, group, work)
+    probabilities, labels = zip(*found, strict=True)
+    return torch.cat(probabilities).numpy(), torch.cat(labels).numpy()
 
 
-def accuracy_on(classifier: Engine, loader: Loader, samples: Ids, batch_size: int) -> float:
-    """Top-1 accuracy, in [0, 1]."""
-    return accuracy(*probabilities_on(classifier, loader, samples, batch_size))
+def accuracy_on(classifier: Engine, loader: Loader, samples: Ids, batch_size: int, group: Group) -> float:
+    """Top-1 accuracy, in [0, 1]. Collective."""
+    return accuracy(*probabilities_on(classifier, loader, samples, batch_size, group))

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Context, Forward, Terms, scalars, total
+from align_dist.methods.base import Context, Forward, scalars
 from align_dist.methods.guided import GuidedMethod
-from align_dist.parallel.engine import Engine, frozen
+from align_dist.parallel.engine import Engine, Terms, frozen
 
 
 class ALIGN(GuidedMethod):
@@ -23,22 +23,23 @@ class ALIGN(GuidedMethod):
 
     def step(self, batch: Batch, step: int) -> Terms:
         logged: Terms = {}
+        parts = batch.parts(self.context.micro_batches)
         if step >= self.context.masker_start and self._turn(step) != "classifier":
-            terms = self.masker_terms(self.masker, batch, step)
-            logged |= scalars("masker", terms, self.masker.update(total(terms)))
+            logged |= scalars("masker", self.masker.update(lambda x: self.masker_terms(self.masker, x, step), parts))
         if self._turn(step) != "masker":
-            mask = self.mask(batch) if self.guided(step) else None
-            terms = self.classifier_terms(self.classifier, batch, mask)
-            logged |= scalars("classifier", terms, self.classifier.update(total(terms)))
-            if mask is not None:
-                logged |= {"mask/area": mask.mean(), "mask/binariness": (2 * mask - 1).abs().mean()}
+            masks = [self.mask(part) if self.guided(step) else None for part in parts]
+            guided = list(zip(parts, masks, strict=True))
+            logged |= scalars(
+                "classifier", self.classifier.update(lambda x: self.classifier_terms(self.classifier, *x), guided)
+            )
+            logged |= _described([mask for mask in masks if mask is not None])
         return logged
 
     def masker_terms(self, masker: Forward, batch: Batch, step: int) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
         objective = self.context.objective
+        mask = masker(batch.images)
         with frozen(self.classifier) as classifier, self.classifier.autocast():
-            mask = masker(batch.images)
             keep = mask[:, None].to(batch.images.dtype)
             kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
             return {
@@ -78,3 +79,11 @@ class ALIGN(GuidedMethod):
             return "both"
         turn = int((step - self.context.warmup) / self.context.epoch) % 2
         return ("masker", "classifier")[turn]
+
+
+def _described(masks: list[Tensor]) -> Terms:
+    """What is logged of the masks that guided a step."""
+    if not masks:
+        return {}
+    mask = torch.cat(masks)
+    return {"mask/area": mask.mean(), "mask/binariness": (2 * mask - 1).abs().mean()}

@@ -7,15 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from align_dist.config import ObjectiveConfig
 from align_dist.data.loader import Batch
-from align_dist.parallel.engine import Engine
+from align_dist.parallel.engine import Engine, Terms, Update
 
-# Weighted terms by name; their sum is what a network minimises.
-Terms = dict[str, Tensor]
 Forward = Callable[..., Any]
 
 
@@ -24,7 +21,7 @@ class Context:
     """What a method is built from. All in steps; `epoch` is steps per epoch (not whole).
 
     warmup: where guidance starts. masker_start: where the masker does, at or before that. sparsity_ramp: how
-    long λ1 then takes from 0 to its value.
+    long λ1 then takes from 0 to its value. micro_batches: the parts a rank goes through its batch in.
     """
 
     objective: ObjectiveConfig
@@ -33,6 +30,7 @@ class Context:
     epoch: float
     seed: int
     sparsity_ramp: int = 0
+    micro_batches: int = 1
 
 
 class Method(ABC):
@@ -65,12 +63,7 @@ class Method(ABC):
         return None
 
 
-def total(terms: Terms) -> Tensor:
-    """The sum of weighted terms."""
-    return torch.stack([term.float() for term in terms.values()]).sum()
-
-
-def scalars(network: str, terms: Terms, norm: Tensor) -> Terms:
+def scalars(network: str, update: Update) -> Terms:
     """Terms as they are logged: `<network>/<term>`, with the gradient norm of their sum."""
-    named = {f"{network}/{name}": term.detach() for name, term in terms.items()}
-    return {**named, f"{network}/gradient_norm": norm.detach()}
+    named = {f"{network}/{name}": term for name, term in update.terms.items()}
+    return {**named, f"{network}/gradient_norm": update.gradient_norm}

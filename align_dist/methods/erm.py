@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from align_dist import objectives
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Forward, Method, Terms, scalars, total
+from align_dist.methods.base import Forward, Method, scalars
+from align_dist.parallel.engine import Terms
 
 
 class ERM(Method):
     def step(self, batch: Batch, step: int) -> Terms:
-        terms = self._terms(self.classifier, batch)
-        return scalars("classifier", terms, self.classifier.update(total(terms)))
+        parts = batch.parts(self.context.micro_batches)
+        return scalars("classifier", self.classifier.update(lambda part: self._terms(self.classifier, part), parts))
 
     def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
         return {"classifier": self._terms(self.classifier.module, batch)}

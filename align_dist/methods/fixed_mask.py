@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Context, Forward, Terms, scalars, total
+from align_dist.methods.base import Context, Forward, scalars
 from align_dist.methods.guided import GuidedMethod
-from align_dist.parallel.engine import Engine
+from align_dist.parallel.engine import Engine, Terms
 
 
 class FixedMask(GuidedMethod):
@@ -22,8 +22,9 @@ class FixedMask(GuidedMethod):
         self.uses_true_masks = context.objective.fixed_mask == "given"
 
     def step(self, batch: Batch, step: int) -> Terms:
-        terms = self._terms(batch, step, self.classifier)
-        return scalars("classifier", terms, self.classifier.update(total(terms)))
+        parts = batch.parts(self.context.micro_batches)
+        update = self.classifier.update(lambda part: self._terms(part, step, self.classifier), parts)
+        return scalars("classifier", update)
 
     def mask(self, batch: Batch) -> Tensor:
         kind = self.context.objective.fixed_mask

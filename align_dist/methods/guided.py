@@ -9,7 +9,8 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Forward, Method, Terms
+from align_dist.methods.base import Forward, Method
+from align_dist.parallel.engine import Terms
 
 
 class GuidedMethod(Method):

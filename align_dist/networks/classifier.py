@@ -34,13 +34,13 @@ class Classifier(nn.Module):
         super().__init__()
         self.network = network
         self.freeze_batchnorm = freeze_batchnorm
-        pooling = [m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+        pooling = _names_of(network, nn.AdaptiveAvgPool2d)
         if len(pooling) == 0:
             raise ValueError(f"{type(network).__name__} has no nn.AdaptiveAvgPool2d: Grad-CAM has no place to look at")
-        self._pooling = pooling[-1]
-        linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
-        self._linear = linear[-1]
-        self.closed_form = len(linear) == 1 and _pools_to_one(self._pooling)
+        linear = _names_of(network, nn.Linear)
+        # Names, not modules: a second reference would store the head's weights twice.
+        self._pooling, self._linear = pooling[-1], linear[-1]
+        self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
         self.train()
 
     def forward(self, images: Tensor, explain: Tensor | None = None) -> Tensor | Explained:
@@ -49,7 +49,8 @@ class Classifier(nn.Module):
             return logits
         if self.closed_form:
             logits, features = self._logits_and_features(images)
-            return Explained(logits, linear_head_cam(features, self._linear.weight, explain))
+            head = self.network.get_parameter(f"{self._linear}.weight")
+            return Explained(logits, linear_head_cam(features, head, explain))
         return self._explain_by_autograd(images, explain)
 
     def train(self, mode: bool = True) -> Classifier:
@@ -68,7 +69,7 @@ class Classifier(nn.Module):
             seen.append(inputs[0].detach().requires_grad_() if fixed else inputs[0])
             return (seen[-1],)
 
-        handle = self._pooling.register_forward_pre_hook(keep)
+        handle = self.network.get_submodule(self._pooling).register_forward_pre_hook(keep)
         try:
             logits = self.network(images)
         finally:
@@ -88,7 +89,11 @@ class Classifier(nn.Module):
         return copy.deepcopy(self.network.state_dict())
 
 
-def _pools_to_one(pooling: nn.AdaptiveAvgPool2d) -> bool:
+def _names_of(network: nn.Module, kind: type[nn.Module]) -> list[str]:
+    return [name for name, module in network.named_modules() if isinstance(module, kind)]
+
+
+def _pools_to_one(pooling: nn.Module) -> bool:
     return pooling.output_size in (1, (1, 1))
 
 

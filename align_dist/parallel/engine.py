@@ -1,17 +1,33 @@
 """What a method may do with a network, whatever wraps it. One contract, one engine a file.
 
-`engine(x)` is the wrapped forward and `engine.update(loss)` changes the weights. Passes through a network
+`engine(x)` is the wrapped forward and `engine.update(terms_of, parts)` changes the weights. Passes through a network
 that is fixed for the moment go through `frozen(engine)`, never through the wrapper: with two networks and
 two optimisers the wrapper is silently wrong under static-graph DDP and fails under ZeRO.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
+
+Part = TypeVar("Part")
+
+# Weighted terms by name; their sum is what a network minimises.
+Terms = dict[str, Tensor]
+
+
+class Update(NamedTuple):
+    """terms: detached, averaged over the parts, of this rank. gradient_norm: before clipping, of the whole batch.
+
+    All are 0-d tensors on the device.
+    """
+
+    terms: Terms
+    gradient_norm: Tensor
 
 
 class Engine(Protocol):
@@ -26,10 +42,13 @@ class Engine(Protocol):
         """The wrapped forward; the only one whose result may reach `update`."""
         ...
 
-    def update(self, loss: Tensor) -> Tensor:
-        """Backward, clip, step, zero. Returns the gradient norm before clipping, a 0-d tensor on the device.
+    def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
+        """For each part forward and backward, then one all-reduce, clip, step, zero.
 
-        A loss or gradient that is not finite changes nothing, on any rank, now or later: see `healthy`.
+        terms_of: the terms of one part, each a mean over its images, through the wrapped forward. parts: this
+        rank's share of the global batch in pieces of equal size; the gradient is that of the mean over all pieces
+        of all ranks. A loss or gradient that is not finite, on any rank, changes nothing on any rank, now or
+        later: see `healthy`.
         """
         ...
 
@@ -38,12 +57,27 @@ class Engine(Protocol):
         """1.0 until a loss or gradient was not finite, from then on 0.0; a 0-d tensor on the device."""
         ...
 
+    def weights(self) -> dict[str, Tensor]:
+        """The plain network's state dict, free of ranks. Collective."""
+        ...
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """What `weights` gave, of any engine on any number of ranks. Collective."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser, free of ranks: tensors and plain values only."""
+        """`module` and `optimiser`, free of ranks and of the engine: tensors and plain values only. Collective."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` gave, on any number of ranks."""
+        """What `state_dict` gave, of any engine on any number of ranks. Collective."""
+        ...
+
+    def reader(self) -> Engine:
+        """An engine with the present weights whose passes are no rank's business but this one's: to evaluate.
+
+        Itself, but where a wrapped network keeps only shards. Collective.
+        """
         ...
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -53,6 +87,22 @@ class Engine(Protocol):
     def set_learning_rate(self, learning_rate: float) -> None:
         """The rate of the next update."""
         ...
+
+
+def total(terms: Terms) -> Tensor:
+    """The sum of weighted terms."""
+    return torch.stack([term.float() for term in terms.values()]).sum()
+
+
+def guarded(loss: Tensor) -> Tensor:
+    """The loss; where it is not finite its gradient is NaN, so that an all-reduce tells every rank."""
+    finite = torch.isfinite(loss.detach())
+    return loss * torch.where(finite, 1.0, float("nan")).to(loss.dtype)
+
+
+def mean_of(parts: list[Terms]) -> Terms:
+    """Each term's mean over parts of equal size, detached."""
+    return {name: torch.stack([terms[name].detach() for terms in parts]).mean(0) for name in parts[0]}
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total
 
 
 class PlainEngine:
@@ -25,29 +28,41 @@ class PlainEngine:
         self._clip = float("inf") if gradient_clip is None else gradient_clip
         self._precision = precision
         self._device = next(module.parameters()).device
-        self.healthy = torch.ones((), device=self._device)
+        self.healthy = torch.ones((), dtype=torch.float32, device=self._device)
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
         with self.autocast():
             return self.module(*inputs, **keywords)
 
-    def update(self, loss: Tensor) -> Tensor:
+    def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
-        self.healthy = self.healthy * finite
+        found = []
+        for index, part in enumerate(parts):
+            with self._reducing(index == len(parts) - 1):
+                found.append(terms_of(part))
+                guarded(total(found[-1]) / len(parts)).backward()
+        norm = self.clip()
+        self.healthy = self.healthy * torch.isfinite(norm)
         # A fused optimiser skips the step on the device where found_inf is 1: nothing waits for the host.
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
         self.optimiser.step()
-        return norm
+        return Update(mean_of(found), norm.detach())
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.module.state_dict()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        self.module.load_state_dict(weights)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"module": self.module.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {"module": self.weights(), "optimiser": self.optimiser.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.module.load_state_dict(state["module"])
+        self.load_weights(state["module"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+    def reader(self) -> Engine:
+        return self
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -57,6 +72,14 @@ class PlainEngine:
         if self._precision == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, self._precision)
+
+    def clip(self) -> Tensor:
+        """Clips the gradients that are there; returns their norm before."""
+        return nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
+
+    def _reducing(self, last: bool) -> AbstractContextManager[Any]:
+        """Around forward and backward of one part; with ranks, only the last one's gradients travel."""
+        return nullcontext()
 
 
 def make_optimiser(module: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,11 +20,10 @@ from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, statistics
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.masker import build_masker
+from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.engine import Engine
-from align_dist.parallel.plain import PlainEngine, make_optimiser
+from align_dist.parallel.group import Group
 from align_dist.training.schedule import Schedule, make_schedule
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,26 @@ class Assembly:
     schedule: Schedule
     method: Method
     device: torch.device
+    group: Group
+
+    def reading(self) -> Assembly:
+        """The same run with networks that each rank may use by itself. Collective."""
+        readers = {name: engine.reader() for name, engine in self.method.networks.items()}
+        if readers == self.method.networks:
+            return self
+        return replace(self, method=type(self.method)(readers, self.method.context))
 
 
-def assemble(config: RunConfig) -> Assembly:
-    """Builds a run. Raises a UserError for anything its description or its data make impossible."""
-    method = find_method(config.method)
+def assemble(config: RunConfig, group: Group | None = None) -> Assembly:
+    """Builds a run on its ranks (default: one). Collective.
+
+    Raises a UserError for anything its description or its data make impossible, on every rank if on one.
+    """
+    ranks = group or Group()
     device = choose_device(config.training.device)
-    manifest = verify_beton(config.benchmark.beton, quick=True)
-    split = split_of(manifest, config)
-    order = training_order(manifest, split, config)
-    schedule = make_schedule(config.training, order.steps_per_epoch)
-    networks = make_networks(config, len(manifest.classes), device, masker=method.uses_masker)
+    manifest, split, order, schedule, loader = ranks.together(lambda: _materials(config, ranks, device))
+    method = find_method(config.method)
+    networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
     context = Context(
         config.objective,
         schedule.warmup,
@@ -57,12 +65,25 @@ def assemble(config: RunConfig) -> Assembly:
         schedule.epoch,
         config.seed,
         sparsity_ramp=schedule.sparsity_ramp,
+        micro_batches=config.data.micro_batches,
     )
     built = method(networks, context)
     if built.uses_true_masks and not manifest.has_masks:
         raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
-    loader = make_loader(config, manifest, device)
-    return Assembly(config, manifest, split, order, loader, schedule, built, device)
+    return Assembly(config, manifest, split, order, loader, schedule, built, device, ranks)
+
+
+def _materials(
+    config: RunConfig, group: Group, device: torch.device
+) -> tuple[Manifest, Split, Order, Schedule, Loader]:
+    """All that is read and checked before networks are made."""
+    find_method(config.method)
+    check_shares(config, group)
+    manifest = verify_beton(config.benchmark.beton, quick=True)
+    split = split_of(manifest, config)
+    order = training_order(manifest, split, config)
+    schedule = make_schedule(config.training, order.steps_per_epoch)
+    return manifest, split, order, schedule, make_loader(config, manifest, device, group.cores)
 
 
 def choose_device(name: str) -> torch.device:
@@ -99,26 +120,33 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
     return make_order(parts, config.data.batch_size, config.seed, config.data.balance_domains)
 
 
-def make_loader(config: RunConfig, manifest: Manifest, device: torch.device) -> Loader:
-    """The loader of a run's beton, with the true masks where there are any: FFCV then compiles once a run."""
+def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cores: int = 0) -> Loader:
+    """The loader of a run's beton, with the true masks where there are any: FFCV then compiles once a run.
+
+    cores: of this rank, as many workers unless the config says otherwise; 0 for all there are.
+    """
     return Loader(
         config.benchmark.beton,
         config.data.image_size,
         config.seed,
         Augmentation(**config.data.augmentation.model_dump()),
         masks=manifest.has_masks,
-        workers=config.data.workers,
+        workers=config.data.workers or cores,
         device=device,
         normalisation=statistics(config.classifier.backbone),
     )
 
 
-def make_networks(config: RunConfig, classes: int, device: torch.device, masker: bool) -> dict[str, Engine]:
+def make_networks(
+    config: RunConfig, classes: int, device: torch.device, group: Group, masker: bool
+) -> dict[str, Engine]:
     """The run's networks in their engines. Initial weights depend on the seed alone, each network its own."""
-    networks: dict[str, Engine] = {"classifier": _engine(config, make_classifier(config, classes), device)}
+    plain: dict[str, tuple[torch.nn.Module, OptimiserConfig]] = {
+        "classifier": (make_classifier(config, classes), config.classifier.optimiser)
+    }
     if masker:
-        networks["masker"] = _engine(config, make_masker(config.masker, config.seed), device, config.masker.optimiser)
-    return networks
+        plain["masker"] = (make_masker(config.masker, config.seed), config.masker.optimiser)
+    return {name: make_engine(config, module, chosen, device, group) for name, (module, chosen) in plain.items()}
 
 
 def make_classifier(config: RunConfig, classes: int) -> Classifier:
@@ -127,7 +155,7 @@ def make_classifier(config: RunConfig, classes: int) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
-    return Classifier(network, chosen.freeze_batchnorm)
+    return Classifier(network, chosen.batchnorm == "frozen")
 
 
 def make_masker(masker: MaskerConfig, seed: int) -> torch.nn.Module:
@@ -135,17 +163,3 @@ def make_masker(masker: MaskerConfig, seed: int) -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1_000_003)
         return build_masker(masker.kind, masker.width, masker.area)
-
-
-def _engine(
-    config: RunConfig, module: torch.nn.Module, device: torch.device, optimiser: OptimiserConfig | None = None
-) -> PlainEngine:
-    layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
-    module = module.to(device, memory_format=layout).train()  # type: ignore[call-overload]
-    chosen = optimiser or config.classifier.optimiser
-    return PlainEngine(
-        module,
-        make_optimiser(module, chosen.name, chosen.learning_rate, chosen.weight_decay),
-        gradient_clip=config.training.gradient_clip,
-        precision=PRECISIONS[config.training.precision],
-    )

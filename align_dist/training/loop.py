@@ -40,32 +40,33 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
     Raises Preempted after a signal (saved, resumable), NonFiniteError, CheckpointError or StorageError.
     """
     position = _resume(run, folder, say)
-    monitor = Monitor(run.config, folder, run.method, run.schedule.epoch, position.step)
+    monitor = Monitor(run, folder, position.step)
     try:
-        with training_progress(folder.path.name, run.schedule.length) as progress:
+        with training_progress(folder.path.name, run.schedule.length, run.group.is_first) as progress:
             while position.step < run.schedule.length:
                 _advance(run, position, monitor, progress, request)
                 _at_boundary(run, folder, position, monitor, progress, request)
     finally:
         monitor.close()
-    keep(folder.selected, "last", position.step, run.method.networks)
+    keep(folder.selected, "last", position.step, run.method.networks, run.group)
     return position
 
 
 def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Progress, request: StopRequest) -> None:
     """Steps up to the next boundary, or to the end of the step in which a signal arrived."""
     start, stop = position.step, run.schedule.next_stop(position.step)
-    batches = run.loader.batches(lambda i: run.order.share(start + i, rank=0, world_size=1), stop - start)
+    group = run.group
+    batches = run.loader.batches(lambda i: run.order.share(start + i, group.rank, group.world_size), stop - start)
     for batch, waited in _timed(batches):
         _set_rates(run, position.step)
-        torch.manual_seed(_step_seed(run.config.seed, position.step))  # dropout draws from here
+        torch.manual_seed(_step_seed(run.config.seed, position.step, group.rank))  # dropout draws from here
         terms = run.method.step(batch, position.step)
         position.step += 1
-        monitor.add(position.step, terms, len(batch.images), waited)
+        monitor.add(position.step, terms, len(batch.images) * group.world_size, waited)
         if position.step % run.config.training.log_every == 0:
             _report(monitor, progress, position.step)
         progress.advance(position.step)
-        if request.name:
+        if request.agreed(group):
             break
     _report(monitor, progress, position.step)
 
@@ -78,33 +79,42 @@ def _at_boundary(
     if schedule.due(step, schedule.validate_every):
         _validate(run, folder, position, monitor, progress)
     if schedule.due(step, schedule.pictures_every):
-        draw_pictures(run, folder, step, monitor)
-        monitor.write(step, gradient_norms(run.method, probe_batch(run), step))
+        reading = run.reading()
+        run.group.first(lambda: _look(reading, folder, step, monitor))
     if request.name or schedule.due(step, schedule.checkpoint_every):
-        save_checkpoint(folder.checkpoints, _checkpoint(run, position))
+        state = _checkpoint(run, position)
+        run.group.first(lambda: save_checkpoint(folder.checkpoints, state))
     leave_if_asked(request, folder.path, step)
 
 
 def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress) -> None:
     """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
-    networks, step = run.method.networks, position.step
-    choosing = run.schedule.selectable(step)
-    source = _accuracy_on(run, run.split.validation)
-    if choosing:
-        position.validation = keep_better(folder.selected, "validation", position.validation, source, step, networks)
+    networks, step, group = run.method.networks, position.step, run.group
+    choosing, reading = run.schedule.selectable(step), run.reading()
+
+    def better(name: str, best: Best, accuracy: float) -> Best:
+        return keep_better(folder.selected, name, best, accuracy, step, networks, group) if choosing else best
+
+    source = _accuracy_on(reading, run.split.validation)
+    position.validation = better("validation", position.validation, source)
     values = {"validation/accuracy": source}
     if "oracle" in run.config.evaluation.selections and run.split.target_validation:
-        targets = [_accuracy_on(run, samples) for samples in run.split.target_validation.values()]
+        targets = [_accuracy_on(reading, samples) for samples in run.split.target_validation.values()]
         oracle = sum(targets) / len(targets)
-        if choosing:
-            position.oracle = keep_better(folder.selected, "oracle", position.oracle, oracle, step, networks)
+        position.oracle = better("oracle", position.oracle, oracle)
         values["oracle/accuracy"] = oracle
-    monitor.write(step, values)
+    group.first(lambda: monitor.write(step, values))
     progress.tell(step, values)
 
 
 def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
-    return accuracy_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size)
+    return accuracy_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group)
+
+
+def _look(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
+    """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
+    draw_pictures(run, folder, step, monitor)
+    monitor.write(step, gradient_norms(run.method, probe_batch(run), step))
 
 
 def probe_batch(run: Assembly) -> Batch:
@@ -135,8 +145,8 @@ def _set_rates(run: Assembly, step: int) -> None:
         engine.set_learning_rate(learning_rate(optimiser, step, start, schedule.length))
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return (seed * 1_000_003 + step) % 2**63
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return (seed * 1_000_003 + step + rank * 2**40) % 2**63
 
 
 def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
@@ -155,15 +165,15 @@ def _checkpoint(run: Assembly, position: Position) -> dict[str, object]:
 
 
 def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
-    """Loads the newest usable checkpoint into the networks and says where the run goes on."""
-    state = load_checkpoint(folder.checkpoints, say)
+    """Loads the newest usable checkpoint into the networks and says where the run goes on. Rank 0 reads it."""
+    state = run.group.read(lambda: load_checkpoint(folder.checkpoints, say))
     if state is None:
-        folder.forget_after(0)
+        run.group.first(lambda: folder.forget_after(0))
         return Position()
     for name, engine in run.method.networks.items():
         engine.load_state_dict(state["networks"][name])
     told = state["position"]
     position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]))
-    folder.forget_after(position.step)
+    run.group.first(lambda: folder.forget_after(position.step))
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
     return position

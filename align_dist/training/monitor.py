@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import NonFiniteError
-from align_dist.methods.base import Method, Terms
+from align_dist.methods.base import Method
+from align_dist.parallel.engine import Terms
 from align_dist.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    from align_dist.training.assembly import Assembly
 
 AREA_RANGE = (0.02, 0.8)
 
 
 class Monitor:
-    """Collects scalars on the device and brings them to the host once every `log_every` steps."""
+    """Collects scalars on the device and brings them to the host once every `log_every` steps.
 
-    def __init__(self, config: RunConfig, folder: RunFolder, method: Method, epoch: float, step: int) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
+    Every rank has one: `add` and `flush` are for all, what writes is for rank 0.
+    """
 
-        self._folder, self._method, self._epoch = folder, method, epoch
-        self._events = SummaryWriter(str(folder.events), purge_step=step + 1)
+    def __init__(self, run: Assembly, folder: RunFolder, step: int) -> None:
+        self._folder, self._run, self._start = folder, run, step
         self._pending: list[tuple[int, Terms]] = []
         self._images, self._waited, self._since = 0, 0.0, time.perf_counter()
         self.warned_area = False
-        if step == 0:
-            self._events.add_text("config", f"```yaml\n{to_yaml(config)}\n```")
+
+    @cached_property
+    def _events(self) -> SummaryWriter:
+        """Opened by the first thing written, so only where something is."""
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        events = SummaryWriter(str(self._folder.events), purge_step=self._start + 1)
+        if self._start == 0:
+            events.add_text("config", f"```yaml\n{to_yaml(self._run.config)}\n```")
+        return events
 
     def add(self, step: int, terms: Terms, images: int, waited: float) -> None:
         """Scalars of one step, its images, and the seconds it waited for them."""
@@ -37,7 +52,10 @@ class Monitor:
         self._waited += waited
 
     def flush(self) -> dict[str, float]:
-        """Means of the pending scalars, written at the newest step; raises NonFiniteError if one went bad."""
+        """Means of the pending scalars over steps and ranks, written at the newest step; collective.
+
+        Raises NonFiniteError, on every rank, if one went bad.
+        """
         if not self._pending:
             return {}
         step = self._pending[-1][0]
@@ -45,27 +63,29 @@ class Monitor:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         speed = {"speed/images_per_second": self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
-        self.write(step, {**means, **speed})
+        self._run.group.first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Scalars to TensorBoard and metrics.jsonl; `step` counts finished steps."""
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
-        self._folder.record(step, step / self._epoch, values)
+        self._folder.record(step, step / self._run.schedule.epoch, values)
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """An image (3, H, W) in [0, 1]."""
         self._events.add_image(name, image, step)
 
     def close(self) -> None:
-        self._events.close()
+        if "_events" in vars(self):
+            self._events.close()
 
     def _check_and_average(self) -> dict[str, float]:
         """One copy to the host for all pending scalars."""
         keys = [(step, name) for step, terms in self._pending for name in terms]
-        values = torch.stack([t.float() for _, terms in self._pending for t in terms.values()]).cpu().tolist()
-        health = {name: float(engine.healthy) for name, engine in self._method.networks.items()}
+        stacked = torch.stack([t.float() for _, terms in self._pending for t in terms.values()])
+        values = self._run.group.mean_(stacked).cpu().tolist()
+        health = {name: float(engine.healthy) for name, engine in self._run.method.networks.items()}
         if any(value < 1 for value in health.values()):
             raise NonFiniteError(_blame(keys, values, health))
         collected: dict[str, list[float]] = {}

@@ -68,9 +68,22 @@ class _Bar:
         self._bar.close()
 
 
+class _Silence:
+    """What ranks other than the first show."""
+
+    def advance(self, step: int) -> None: ...
+
+    def tell(self, step: int, values: dict[str, float]) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
 @contextmanager
-def training_progress(name: str, total: int) -> Iterator[Progress]:
+def training_progress(name: str, total: int, shown: bool = True) -> Iterator[Progress]:
     """A progress display for `total` steps of the run `name`."""
+    if not shown:
+        yield _Silence()
+        return
     if not sys.stderr.isatty():
         yield _Lines(name, total)
         return

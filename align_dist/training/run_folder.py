@@ -37,13 +37,13 @@ class RunFolder:
         self.results = path / "results.jsonl"
         self.done = path / "done"
 
-    def begin(self, config: RunConfig) -> None:
+    def begin(self, config: RunConfig, ranks: int = 1) -> None:
         """Makes the folder, or checks that it holds the same run."""
         description = self.path / "config.yaml"
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         write_text(description, to_yaml(config))
-        write_text(self.environment, json.dumps([*read_starts(self.environment), environment()], indent=1))
+        write_text(self.environment, json.dumps([*read_starts(self.environment), environment(ranks)], indent=1))
 
     def config(self) -> RunConfig:
         """The run's own description. Raises CheckpointError when this is no run folder."""
@@ -85,7 +85,7 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
     return [start for start in content if isinstance(start, dict)] if isinstance(content, list) else []
 
 
-def environment() -> dict[str, Any]:
+def environment(ranks: int = 1) -> dict[str, Any]:
     """What a start of a run ran with: command, code, packages, machine. Nothing from the environment variables."""
     versions = {}
     for package in PACKAGES:
@@ -99,6 +99,7 @@ def environment() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "packages": versions,
         "machine": describe_machine(),
+        "ranks": ranks,
     }
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.parallel.engine import Engine
+from align_dist.parallel.group import Group
 from align_dist.training.checkpoint import load_weights, save_weights
 
 
@@ -30,19 +31,19 @@ def selected_path(folder: Path, selection: str) -> Path:
 
 
 def keep_better(
-    folder: Path, selection: str, best: Best, accuracy: float, step: int, networks: dict[str, Engine]
+    folder: Path, selection: str, best: Best, accuracy: float, step: int, networks: dict[str, Engine], group: Group
 ) -> Best:
-    """Saves the networks when `accuracy` is at least the best so far; returns the best of both."""
+    """Saves the networks when `accuracy` is at least the best so far; returns the best of both. Collective."""
     if accuracy < best.accuracy:
         return best
-    keep(folder, selection, step, networks)
+    keep(folder, selection, step, networks, group)
     return Best(accuracy, step)
 
 
-def keep(folder: Path, selection: str, step: int, networks: dict[str, Engine]) -> None:
-    """Saves the networks' weights under the name of a selection."""
-    state: dict[str, Any] = {name: engine.state_dict()["module"] for name, engine in networks.items()}
-    save_weights(selected_path(folder, selection), {"step": step, "networks": state})
+def keep(folder: Path, selection: str, step: int, networks: dict[str, Engine], group: Group) -> None:
+    """Saves the networks' weights under the name of a selection. Collective."""
+    state: dict[str, Any] = {name: engine.weights() for name, engine in networks.items()}
+    group.first(lambda: save_weights(selected_path(folder, selection), {"step": step, "networks": state}))
 
 
 def load_selected(folder: Path, selection: str) -> dict[str, Any]:

@@ -5,33 +5,56 @@ Saving inside a handler deadlocks or tears files: the handler only takes note.
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from align_dist.errors import Preempted
+from align_dist.parallel.group import Group
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
-    """Which signal asked for a stop, if any. A second Ctrl-C interrupts at once."""
+    """What asked for a stop, if anything. A second Ctrl-C interrupts at once.
 
-    def __init__(self) -> None:
+    name: what the ranks have agreed to stop for; a signal that only this rank has seen is not in it yet.
+    deadline: seconds since 1970 from which on the time limit asks for a stop.
+    """
+
+    def __init__(self, deadline: float = math.inf) -> None:
         self.name: str | None = None
+        self._noted: str | None = None
+        self._deadline = deadline
+
+    def agreed(self, group: Group) -> bool:
+        """Whether any rank was asked to stop; all ranks then know the lowest one's reason. Collective."""
+        if self._noted is None and time.time() >= self._deadline:
+            self._noted = "time limit"
+        if group.any(self._noted is not None):
+            self.name = next(name for name in group.gather(self._noted) if name)
+        return self.name is not None
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.name == "SIGINT":
+        if number == signal.SIGINT and self._noted == "SIGINT":
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        self._noted = signal.Signals(number).name
+
+
+def deadline_of(environment: Mapping[str, str], grace: float) -> float:
+    """When to stop before a Slurm job's end, in seconds since 1970; infinity where there is no limit."""
+    end = environment.get("SLURM_JOB_END_TIME", "")
+    return float(end) - grace if end.isdigit() else math.inf
 
 
 @contextmanager
-def noticing_signals() -> Iterator[StopRequest]:
+def noticing_signals(deadline: float = math.inf) -> Iterator[StopRequest]:
     """Notes SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while inside, then puts the old handlers back."""
-    request = StopRequest()
+    request = StopRequest(deadline)
     before = {number: signal.signal(number, request.note) for number in STOPPING}
     try:
         yield request
@@ -41,6 +64,6 @@ def noticing_signals() -> Iterator[StopRequest]:
 
 
 def leave_if_asked(request: StopRequest, folder: Path, step: int) -> None:
-    """To be called where everything is saved. Raises Preempted when a signal asked for a stop."""
+    """To be called where everything is saved and agreed on. Raises Preempted when something asked for a stop."""
     if request.name:
         raise Preempted(f"{request.name}: saved at step {step}; the same command resumes {folder}")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from align_dist.parallel.engine import Update
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 
 torch.set_num_threads(1)
@@ -31,9 +32,13 @@ def loss_of(engine: Any, seed: int, scale: float = 1.0) -> Tensor:
     return scale * nn.functional.cross_entropy(engine(images), labels)
 
 
+def update(engine: PlainEngine, seed: int, scale: float = 1.0) -> Update:
+    return engine.update(lambda part: {"classification": loss_of(engine, part, scale)}, [seed])
+
+
 def train(engine: PlainEngine, seeds: range) -> None:
     for seed in seeds:
-        engine.update(loss_of(engine, seed))
+        update(engine, seed)
 
 
 def parameters_of(engine: PlainEngine) -> list[Tensor]:
@@ -53,7 +58,7 @@ def test_a_loss_that_is_no_number_changes_nothing_now_or_later(optimiser: str, b
     train(engine, range(before))
     kept = parameters_of(engine)
     assert float(engine.healthy) == 1
-    engine.update(loss_of(engine, 10, bad))
+    update(engine, 10, bad)
     assert float(engine.healthy) == 0
     assert_bits_equal(parameters_of(engine), kept)
     train(engine, range(11, 14))
@@ -68,18 +73,17 @@ def test_a_gradient_that_is_no_number_counts_though_its_loss_is_one(optimiser: s
     engine = make_engine(optimiser, clip=clip)
     kept = parameters_of(engine)
     weight = next(engine.module.parameters())
-    loss = (weight - weight.detach()).abs().sum().sqrt()
-    assert torch.isfinite(loss)
-    norm = engine.update(loss)
+    terms, norm = engine.update(lambda part: {"root": (weight - part).abs().sum().sqrt()}, [weight.detach().clone()])
+    assert torch.isfinite(terms["root"])
     assert not torch.isfinite(norm) and float(engine.healthy) == 0
     assert_bits_equal(parameters_of(engine), kept)
 
 
 def test_one_engines_illness_is_not_anothers() -> None:
     ill, well = make_engine(), make_engine()
-    ill.update(loss_of(ill, 0, float("nan")))
+    update(ill, 0, float("nan"))
     kept = parameters_of(well)
-    well.update(loss_of(well, 0))
+    update(well, 0)
     assert float(well.healthy) == 1
     assert any(not torch.equal(a, b) for a, b in zip(parameters_of(well), kept, strict=True))
 
@@ -97,7 +101,7 @@ def test_updates_and_norms_are_those_of_torch(optimiser: str, clip: float | None
     engine, network = make_engine(optimiser, clip=clip), make_network()
     plain = plain_optimiser(network, optimiser)
     for seed in range(4):
-        norm = engine.update(loss_of(engine, seed))
+        norm = update(engine, seed).gradient_norm
         plain.zero_grad()
         loss_of(network, seed).backward()
         expected = nn.utils.clip_grad_norm_(network.parameters(), float("inf") if clip is None else clip)
@@ -112,7 +116,7 @@ def test_clipping_bounds_the_step_and_not_the_reported_norm() -> None:
     for group in engine.optimiser.param_groups:
         group["weight_decay"] = 0.0
     kept = parameters_of(engine)
-    norm = engine.update(loss_of(engine, 0, 100.0))
+    norm = update(engine, 0, 100.0).gradient_norm
     step = torch.cat([(a - b).flatten() for a, b in zip(parameters_of(engine), kept, strict=True)])
     assert float(norm) > 1
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
@@ -138,7 +142,7 @@ def test_the_next_update_has_the_rate_that_was_set(optimiser: str) -> None:
     engine, other = make_engine(optimiser, rate=0.01), make_engine(optimiser, rate=0.5)
     kept = parameters_of(engine)
     engine.set_learning_rate(0.0)
-    engine.update(loss_of(engine, 0))
+    update(engine, 0)
     assert_bits_equal(parameters_of(engine), kept)
     engine = make_engine(optimiser, rate=0.01)
     engine.set_learning_rate(0.5)
@@ -153,6 +157,69 @@ def test_bfloat16_is_for_the_forward_and_weights_stay_float32() -> None:
     images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     assert engine(images).dtype == torch.bfloat16
     assert network(images).dtype == torch.float32
-    norm = engine.update(loss_of(engine, 0).float())
+    norm = update(engine, 0).gradient_norm
     assert torch.isfinite(norm) and float(engine.healthy) == 1
     assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+
+def make_small_engine(optimiser: str = "sgd", clip: float | None = None) -> PlainEngine:
+    """Without BatchNorm, so that a picture's gradient does not depend on the part that it is in."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 2))
+    return PlainEngine(network, make_optimiser(network, optimiser, 0.05, 0.1), gradient_clip=clip)
+
+
+def terms_of(engine: PlainEngine, rows: Tensor) -> dict[str, Tensor]:
+    """Two weighted terms of the rows of a batch; a row's last entry is its label."""
+    logits = engine(rows[:, :-1])
+    classification = nn.functional.cross_entropy(logits, rows[:, -1].long())
+    return {"classification": classification, "size": 0.1 * logits.square().mean()}
+
+
+def make_rows(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (8, 1), generator=generator)
+    return torch.cat([torch.randn(8, 12, generator=generator), labels], dim=1)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("clip", [None, 0.05])
+def test_an_update_over_four_parts_is_the_one_over_the_whole(optimiser: str, clip: float | None) -> None:
+    whole, parted = make_small_engine(optimiser, clip), make_small_engine(optimiser, clip)
+    kept = parameters_of(whole)
+    for seed in range(3):
+        rows = make_rows(seed)
+        wanted = whole.update(lambda part: terms_of(whole, part), [rows])
+        found = parted.update(lambda part: terms_of(parted, part), list(rows.chunk(4)))
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    for a, b, before in zip(parameters_of(parted), parameters_of(whole), kept, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        assert (b - before).abs().max() > 1e-4
+
+
+def test_terms_are_means_over_the_parts_by_name_and_detached() -> None:
+    engine = make_small_engine()
+    parts = list(make_rows(0).chunk(4))
+    each = [terms_of(engine, part) for part in parts]
+    wanted = {name: sum(terms[name].item() for terms in each) / 4 for name in each[0]}
+    found = engine.update(lambda part: terms_of(engine, part), parts).terms
+    assert {name: float(term) for name, term in found.items()} == pytest.approx(wanted)
+    assert all(term.dim() == 0 and not term.requires_grad for term in found.values())
+
+
+@pytest.mark.parametrize("bad", range(4))
+@pytest.mark.parametrize("term", ["classification", "size"])
+def test_one_part_that_is_no_number_spoils_the_whole_update(bad: int, term: str) -> None:
+    engine = make_small_engine("adamw")
+    kept = parameters_of(engine)
+    rows = make_rows(0)
+
+    def terms(part: tuple[int, Tensor]) -> dict[str, Tensor]:
+        index, images = part
+        found = terms_of(engine, images)
+        return {**found, term: found[term] * float("nan")} if index == bad else found
+
+    update = engine.update(terms, list(enumerate(rows.chunk(4))))
+    assert float(engine.healthy) == 0 and not torch.isfinite(update.gradient_norm)
+    assert {name for name, value in update.terms.items() if torch.isnan(value)} == {term}
+    assert_bits_equal(parameters_of(engine), kept)

@@ -1,0 +1,58 @@
+"""The DDP engine: every rank holds the whole network, gradients are averaged while they are made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from align_dist.parallel.batchnorm import local_statistics
+from align_dist.parallel.engine import Part, Terms, Update
+from align_dist.parallel.group import Group
+from align_dist.parallel.plain import PlainEngine
+
+
+class DDPEngine(PlainEngine):
+    """See `parallel.engine.Engine`. Norms, clipping and the guard are the plain engine's: after the all-reduce
+    every rank holds the same gradients.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        group: Group,
+        *,
+        gradient_clip: float | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(module, optimiser, gradient_clip=gradient_clip, precision=precision)
+        self._group = group
+        # Buffers: BatchNorm's alone, and those are equal on all ranks after every update (see `update`).
+        devices = [self._device] if self._device.type == "cuda" else None
+        # Of 1 by 1 kernels, whose strides mean nothing; torch says it once a rank, at the first backward.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        with warnings.catch_warnings():
+            # Newer torch has another word for it, which older torch does not know.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+            self._wrapped = DistributedDataParallel(
+                module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        with self.autocast():
+            return self._wrapped(*inputs, **keywords)
+
+    def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
+        update = super().update(terms_of, parts)
+        for statistic in local_statistics(self.module):
+            self._group.mean_(statistic)
+        return update
+
+    def _reducing(self, last: bool) -> AbstractContextManager[Any]:
+        return nullcontext() if last else self._wrapped.no_sync()

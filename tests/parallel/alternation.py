@@ -1,0 +1,141 @@
+"""One rank's part of a list of trials, each a few alternating steps on pictures made from the step's number.
+
+    python tests/parallel/alternation.py FOLDER ENGINE TRIALS.json
+
+TRIALS maps names to settings: a run's config and the keys of `Trial`. Rank 0 writes FOLDER/NAME.pt: the networks,
+their optimisers, and what every rank logged and holds; equal files mean equal training. All trials share one
+process group, for starting Python and DeepSpeed takes longer than they do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import planted
+import torch
+
+from align_dist.config import DistributedConfig, RunConfig, parse_config
+from align_dist.data.loader import Batch
+from align_dist.methods.base import Context, Method
+from align_dist.methods.registry import find_method
+from align_dist.networks.backbones import build_backbone
+from align_dist.networks.classifier import Classifier
+from align_dist.networks.masker import build_masker
+from align_dist.parallel.build import check_shares, make_engine
+from align_dist.parallel.connect import connected
+from align_dist.parallel.engine import Engine, Terms
+from align_dist.parallel.group import Group
+
+CLASSES, SIDE = 3, 32
+MASKER_START, WARMUP = 1, 2
+# Long enough for a busy machine; a rank that died must not hold the others for pytest's limit.
+TIMEOUT = 120
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial is besides its run's config.
+
+    steps, first: how many, and the number of the first. dtype: of weights and pictures. closed_form: of Grad-CAM.
+    resume: the trial whose state it starts from. poison: step and rank of a picture with a NaN. plant: the name of
+    a mistake in `planted`.
+    """
+
+    steps: int = 5
+    first: int = 0
+    dtype: str = "float32"
+    closed_form: bool = True
+    resume: str | None = None
+    poison: list[int] | None = None
+    plant: str | None = None
+
+
+def global_batch(step: int, size: int) -> Batch:
+    """The same pictures at a step, however many ranks share them. Classes differ in the place of a light square."""
+    generator = torch.Generator().manual_seed(1000 + step)
+    labels = torch.arange(size) % CLASSES
+    images = torch.randn(size, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, 8 * label : 8 * label + 8, 8:16] += 2
+    samples = torch.arange(size) + size * step
+    draws = samples.numpy().astype(np.uint64) + np.uint64(1 << 32)
+    return Batch(images.to(torch.get_default_dtype()), labels, torch.zeros_like(labels), samples, draws)
+
+
+def share(batch: Batch, group: Group) -> Batch:
+    rows = slice(group.rank, None, group.world_size)
+    return Batch(batch.images[rows], batch.labels[rows], batch.domains[rows], batch.samples[rows], batch.draws[rows])
+
+
+def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:
+    torch.manual_seed(0)
+    backbone = build_backbone("resnet8", CLASSES, False, False)
+    classifier = Classifier(backbone, config.classifier.batchnorm == "frozen")
+    classifier.closed_form = closed_form
+    masker = build_masker("small", 4, 0.4)
+    device = torch.device("cpu")
+    return {
+        "classifier": make_engine(config, classifier, config.classifier.optimiser, device, group),
+        "masker": make_engine(config, masker, config.masker.optimiser, device, group),
+    }
+
+
+def take_steps(method: Method, trial: Trial, size: int, group: Group) -> list[Terms]:
+    logged = []
+    for step in range(trial.first, trial.first + trial.steps):
+        batch = share(global_batch(step, size), group)
+        if trial.poison == [step, group.rank]:
+            batch.images[0, 0, 0, 0] = float("nan")
+        logged.append({name: term.detach().clone() for name, term in method.step(batch, step).items()})
+    return logged
+
+
+def train(config: RunConfig, trial: Trial, folder: Path, group: Group) -> dict[str, Any]:
+    check_shares(config, group)
+    networks = make_networks(config, group, trial.closed_form)
+    if trial.resume:
+        saved = torch.load(folder / f"{trial.resume}.pt", weights_only=True)
+        for name, engine in networks.items():
+            engine.load_state_dict(saved["networks"][name])
+    context = Context(config.objective, WARMUP, MASKER_START, 4.0, config.seed, micro_batches=config.data.micro_batches)
+    method = find_method(config.method)(networks, context)
+    with getattr(planted, trial.plant)(networks) if trial.plant else nullcontext():
+        logged = take_steps(method, trial, config.data.batch_size, group)
+    return {
+        "networks": {name: engine.state_dict() for name, engine in networks.items()},
+        "logged": group.gather(logged),
+        "healthy": group.gather({name: float(engine.healthy) for name, engine in networks.items()}),
+        "weights": group.gather({name: engine.weights() for name, engine in networks.items()}),
+    }
+
+
+def outcome(settings: dict[str, Any], folder: Path, group: Group) -> dict[str, Any]:
+    """What training gave, or how it failed, on each rank: a trial may be made to fail, and others follow it."""
+    keys = {field.name for field in fields(Trial)}
+    trial = Trial(**{key: value for key, value in settings.items() if key in keys})
+    config = parse_config({key: value for key, value in settings.items() if key not in keys})
+    torch.set_default_dtype(getattr(torch, trial.dtype))
+    try:
+        return train(config, trial, folder, group)
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def main(folder: Path, engine: str, trials: dict[str, dict[str, Any]]) -> None:
+    torch.set_num_threads(1)
+    with connected(DistributedConfig(engine=engine, timeout=TIMEOUT), "cpu") as group:
+        for name, settings in trials.items():
+            result = outcome(settings, folder, group)
+            if group.is_first:
+                torch.save(result, folder / f"{name}.pt")
+            group.any(False)  # nobody reads a file before it is there
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text()))

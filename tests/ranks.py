@@ -1,0 +1,77 @@
+"""Real ranks for tests: processes that meet over gloo on the loopback."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+LIMIT = 300
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def environment_of(
+    rank: int, world_size: int, port: int, address: str = "127.0.0.1", launcher: str = "torchrun"
+) -> dict[str, str]:
+    """What `torchrun` or `srun` would set for one rank of a single node."""
+    of_torchrun = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world_size}
+    of_srun = {
+        "SLURM_PROCID": rank,
+        "SLURM_STEP_NUM_TASKS": world_size,
+        "SLURM_LOCALID": rank,
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_JOB_ID": 1,
+    }
+    values = of_torchrun if launcher == "torchrun" else of_srun
+    common = {"MASTER_ADDR": address, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return {**os.environ, **{name: str(value) for name, value in {**values, **common}.items()}}
+
+
+def start_ranks(
+    world_size: int, command: list[str], port: int | None = None, launcher: str = "torchrun"
+) -> list[subprocess.Popen[str]]:
+    """`python COMMAND` once a rank; with one rank no launcher's variables are set."""
+    chosen = port or free_port()
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=environment_of(rank, world_size, chosen, launcher=launcher) if world_size > 1 else alone,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+    """Exit code and output of each; none outlives the test. All are read at once: a full pipe stops its writer."""
+    with ThreadPoolExecutor(len(processes)) as readers:
+        return list(readers.map(_end_of, processes))
+
+
+def _end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        output = process.communicate(timeout=LIMIT)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        output = f"{process.communicate()[0]}\nkilled after {LIMIT} s"
+    return process.returncode, output
+
+
+def run_ranks(world_size: int, command: list[str], launcher: str = "torchrun") -> None:
+    """Runs the ranks to their end; fails with their output unless all end well."""
+    results = finish(start_ranks(world_size, command, launcher=launcher))
+    assert all(code == 0 for code, _ in results), "\n".join(
+        f"--- rank {i}\n{out}" for i, (_, out) in enumerate(results)
+    )

@@ -1,0 +1,289 @@
+"""Whole runs on several real ranks: equal, elastic, and through every fault that we know of."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from ranks import environment_of, finish, free_port, start_ranks
+
+from align_dist.config import RunConfig, to_yaml
+from align_dist.training.checkpoint import load_weights
+from align_dist.training.run_folder import RunFolder
+
+TRAIN = ["-m", "align_dist.cli", "train"]
+TORCHRUN = ["-m", "torch.distributed.run"]
+
+
+def described(config: RunConfig, path: Path, **distributed: object) -> RunConfig:
+    """The config with its runs under `path`, written to `path`/run.yaml; a waiting rank gives up after a minute."""
+    changed = config.model_copy(
+        update={
+            "runs": path / "runs",
+            "distributed": config.distributed.model_copy(update={"timeout": 60.0, **distributed}),
+        }
+    )
+    path.mkdir(exist_ok=True)
+    (path / "run.yaml").write_text(to_yaml(changed))
+    return changed
+
+
+def start(world_size: int, path: Path, port: int | None = None) -> list[subprocess.Popen[str]]:
+    return start_ranks(world_size, [*TRAIN, str(path / "run.yaml")], port)
+
+
+def torchrun(path: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *TORCHRUN, *options, *TRAIN, str(path / "run.yaml")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def run(world_size: int, path: Path) -> list[str]:
+    """To the end; what each rank said."""
+    results = finish(start(world_size, path))
+    assert all(code == 0 for code, _ in results), results
+    return [said for _, said in results]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    networks = load_weights(folder / "selected" / "last.pt")["networks"]
+    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    ours, theirs = weights(left), weights(right)
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+
+
+def largest_difference(left: Path, right: Path) -> float:
+    ours, theirs = weights(left), weights(right)
+    assert ours.keys() == theirs.keys()
+    return max(float((value - theirs[name]).abs().max()) for name, value in ours.items() if value.is_floating_point())
+
+
+def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
+    """Until rank 0 has logged `step`."""
+    metrics = folder / "metrics.jsonl"
+    for _ in range(6000):
+        assert all(process.poll() is None for process in processes), finish(processes)
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        if any(json.loads(line)["step"] >= step for line in lines if line.endswith("}")):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the run never came so far")
+
+
+@pytest.fixture(scope="module")
+def smooth(squares: RunConfig) -> RunConfig:
+    """A run whose result is the same on any number of ranks to rounding, and rounding is not amplified."""
+    rate = {"name": "sgd", "learning_rate": 0.02}
+    return squares.model_copy(
+        update={
+            "objective": squares.objective.model_copy(update={"lambda4": 0.0}),
+            "classifier": squares.classifier.model_copy(
+                update={"batchnorm": "frozen", "optimiser": squares.classifier.optimiser.model_copy(update=rate)}
+            ),
+            "masker": squares.masker.model_copy(update={"optimiser": squares.masker.optimiser.model_copy(update=rate)}),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def two_ranks(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Adam, BatchNorm over both ranks, mixup pairs within each: bit for bit on the same ranks."""
+    path = tmp_path_factory.mktemp("two")
+    config = described(squares, path)
+    first, second = run(2, path)
+    assert str(config.folder) in first and str(config.folder) not in second
+    return RunFolder(config.folder)
+
+
+@pytest.fixture(scope="module")
+def alone(smooth: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    path = tmp_path_factory.mktemp("alone")
+    config = described(smooth, path)
+    run(1, path)
+    return RunFolder(config.folder)
+
+
+def test_two_ranks_leave_what_one_leaves_and_say_so(two_ranks: RunFolder) -> None:
+    rows = [json.loads(line) for line in two_ranks.results.read_text().splitlines()]
+    assert {row["domain"] for row in rows} == {"bright", "dark"} and two_ranks.done.exists()
+    assert json.loads(two_ranks.environment.read_text())[0]["ranks"] == 2
+    steps = [json.loads(line)["step"] for line in two_ranks.metrics.read_text().splitlines()]
+    assert steps == sorted(steps) and steps[-1] == 24
+
+
+def test_evaluation_over_ranks_gives_the_numbers_of_one_process(two_ranks: RunFolder) -> None:
+    """10 and 48 images in batches of 64 and 4: ranks with nothing to do, and a short last batch."""
+    before = two_ranks.results.read_text()
+    again = subprocess.run([sys.executable, "-m", "align_dist.cli", "evaluate", str(two_ranks.path)], check=False)
+    assert again.returncode == 0
+    assert two_ranks.results.read_text() == before
+
+
+def test_a_rank_killed_in_the_middle_of_a_step_costs_nothing_but_time(
+    squares: RunConfig, two_ranks: RunFolder, tmp_path: Path
+) -> None:
+    config = described(squares, tmp_path)
+    job = torchrun(tmp_path, "--nproc-per-node", "2", "--max-restarts", "1")
+    wait_for_step(config.folder, 14, [job])
+    ranks = [child for child in psutil.Process(job.pid).children() if "align_dist.cli" in " ".join(child.cmdline())]
+    assert len(ranks) == 2
+    ranks[1].send_signal(signal.SIGKILL)
+    ((code, said),) = finish([job])
+    assert code == 0, said
+    assert "resuming at step" in said
+    assert_same_weights(config.folder, two_ranks.path)
+
+
+def test_a_rank_that_dies_takes_the_others_out_with_one_line(squares: RunConfig, tmp_path: Path) -> None:
+    config = described(squares, tmp_path)
+    processes = start(2, tmp_path)
+    wait_for_step(config.folder, 4, processes)
+    processes[1].kill()
+    (code, said), _ = finish(processes)
+    assert code == 8, said
+    assert "rank 0 of 2 lost another rank" in said.strip().splitlines()[-1]
+
+
+def test_a_rank_that_stalls_is_given_up_after_the_timeout(squares: RunConfig, tmp_path: Path) -> None:
+    config = described(squares, tmp_path, timeout=8.0)
+    processes = start(2, tmp_path)
+    wait_for_step(config.folder, 4, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    said = processes[0].communicate(timeout=120)[0]
+    processes[1].kill()
+    assert processes[0].returncode == 8, said
+    assert "distributed.timeout" in said.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("told", [[1], [0, 1]], ids=str)
+def test_a_signal_to_some_ranks_saves_all_at_one_step(
+    squares: RunConfig, two_ranks: RunFolder, tmp_path: Path, told: list[int]
+) -> None:
+    config = described(squares, tmp_path)
+    processes = start(2, tmp_path)
+    wait_for_step(config.folder, 12, processes)
+    for rank in told:
+        processes[rank].send_signal(signal.SIGUSR2)
+    (first, said), (second, silent) = finish(processes)
+    assert (first, second) == (75, 75), said + silent
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("align-dist: SIGUSR2: saved at step"), said
+    assert "saved at step" not in silent
+    run(2, tmp_path)
+    assert_same_weights(config.folder, two_ranks.path)
+
+
+def test_slurms_time_limit_is_a_signal_in_advance(
+    squares: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 50))
+    described(squares, tmp_path, grace=50.0)
+    (first, said), (second, _) = finish(start(2, tmp_path))
+    assert (first, second) == (75, 75), said
+    assert "time limit: saved at step 1;" in said
+
+
+def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_path: Path) -> None:
+    described(squares, tmp_path, timeout=5.0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (code, said), _ = finish(start(2, tmp_path, port))
+    assert code == 5, said
+    last = said.strip().splitlines()[-1]
+    assert str(port) in last and "MASTER_PORT" in last
+
+
+def test_a_full_disk_on_the_rank_that_writes_stops_all_with_7(squares: RunConfig, tmp_path: Path) -> None:
+    described(squares, tmp_path)
+    port, processes = free_port(), []
+    for rank in range(2):
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *TRAIN, str(tmp_path / "run.yaml")],
+                env=environment_of(rank, 2, port),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=_small_files if rank == 0 else None,
+            )
+        )
+    (first, said), (second, silent) = finish(processes)
+    assert (first, second) == (7, 7), said + silent
+    assert "the disk is full" in said.strip().splitlines()[-1]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def _small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)], ids=str)
+def test_a_run_goes_on_with_another_number_of_ranks(
+    smooth: RunConfig, alone: RunFolder, tmp_path: Path, before: int, after: int
+) -> None:
+    config = described(smooth, tmp_path)
+    processes = start(before, tmp_path)
+    wait_for_step(config.folder, 12, processes)
+    processes[0].send_signal(signal.SIGTERM)
+    assert [code for code, _ in finish(processes)] == [75] * before
+    assert "resuming at step" in run(after, tmp_path)[0]
+    assert largest_difference(config.folder, alone.path) < 1e-5
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_run_under_deepspeed_is_measured_without_it(
+    smooth: RunConfig, alone: RunFolder, tmp_path: Path, stage: int
+) -> None:
+    settings = tmp_path / "zero.json"
+    settings.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    config = described(smooth, tmp_path, engine="deepspeed", deepspeed=settings)
+    run(2, tmp_path)
+    assert largest_difference(config.folder, alone.path) < 1e-5
+    before = RunFolder(config.folder).results.read_text()
+    without = (
+        "import sys; sys.modules['deepspeed'] = None; from align_dist.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    again = [sys.executable, "-c", without, "evaluate", str(config.folder)]
+    assert subprocess.run(again, check=False).returncode == 0
+    assert RunFolder(config.folder).results.read_text() == before
+
+
+def test_two_nodes_are_as_good_as_one(squares: RunConfig, two_ranks: RunFolder, tmp_path: Path) -> None:
+    """Two torchrun agents on two loopback addresses, rendezvous over c10d."""
+    config = described(squares, tmp_path)
+    port = free_port()
+    nodes = [
+        torchrun(
+            tmp_path,
+            *("--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "drill"),
+            *("--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", f"127.0.0.{node + 1}"),
+        )
+        for node in range(2)
+    ]
+    results = finish(nodes)
+    assert [code for code, _ in results] == [0, 0], results
+    assert json.loads(RunFolder(config.folder).environment.read_text())[0]["ranks"] == 2
+    assert_same_weights(config.folder, two_ranks.path)
+
+
+def test_a_batch_without_equal_shares_is_refused(squares: RunConfig, tmp_path: Path) -> None:
+    described(squares, tmp_path)
+    results = finish(start(3, tmp_path))
+    assert [code for code, _ in results] == [2, 2, 2]
+    assert "data.batch_size: 8 images are no equal shares for 3 ranks" in results[0][1]
+    assert sum("equal shares" in said for _, said in results) == 1
