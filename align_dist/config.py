@@ -112,7 +112,7 @@ class ClassifierConfig(_Part):
 class MaskerConfig(_Part):
     """`area`: the mask's mean before training. The optimiser's clock starts with guidance."""
 
-    kind: Literal["small", "large"] = "small"
+    kind: Literal["small", "large", "pretrained"] = "small"
     width: Count = 16
     area: Annotated[float, Field(gt=0, lt=1)] = 0.5
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
@@ -123,6 +123,8 @@ class ObjectiveConfig(_Part):
 
     fixed_mask: what `method=fixed_mask` guides with, in place of a learned mask.
     alternation: the masker and the classifier take turns every batch, or every epoch.
+    mask_sampling: L_dist sees the mask itself (none, the paper's wording), or a nearly binary sample of it
+    (relaxed), whose noise is drawn on a grid of `sampling_grid` places a side; see align_dist/sampling.py.
     """
 
     lambda1: Weight = 1.0
@@ -135,6 +137,9 @@ class ObjectiveConfig(_Part):
     guidance_resolution: Literal["map", "image"] = "map"
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
     alternation: Literal["batch", "epoch"] = "batch"
+    mask_sampling: Literal["none", "relaxed"] = "none"
+    sampling_grid: Count = 12
+    sampling_temperature: Positive = 0.3
     fixed_mask: Literal["constant", "grey", "given"] = "constant"
     constant: Fraction = 1.0
 
@@ -213,6 +218,11 @@ class RunConfig(_Part):
         if length[1] == warmup[1] and int(warmup[0]) > int(length[0]):
             raise ValueError(
                 f"training.warmup: {self.training.warmup} is longer than the run ({self.training.length}); shorten it"
+            )
+        if self.masker.kind == "pretrained" and self.classifier.backbone != "efficientnet_lite0":
+            raise ValueError(
+                "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does;"
+                f" it goes with classifier.backbone=efficientnet_lite0, not with {self.classifier.backbone}"
             )
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")

@@ -10,6 +10,7 @@ from align_dist.data.loader import Batch
 from align_dist.methods.base import Context, Forward, scalars
 from align_dist.methods.guided import GuidedMethod
 from align_dist.parallel.engine import Engine, Terms, frozen
+from align_dist.sampling import logistic_noise, relaxed_sample
 
 
 class ALIGN(GuidedMethod):
@@ -40,13 +41,21 @@ class ALIGN(GuidedMethod):
         objective = self.context.objective
         mask = masker(batch.images)
         with frozen(self.classifier) as classifier, self.classifier.autocast():
-            keep = mask[:, None].to(batch.images.dtype)
+            keep = self.seen(mask, batch)[:, None].to(batch.images.dtype)
             kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
             return {
                 "distinction": objectives.distinction(kept, removed, batch.labels),
                 "sparsity": self.lambda1(step) * objectives.sparsity(mask),
                 "smoothness": objective.lambda2 * objectives.smoothness(mask, objective.smoothness),
             }
+
+    def seen(self, mask: Tensor, batch: Batch) -> Tensor:
+        """What L_dist multiplies x with: M(x), or a relaxed sample of it. Sparsity and smoothness stay on M(x)."""
+        objective = self.context.objective
+        if objective.mask_sampling == "none":
+            return mask
+        noise = logistic_noise(self.context.seed, batch.draws, objective.sampling_grid)
+        return relaxed_sample(mask, noise, objective.sampling_temperature)
 
     def mask(self, batch: Batch) -> Tensor:
         """M(x), M fixed."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from align_dist.networks.backbones import build_backbone
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -54,6 +57,62 @@ class EncoderDecoder(nn.Module):
         return mask
 
 
+class PretrainedEncoder(nn.Module):
+    """A decoder over EfficientNet-Lite0's ImageNet features, which stay as they are; only the decoder learns.
+
+    A few hundred steps teach a network from scratch little more than the picture's middle; on these features
+    it finds objects in tens. After Dabkowski and Gal 2017 (https://arxiv.org/abs/1705.07857), whose masker is a
+    U-Net on a pretrained classifier. Features at strides 4, 8 and 16, mask from stride 4. width: the decoder's
+    channels at its finest. area: as in `EncoderDecoder`.
+    """
+
+    # The last block at each stride, and its channels.
+    TAPS = ((2, 24), (4, 40), (10, 112))
+
+    def __init__(self, width: int = 16, area: float = 0.5) -> None:
+        super().__init__()
+        network: Any = build_backbone("efficientnet_lite0", 1, pretrained=True, small_images=True)
+        self.stem = nn.Sequential(network._conv_stem, network._bn0, nn.ReLU6())
+        self.blocks = network._blocks[: self.TAPS[-1][0] + 1]
+        self.stem.requires_grad_(False)
+        self.blocks.requires_grad_(False)
+        self.scale = nn.ModuleList(nn.GroupNorm(1, channels, affine=False) for _, channels in self.TAPS)
+        fine, middle, coarse = (channels for _, channels in self.TAPS)
+        self.up = nn.ModuleList(
+            [_block(coarse, 2 * width), _block(2 * width + middle, 2 * width), _block(2 * width + fine, width)]
+        )
+        self.last = nn.Conv2d(width, 1, 1)
+        nn.init.constant_(self.last.bias, math.log(area / (1 - area)))  # type: ignore[arg-type]
+        self.train()
+
+    def train(self, mode: bool = True) -> PretrainedEncoder:
+        """The features' BatchNorm stays in evaluation: a mask must not depend on the other pictures."""
+        super().train(mode)
+        self.stem.eval()
+        self.blocks.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self._features(images)
+        decoded = self.up[0](features.pop())
+        for up in self.up[1:]:
+            skip = features.pop()
+            decoded = up(torch.cat([skip, _enlarge(decoded, skip)], dim=1))
+        mask: Tensor = torch.sigmoid(_enlarge(self.last(decoded), images))[:, 0]
+        return mask
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        found: list[Tensor] = []
+        taps = [block for block, _ in self.TAPS]
+        with torch.no_grad():
+            hidden = self.stem(images)
+            for index, block in enumerate(self.blocks):
+                hidden = block(hidden)
+                if index in taps:
+                    found.append(self.scale[len(found)](hidden))
+        return found
+
+
 def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
 
@@ -61,9 +120,13 @@ def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
 MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
     "small": lambda width, area: EncoderDecoder(width, 2, area),
     "large": lambda width, area: EncoderDecoder(width, 4, area),
+    "pretrained": PretrainedEncoder,
 }
 
 
 def build_masker(kind: str, width: int, area: float) -> nn.Module:
-    """A masker by name: `small` sees a quarter as far as `large`, which halves twice more."""
+    """A masker by name: `small` sees a quarter as far as `large`, which halves twice more.
+
+    `pretrained` reads EfficientNet-Lite0's ImageNet features. Raises MachineError where that is not installed.
+    """
     return MASKERS[kind](width, area)

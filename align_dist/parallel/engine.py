@@ -105,6 +105,11 @@ def mean_of(parts: list[Terms]) -> Terms:
     return {name: torch.stack([terms[name].detach() for terms in parts]).mean(0) for name in parts[0]}
 
 
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that an optimiser gets, by name, in the order that its state counts them in."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
 @contextmanager
 def frozen(engine: Engine) -> Iterator[nn.Module]:
     """The plain network, fixed: no gradients to its weights, BatchNorm and dropout in evaluation mode.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total
+from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total, trainable
 
 
 class PlainEngine:
@@ -84,7 +84,7 @@ class PlainEngine:
 
 def make_optimiser(module: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD with momentum 0.9, fused: that form honours `found_inf` (and is the fastest)."""
-    parameters = list(module.parameters())
+    parameters = list(trainable(module).values())
     if name == "sgd":
         return torch.optim.SGD(parameters, learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam

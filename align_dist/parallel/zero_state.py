@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from align_dist.parallel.engine import trainable
+
 
 def gather_weights(module: nn.Module, stage: int) -> dict[str, Tensor]:
     """The whole state dict, copied: parameters are views of flat buffers that a file would hold entirely."""
@@ -31,7 +33,7 @@ def scatter_weights(module: nn.Module, weights: dict[str, Tensor], stage: int) -
         module.load_state_dict({k: v for k, v in weights.items() if k not in names}, strict=False)
         _fill_shards(module, weights)
     if stage > 0:
-        for name, parameter in module.named_parameters():
+        for name, parameter in trainable(module).items():
             _set_master(parameter, weights[name], stage)
 
 
@@ -41,7 +43,7 @@ def gather_optimiser(sharded: Any, optimiser: torch.optim.Optimizer, module: nn.
         return _copied(optimiser.state_dict())
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    parameters = list(module.parameters())
+    parameters = list(trainable(module).values())
     settings = {key: value for key, value in optimiser.param_groups[0].items() if key != "params"}
     groups = [{**settings, "params": list(range(len(parameters)))}]
     shards = [optimiser.state[flat] for flat in _flat_parameters(sharded, stage) if optimiser.state.get(flat)]
@@ -68,7 +70,7 @@ def scatter_optimiser(
     if not saved["state"]:
         optimiser.state.clear()
         return
-    first, parameters = saved["state"][0], list(module.parameters())
+    first, parameters = saved["state"][0], list(trainable(module).values())
     counts = {key: value for key, value in first.items() if value.dim() == 0}
     keys = [key for key in first if key not in counts]
     for flat in _flat_parameters(sharded, stage):

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from align_dist.networks.backbones import build_backbone
 from align_dist.networks.masker import MASKERS, build_masker
 
 torch.set_num_threads(1)
@@ -63,6 +66,9 @@ def test_a_mask_depends_on_its_picture_and_on_every_weight(kind: str) -> None:
     assert (mask[0] - mask[1]).abs().max() > 1e-3 and mask[0].std() > 1e-3
     (mask * some_images(4, 2, 48, 48)[:, 0]).sum().backward()
     for name, parameter in masker.named_parameters():
+        if name.startswith(("stem", "blocks")):  # the features that `pretrained` only reads
+            assert parameter.grad is None
+            continue
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
 
 
@@ -71,6 +77,19 @@ def test_a_mask_depends_on_its_picture_and_on_every_weight(kind: str) -> None:
 def test_any_width_will_do(kind: str, width: int) -> None:
     """`masker.width` takes every count from 1."""
     assert make(kind, width)(some_images(5, 1, 32, 32)).shape == (1, 32, 32)
+
+
+def test_pretrained_features_are_those_of_the_backbone_and_stay() -> None:
+    masker, images = make("pretrained"), some_images(7, 2, 64, 64)
+    network: Any = build_backbone("efficientnet_lite0", 3, pretrained=True, small_images=True).eval()
+    seen: list[Tensor] = []
+    network._blocks[10].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    kept = {name: value.clone() for name, value in masker.state_dict().items()}
+    with torch.no_grad():
+        network(images)
+    coarse = masker.train()._features(images)[-1]  # type: ignore[operator]
+    torch.testing.assert_close(coarse, nn.functional.group_norm(seen[0], 1), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(value, kept[name]) for name, value in masker.state_dict().items())
 
 
 def test_a_masker_learns_where_a_bright_square_is() -> None:

@@ -1,0 +1,55 @@
+"""Relaxed sampling of masks: a grey pixel is kept or removed by chance, instead of losing contrast.
+
+A network that does not mind contrast sees the same in x⊙m for every even m: a grey mask costs nothing in
+L_dist, though it points at nothing. Of a sample near 0 or 1, a grey mask keeps one random half of the
+evidence and loses the other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from align_dist.data.augmentation import compiled, uniform
+from align_dist.data.draws import Draws
+
+# Beyond every counter that augmentation reads for the same draw.
+SAMPLING = 1 << 16
+# Keeps both logarithms of the noise finite; a place meets such a number once in four billion.
+SMALLEST = 2.0**-32
+
+
+def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
+    """log u − log(1 − u), u uniform in (0, 1), for every place of a grid. (B, grid, grid) float32 on the CPU.
+
+    A pure function of the seed and each picture's own draw (its sample id and pass): the same in any batch, on
+    any rank, for any number of ranks, and no generator's state is read or moved.
+    """
+    uniforms = np.empty((len(draws), grid * grid), np.float64)
+    _fill(np.uint64(seed), draws, uniforms)
+    uniforms = uniforms.clip(SMALLEST, 1 - SMALLEST)
+    noise = np.log(uniforms) - np.log1p(-uniforms)
+    return torch.from_numpy(noise.astype(np.float32)).view(len(draws), grid, grid)
+
+
+def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """s = σ((logit m + n) / temperature), n the noise enlarged to the mask: a differentiable sample of m.
+
+    mask: (B, H, W) in [0, 1]. noise: (B, g, g), logistic. Returns (B, H, W) float32 in [0, 1], the nearer to
+    0 or 1 the lower the temperature. At the grid's own places P(s > ½) = m at every temperature; between them
+    the bilinear noise is narrower. A coarse grid takes patches away: single pixels a network fills in by itself.
+    Source: the binary Concrete of Maddison et al. 2017 (https://arxiv.org/abs/1611.00712) and Jang et al. 2017
+    (https://arxiv.org/abs/1611.01144), as gates as in Louizos et al. 2018 (https://arxiv.org/abs/1712.01312).
+    """
+    enlarged = F.interpolate(noise[:, None].to(mask.device), mask.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
+
+
+@compiled
+def _fill(seed: np.uint64, draws: Draws, numbers: NDArray[np.float64]) -> None:
+    for picture in range(numbers.shape[0]):
+        for place in range(numbers.shape[1]):
+            numbers[picture, place] = uniform(seed, draws[picture], SAMPLING + place)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from references import rand
+from scipy import stats
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.data.draws import Draws, make_order, pack
+from align_dist.sampling import logistic_noise, relaxed_sample
+
+torch.set_num_threads(1)
+# The statistics below are computed from fixed seeds: sound noise passes once and for all.
+UNLIKELY = 1e-3
+
+
+def draws(count: int, pass_number: int = 1) -> Draws:
+    return pack(np.arange(count, dtype=np.int64), pass_number)
+
+
+@given(seed=st.integers(0, 2**40), step=st.integers(0, 1000), ranks=st.integers(1, 12))
+@settings(deadline=None, max_examples=30)
+def test_a_picture_gets_the_same_noise_on_any_number_of_ranks(seed: int, step: int, ranks: int) -> None:
+    order = make_order((np.arange(40), np.arange(40, 97)), 12, seed=1, balanced=True)
+    whole = logistic_noise(seed, order.batch(step), 5)
+    parts = [logistic_noise(seed, order.share(step, rank, ranks), 5) for rank in range(ranks)]
+    for rank, part in enumerate(parts):
+        assert torch.equal(part, whole[rank::ranks])
+
+
+def test_noise_differs_by_picture_pass_seed_and_place() -> None:
+    found = logistic_noise(0, draws(50), 6)
+    assert len(torch.unique(found)) == found.numel()
+    assert not torch.isin(logistic_noise(1, draws(50), 6), found).any()
+    assert not torch.isin(logistic_noise(0, draws(50, pass_number=2), 6), found).any()
+
+
+def test_noise_is_logistic_and_unrelated_to_its_neighbours() -> None:
+    found = logistic_noise(4, draws(300), 12).double().numpy()
+    assert np.isfinite(found).all()
+    assert stats.kstest(found.ravel(), "logistic").pvalue > UNLIKELY
+    for one, other in ((found[:, 1:], found[:, :-1]), (found[..., 1:], found[..., :-1]), (found[1:], found[:-1])):
+        assert stats.pearsonr(one.ravel(), other.ravel()).pvalue > UNLIKELY
+
+
+def test_noise_leaves_every_global_generator_where_it_was() -> None:
+    before, in_numpy = torch.get_rng_state(), copy.deepcopy(np.random.get_state(legacy=False))
+    first = logistic_noise(0, draws(4), 3)
+    torch.manual_seed(99)
+    assert torch.equal(logistic_noise(0, draws(4), 3), first)
+    torch.set_rng_state(before)
+    np.testing.assert_equal(np.random.get_state(legacy=False), in_numpy)
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.floats(0.05, 5), grid=st.integers(1, 9))
+@settings(deadline=None)
+def test_a_sample_is_a_mask_and_grows_with_the_mask(seed: int, temperature: float, grid: int) -> None:
+    noise, mask = logistic_noise(seed, draws(3), grid), rand(seed, 3, 8, 10)
+    mask[0, 0, :2] = torch.tensor([0.0, 1.0])
+    sample = relaxed_sample(mask, noise, temperature)
+    assert sample.shape == mask.shape and sample.min() >= 0 and sample.max() <= 1
+    assert (relaxed_sample((mask + 0.1).clamp(max=1), noise, temperature) >= sample).all()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.5, 0.8])
+def test_a_place_is_kept_as_often_as_its_mask_says(value: float) -> None:
+    mask = torch.full((400, 8, 8), value)
+    for temperature in (0.1, 2.0):
+        kept = relaxed_sample(mask, logistic_noise(0, draws(400), 8), temperature) > 0.5
+        assert float(kept.float().mean()) == pytest.approx(value, abs=0.01)
+
+
+def test_a_grey_mask_keeps_some_evidence_whole_and_loses_the_rest() -> None:
+    """Nearly binary where the mask was .5 everywhere, in patches as large as the grid's."""
+    sample = relaxed_sample(torch.full((100, 96, 96), 0.5), logistic_noise(0, draws(100), 12), 0.05)
+    assert float((2 * sample - 1).abs().mean()) > 0.9
+    kept = (sample > 0.5).float()
+    assert 0.4 < float(kept.mean()) < 0.6
+    assert float(kept.diff(dim=2).abs().mean()) < 0.1
+
+
+def test_a_sure_mask_is_its_own_sample() -> None:
+    mask = torch.zeros(4, 16, 16)
+    mask[:, 4:9, 5:] = 1
+    torch.testing.assert_close(relaxed_sample(mask, logistic_noise(0, draws(4), 4), 0.3), mask, rtol=0, atol=1e-3)
+
+
+def test_contrast_does_not_matter_to_a_sampled_mask_of_one_value() -> None:
+    """Why this is here: a network blind to contrast sees evidence in x⊙m and x⊙(1−m) alike, unless m is sampled."""
+
+    def logits(mask: Tensor) -> Tensor:
+        evidence = (mask[:, 3, 3] > 0.05).float() * 20 - 10
+        return torch.stack([evidence, -evidence], dim=1)
+
+    grey, labels = torch.full((200, 7, 7), 0.5), torch.zeros(200, dtype=torch.int64)
+    sample = relaxed_sample(grey, logistic_noise(0, draws(200), 7), 0.05)
+    assert float(objectives.distinction(logits(grey), logits(1 - grey), labels)) == pytest.approx(1, abs=1e-3)
+    assert float(objectives.distinction(logits(sample), logits(1 - sample), labels)) > 1.5
+
+
+def test_gradients_reach_the_mask() -> None:
+    noise, mask = logistic_noise(0, draws(2), 3), (0.2 + 0.6 * rand(0, 2, 6, 6)).requires_grad_()
+    (gradient,) = torch.autograd.grad(relaxed_sample(mask, noise, 0.7).sum(), mask)
+    assert (gradient > 0).all()
+    step = 1e-3
+
+    def shifted(amount: float) -> Any:
+        return relaxed_sample(mask.detach() + amount, noise, 0.7).double()
+
+    torch.testing.assert_close(gradient.double(), (shifted(step) - shifted(-step)) / (2 * step), rtol=1e-2, atol=1e-2)
+    sure = torch.tensor([0.0, 1.0]).repeat(1, 2, 1).requires_grad_()
+    assert torch.isfinite(torch.autograd.grad(relaxed_sample(sure, noise[:1], 0.7).sum(), sure)[0]).all()
