@@ -17,6 +17,7 @@ import torch
 from ranks import environment_of, finish, free_port, start_ranks
 
 from align_dist.config import RunConfig, to_yaml
+from align_dist.training.assembly import make_classifier
 from align_dist.training.checkpoint import load_weights
 from align_dist.training.run_folder import RunFolder
 
@@ -70,6 +71,15 @@ def largest_difference(left: Path, right: Path) -> float:
     return max(float((value - theirs[name]).abs().max()) for name, value in ours.items() if value.is_floating_point())
 
 
+def assert_same_training(left: Path, right: Path, config: RunConfig) -> None:
+    """Apart by rounding: by less than a hundredth of what training changed."""
+    first = make_classifier(config, classes=2).state_dict()
+    last = load_weights(right / "selected" / "last.pt")["networks"]["classifier"]
+    moved = max(float((value - first[name]).abs().max()) for name, value in last.items() if value.is_floating_point())
+    assert moved > 1e-3
+    assert largest_difference(left, right) < moved / 100
+
+
 def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
     """Until rank 0 has logged `step`."""
     metrics = folder / "metrics.jsonl"
@@ -85,7 +95,7 @@ def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen[str]
 @pytest.fixture(scope="module")
 def smooth(squares: RunConfig) -> RunConfig:
     """A run whose result is the same on any number of ranks to rounding, and rounding is not amplified."""
-    rate = {"name": "sgd", "learning_rate": 0.02}
+    rate = {"name": "sgd", "learning_rate": 0.001}
     return squares.model_copy(
         update={
             "objective": squares.objective.model_copy(update={"lambda4": 0.0}),
@@ -201,8 +211,12 @@ def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_pat
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        (code, said), _ = finish(start(2, tmp_path, port))
-    assert code == 5, said
+        first, second = start(2, tmp_path, port)
+        said = first.communicate(timeout=120)[0]
+        # It talks to a stranger, which torch's store does without a limit; a launcher ends it.
+        second.kill()
+        second.communicate()
+    assert first.returncode == 5, said
     last = said.strip().splitlines()[-1]
     assert str(port) in last and "MASTER_PORT" in last
 
@@ -242,7 +256,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     processes[0].send_signal(signal.SIGTERM)
     assert [code for code, _ in finish(processes)] == [75] * before
     assert "resuming at step" in run(after, tmp_path)[0]
-    assert largest_difference(config.folder, alone.path) < 1e-5
+    assert_same_training(config.folder, alone.path, smooth)
 
 
 @pytest.mark.parametrize("stage", [1, 3])
@@ -253,7 +267,7 @@ def test_a_run_under_deepspeed_is_measured_without_it(
     settings.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
     config = described(smooth, tmp_path, engine="deepspeed", deepspeed=settings)
     run(2, tmp_path)
-    assert largest_difference(config.folder, alone.path) < 1e-5
+    assert_same_training(config.folder, alone.path, smooth)
     before = RunFolder(config.folder).results.read_text()
     without = (
         "import sys; sys.modules['deepspeed'] = None; from align_dist.cli import main; sys.exit(main(sys.argv[1:]))"
