@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--selection", default="validation", choices=["validation", "last", "oracle"])
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
-    bench.add_argument("what", choices=["loader", "step"])
+    bench.add_argument("what", choices=["loader", "step", "scale"])
     _add_config(bench)
     return parser
 

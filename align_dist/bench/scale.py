@@ -1,0 +1,103 @@
+"""How a run would scale: one rank's step and this machine's all-reduce, measured; 1 to 1,024 ranks, predicted."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from align_dist.bench.scale_model import RANKS, Measured, efficiency
+from align_dist.config import RunConfig, to_yaml
+from align_dist.errors import MachineError
+from align_dist.machine import available_cores, describe_machine
+
+# Of a backward pass, behind which DDP sends: about two thirds of a step.
+OVERLAP = 2 / 3
+# For comparison, assumed and not measured: bytes and seconds of a 200 Gbit/s fabric.
+FABRIC = (25e9 * 0.8, 5e-6)
+
+
+def bench(config: RunConfig) -> None:
+    """Prints the measured points and the predictions, and draws them. Raises MachineError if no rank can start."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.yaml"
+        path.write_text(to_yaml(config))
+        one, two = _ranks(1, path), _ranks(2, path)
+    here = Measured(one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"])
+    there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)
+    print(
+        f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images a rank on "
+        f"{describe_machine()}: {here.seconds:.3f} s, {here.gradient_bytes / 2**20:.1f} MiB of gradients in {here.messages} messages; all-reduce "
+        f"over 2 ranks: {here.bandwidth / 2**20:.0f} MiB/s, {here.latency * 1e6:.0f} µs a hop"
+    )
+    measured = one["seconds"] / two["seconds"]
+    print(f"measured on 2 ranks under DDP: efficiency {measured:.2f}; predicted {efficiency(here, 'ddp', 2):.2f}")
+    if available_cores() < 2:
+        print("note: both ranks shared one core, which the prediction does not know")
+    print("\npredicted efficiency, batch fixed a rank (pessimistic: nothing hidden – optimistic: hidden by backward)")
+    print(f"{'ranks':>6}  {'DDP, ZeRO-0/1/2, here':>24}  {'ZeRO-3, here':>16}  {'DDP, 200 Gbit/s (assumed)':>26}")
+    for ranks in RANKS:
+        cells = [_range(here, "ddp", ranks), _range(here, "zero3", ranks), _range(there, "ddp", ranks)]
+        print(f"{ranks:>6}  {cells[0]:>24}  {cells[1]:>16}  {cells[2]:>26}")
+    print("On paper: a ring without contention or stragglers. Nothing beyond 2 ranks was run here.")
+    print(_draw(here, there, measured, config.runs))
+
+
+def _range(measured: Measured, engine: str, ranks: int) -> str:
+    return f"{efficiency(measured, engine, ranks):.2f} – {efficiency(measured, engine, ranks, OVERLAP):.2f}"
+
+
+def _ranks(count: int, config: Path) -> dict[str, float]:
+    """The measurement by rank 0 of `count` real ranks on the loopback."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    launcher = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-m", "align_dist.bench.scale_rank", str(config)]
+    ranks = []
+    for rank in range(count):
+        told = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(told if count > 1 else {})}
+        ranks.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    said = [process.communicate() for process in ranks]
+    for process, (_, errors) in zip(ranks, said, strict=True):
+        if process.returncode:
+            last = errors.strip().splitlines()[-1] if errors.strip() else "no word"
+            raise MachineError(f"bench scale: a rank of {count} ended with {process.returncode}: {last}")
+    found: dict[str, float] = json.loads(said[0][0].strip().splitlines()[-1])
+    return found
+
+
+def _draw(here: Measured, there: Measured, measured: float, folder: Path) -> Path:
+    """Predicted bands and measured points, over the number of ranks."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    for label, model, engine in [
+        ("DDP, this machine", here, "ddp"),
+        ("ZeRO-3, this machine", here, "zero3"),
+        ("DDP, 200 Gbit/s (assumed)", there, "ddp"),
+    ]:
+        low = [efficiency(model, engine, ranks) for ranks in RANKS]
+        high = [efficiency(model, engine, ranks, OVERLAP) for ranks in RANKS]
+        axes.fill_between(RANKS, low, high, alpha=0.25, label=label)
+    axes.plot([1, 2], [1.0, measured], "ko", label="measured")
+    axes.set(
+        xscale="log", ylim=(0, 1.05), xlabel="ranks", ylabel="efficiency", title="Predicted: ring, batch fixed a rank"
+    )
+    axes.set_xticks(RANKS, [str(ranks) for ranks in RANKS])
+    axes.legend()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "scale.png"
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return path

@@ -1,0 +1,43 @@
+"""What a step costs on n ranks: arithmetic on measured numbers. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Times the gradient's bytes that a rank sends in an update, for n → ∞: all-reduce = reduce-scatter + all-gather;
+# ZeRO-3 gathers the weights for forward and for backward. Source: Rajbhandari et al. 2020, section 7
+# (https://arxiv.org/abs/1910.02054).
+VOLUME = {"ddp": 2, "zero0": 2, "zero1": 2, "zero2": 2, "zero3": 3}
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """seconds: of one step on one rank with its share of the batch. gradient_bytes: of all updates of a step.
+
+    messages: all-reduces in a step (one a network and bucket, four a synchronised BatchNorm). bandwidth: bytes a second that a rank sends in a
+    ring. latency: seconds of one hop.
+    """
+
+    seconds: float
+    gradient_bytes: int
+    messages: int
+    bandwidth: float
+    latency: float
+
+
+def communication_seconds(measured: Measured, engine: str, ranks: int) -> float:
+    """A ring over n ranks: volume · (n − 1)/n · bytes / bandwidth + volume · (n − 1) · messages · latency."""
+    volume = VOLUME[engine]
+    travelling = volume * (ranks - 1) / ranks * measured.gradient_bytes / measured.bandwidth
+    return travelling + volume * (ranks - 1) * measured.messages * measured.latency
+
+
+def efficiency(measured: Measured, engine: str, ranks: int, overlap: float = 0.0) -> float:
+    """Images a second a rank, as a share of one rank's, with the share of the batch held fixed; in (0, 1].
+
+    overlap: the share of the step behind which communication can hide (backward is about two thirds of it).
+    """
+    hidden = overlap * measured.seconds
+    exposed = max(0.0, communication_seconds(measured, engine, ranks) - hidden)
+    return measured.seconds / (measured.seconds + exposed)

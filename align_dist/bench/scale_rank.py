@@ -1,0 +1,92 @@
+"""One rank of `align-dist bench scale`: times a guided step and all-reduces; rank 0 prints one line of JSON.
+
+python -m align_dist.bench.scale_rank CONFIG [KEY=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from align_dist.config import RunConfig, load_config
+from align_dist.data.loader import Batch
+from align_dist.methods.base import Context
+from align_dist.methods.registry import find_method
+from align_dist.parallel.batchnorm import SynchronisedBatchNorm
+from align_dist.parallel.connect import connected
+from align_dist.parallel.engine import trainable
+from align_dist.parallel.group import Group
+from align_dist.training.assembly import choose_device, make_networks
+
+CLASSES, REPEATS, SMALL = 7, 7, 1024
+
+
+def main(arguments: list[str]) -> None:
+    """Measures, with synthetic pictures: what is timed is the step, not the loader."""
+    config = load_config(Path(arguments[0]), arguments[1:])
+    device = choose_device(config.training.device)
+    torch.set_num_threads(1)
+    with connected(config.distributed, device.type) as group:
+        found = _measure(config, device, group)
+        if group.is_first:
+            print(json.dumps(found))
+
+
+def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
+    kind = find_method(config.method)
+    networks = make_networks(config, CLASSES, device, group, masker=kind.uses_masker)
+    method = kind(networks, Context(config.objective, 0, 0, 1.0, config.seed))
+    batch = _batch(config, device)
+    sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
+    found = {
+        "seconds": _seconds(lambda: method.step(batch, 1), device),
+        "gradient_bytes": sum(sizes),
+        # DDP's buckets, and BatchNorm's sums: two forward and two backward a layer.
+        "messages": sum(1 + size // (25 * 2**20) for size in sizes) + 4 * _synchronised(networks["classifier"].module),
+    }
+    if group.world_size > 1:
+        large, small = torch.zeros(max(sum(sizes) // 4, 2**20), device=device), torch.zeros(SMALL // 4, device=device)
+        hops = 2 * (group.world_size - 1)
+        latency = _seconds(lambda: dist.all_reduce(small), device) / hops
+        travelling = _seconds(lambda: dist.all_reduce(large), device) - hops * latency
+        found |= {"latency": latency, "bandwidth": hops / group.world_size * large.numel() * 4 / max(travelling, 1e-9)}
+    return found
+
+
+def _synchronised(module: torch.nn.Module) -> int:
+    kinds = (SynchronisedBatchNorm, torch.nn.SyncBatchNorm)
+    return sum(isinstance(child, kinds) for child in module.modules())
+
+
+def _batch(config: RunConfig, device: torch.device) -> Batch:
+    """A rank's share at the size that the config gives one rank: the batch is fixed a rank, not over all."""
+    size, side = config.data.batch_size, config.data.image_size
+    images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    labels = (torch.arange(size) % CLASSES).to(device)
+    draws = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
+    masks = torch.full((size, side, side), 0.2, device=device)
+    return Batch(images, labels, torch.zeros_like(labels), torch.arange(size, device=device), draws, masks)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The median of a few runs after a first one."""
+    times = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return median(times[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
