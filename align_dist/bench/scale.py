@@ -31,7 +31,8 @@ def bench(config: RunConfig) -> None:
     there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)
     print(
         f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images a rank on "
-        f"{describe_machine()}: {here.seconds:.3f} s, {here.gradient_bytes / 2**20:.1f} MiB of gradients in {here.messages} messages; all-reduce "
+        f"{describe_machine()}: {here.seconds:.3f} s, {here.gradient_bytes / 2**20:.1f} MiB of gradients, "
+        f"{here.messages} messages; all-reduce "
         f"over 2 ranks: {here.bandwidth / 2**20:.0f} MiB/s, {here.latency * 1e6:.0f} µs a hop"
     )
     measured = one["seconds"] / two["seconds"]

@@ -15,8 +15,8 @@ RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Measured:
     """seconds: of one step on one rank with its share of the batch. gradient_bytes: of all updates of a step.
 
-    messages: all-reduces in a step (one a network and bucket, four a synchronised BatchNorm). bandwidth: bytes a second that a rank sends in a
-    ring. latency: seconds of one hop.
+    messages: all-reduces in a step (one a network and bucket, four a synchronised BatchNorm). bandwidth: bytes a
+    second that a rank sends in a ring. latency: seconds of one hop.
     """
 
     seconds: float
