@@ -26,7 +26,7 @@ def bench(config: RunConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         path.write_text(to_yaml(config))
-        one, two = _ranks(1, path), _ranks(2, path)
+        one, two, apart = _ranks(1, path), _ranks(2, path), _ranks(2, path, joined=False)
     here = Measured(one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"])
     there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)
     print(
@@ -35,8 +35,11 @@ def bench(config: RunConfig) -> None:
         f"{here.messages} messages; all-reduce "
         f"over 2 ranks: {here.bandwidth / 2**20:.0f} MiB/s, {here.latency * 1e6:.0f} µs a hop"
     )
-    measured = one["seconds"] / two["seconds"]
+    measured, shared = one["seconds"] / two["seconds"], one["seconds"] / apart["seconds"]
     print(f"measured on 2 ranks under DDP: efficiency {measured:.2f}; predicted {efficiency(here, 'ddp', 2):.2f}")
+    print(
+        f"2 such processes side by side that never talk: {shared:.2f}, which is what this machine shares, not the ring"
+    )
     if available_cores() < 2:
         print("note: both ranks shared one core, which the prediction does not know")
     print("\npredicted efficiency, batch fixed a rank (pessimistic: nothing hidden – optimistic: hidden by backward)")
@@ -52,8 +55,8 @@ def _range(measured: Measured, engine: str, ranks: int) -> str:
     return f"{efficiency(measured, engine, ranks):.2f} – {efficiency(measured, engine, ranks, OVERLAP):.2f}"
 
 
-def _ranks(count: int, config: Path) -> dict[str, float]:
-    """The measurement by rank 0 of `count` real ranks on the loopback."""
+def _ranks(count: int, config: Path, joined: bool = True) -> dict[str, float]:
+    """The measurement by the first of `count` processes: ranks on the loopback, or (not joined) each for itself."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -62,7 +65,7 @@ def _ranks(count: int, config: Path) -> dict[str, float]:
     ranks = []
     for rank in range(count):
         told = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(told if count > 1 else {})}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(told if joined and count > 1 else {})}
         ranks.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )

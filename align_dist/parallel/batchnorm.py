@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from align_dist.parallel.group import Group
+
 
 class SynchronisedBatchNorm(_BatchNorm):
     """BatchNorm whose training statistics are those of all ranks' images together, on any device.
@@ -96,3 +98,12 @@ def local_statistics(module: nn.Module) -> list[Tensor]:
         if plain and child.training:
             found += [value for name, value in child.named_buffers() if name.startswith("running_")]
     return found
+
+
+def average_statistics(module: nn.Module, group: Group) -> None:
+    """Puts the mean over ranks in place of each rank's own running statistics, in one all-reduce. Collective."""
+    statistics = local_statistics(module) if group.world_size > 1 else []
+    if statistics:
+        together = group.mean_(torch.cat([value.flatten() for value in statistics]))
+        for value, mean in zip(statistics, together.split([value.numel() for value in statistics]), strict=True):
+            value.copy_(mean.view_as(value))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from align_dist.parallel.batchnorm import local_statistics
+from align_dist.parallel.batchnorm import average_statistics
 from align_dist.parallel.engine import Part, Terms, Update
 from align_dist.parallel.group import Group
 from align_dist.parallel.plain import PlainEngine
@@ -50,8 +50,7 @@ class DDPEngine(PlainEngine):
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         update = super().update(terms_of, parts)
-        for statistic in local_statistics(self.module):
-            self._group.mean_(statistic)
+        average_statistics(self.module, self._group)
         return update
 
     def _reducing(self, last: bool) -> AbstractContextManager[Any]:

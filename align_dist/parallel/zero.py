@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from align_dist.errors import MachineError
 from align_dist.parallel import zero_state
-from align_dist.parallel.batchnorm import local_statistics
+from align_dist.parallel.batchnorm import average_statistics
 from align_dist.parallel.deepspeed_settings import zero_stage
 from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total
 from align_dist.parallel.group import Group
@@ -59,8 +59,7 @@ class ZeroEngine:
             if index < len(parts) - 1:
                 self._engine.step()  # counts the part; nothing travels or moves before the last one
         norm = self._step_whole() if self.stage == 0 else self._step_sharded()
-        for statistic in local_statistics(self.module):
-            self._group.mean_(statistic)
+        average_statistics(self.module, self._group)
         return Update(mean_of(found), norm)
 
     def _step_whole(self) -> Tensor:
