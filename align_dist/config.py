@@ -151,9 +151,11 @@ class TrainingConfig(_Part):
     begins to learn, so that the first masks that guide have something to say (0 is the paper's wording).
     sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of it at 0, so that the
     masker finds something before it shrinks (0 is the paper's wording).
+    until: where to pause, all schedules being those of the whole length; the same run without it goes on.
     """
 
     length: Duration = "60 epochs"
+    until: Duration | None = None
     warmup: Duration = "20 epochs"
     masker_head_start: Duration = "0 epochs"
     sparsity_ramp: Duration = "0 epochs"
@@ -237,7 +239,7 @@ class RunConfig(_Part):
         """Eight hexadecimal digits that name what determines the result."""
         told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant", "distributed"})
         told["data"].pop("workers")
-        for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads"):
+        for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"):
             told["training"].pop(key)
         for key in ("root", "masks", "betons"):
             told["benchmark"].pop(key)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -14,54 +15,98 @@ from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
-from align_dist.training.assembly import assemble, choose_device
-from align_dist.training.loop import train
+from align_dist.parallel.ranks import find_ranks
+from align_dist.training.assembly import Assembly, assemble, choose_device
+from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.monitor import write_hyperparameters
 from align_dist.training.run_folder import RunFolder
-from align_dist.training.signals import deadline_of, leave_if_asked, noticing_signals
+from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
+
+Say = Callable[[str], None]
+# What is left to do with a run that is trained to its end.
+Conclusion = Callable[[Assembly, RunFolder, StopRequest, Position, Say], None]
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def carry_out(config: RunConfig, say: Callable[[str], None] = _say) -> RunFolder:
+def carry_out(config: RunConfig, say: Say = _say) -> RunFolder:
     """Trains and evaluates a run from where its folder says it is, on the ranks that the environment tells of.
 
-    A finished run returns at once. Raises a UserError for whatever its description, its data or its ranks make
-    impossible, Preempted after a signal.
+    A finished run returns at once; one that is to pause (training.until) is left there. Raises a UserError for
+    whatever its description, its data or its ranks make impossible, Preempted after a signal; the folder then says
+    why in ended.json.
     """
+    return carry_through(config, say, _evaluate)
+
+
+def carry_through(
+    config: RunConfig,
+    say: Say,
+    conclude: Conclusion,
+    observe: Observer = no_observer,
+    sources_only: bool = False,
+) -> RunFolder:
+    """`carry_out` with another conclusion, an observer of validations, and blind to targets if `sources_only`."""
     folder = RunFolder(config.folder)
-    with connected(config.distributed, choose_device(config.training.device).type) as group:
+    with _ends_on_record(folder), connected(config.distributed, choose_device(config.training.device).type) as group:
+        told = say if group.is_first else _say_nothing
         try:
-            _carry_out(config, folder, group, say if group.is_first else _say_nothing)
+            if group.first(folder.done.exists):
+                told(f"{folder.path}: done already")
+                return folder
+            _set_threads(config, group)
+            run = assemble(config, group, sources_only)
+            with ExitStack() as stack:
+                group.first(lambda: _begin(stack, folder, config, group.world_size))
+                request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
+                position = train(run, folder, request, told, observe)
+                if position.step < run.schedule.length:
+                    told(f"{folder.path}: paused at step {position.step} (training.until)")
+                else:
+                    conclude(run, folder, request, position, told)
         except UserError as error:
             error.told_elsewhere = error.agreed and not group.is_first
             raise
     return folder
 
 
-def _carry_out(config: RunConfig, folder: RunFolder, group: Group, say: Callable[[str], None]) -> None:
-    if group.first(folder.done.exists):
-        say(f"{folder.path}: done already")
-        return
+def _begin(stack: ExitStack, folder: RunFolder, config: RunConfig, ranks: int) -> None:
+    stack.enter_context(folder.held())
+    folder.begin(config, ranks)
+
+
+def _set_threads(config: RunConfig, group: Group) -> None:
     threads = config.training.threads or (group.cores if group.world_size > 1 else 0)
     if threads:
         torch.set_num_threads(threads)
-    run = assemble(config, group)
-    group.first(lambda: folder.begin(config, group.world_size))
-    with noticing_signals(deadline_of(os.environ, config.distributed.grace)) as request:
-        position = train(run, folder, request, say)
-
-        def check() -> None:
-            if request.agreed(group):
-                leave_if_asked(request, folder.path, position.step)
-
-        rows = evaluate_run(run, folder, say, check)
-    group.first(lambda: _conclude(config, folder, rows))
 
 
-def _conclude(config: RunConfig, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+@contextmanager
+def _ends_on_record(folder: RunFolder) -> Iterator[None]:
+    """Leaves the reason in the folder of a run that has begun and ends early."""
+    try:
+        yield
+    except Exception as error:
+        if folder.begun and find_ranks(os.environ).rank == 0:
+            reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            folder.end_badly(getattr(error, "exit_code", 1), reason)
+        raise
+
+
+def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:
+    """The results on every test domain, and the `done` mark."""
+
+    def check() -> None:
+        if request.agreed(run.group):
+            leave_if_asked(request, folder.path, position.step)
+
+    rows = evaluate_run(run, folder, say, check)
+    run.group.first(lambda: _write_results(run.config, folder, rows))
+
+
+def _write_results(config: RunConfig, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     write_hyperparameters(folder, config, _final_accuracies(rows))
     folder.write_results(rows)
 

@@ -123,6 +123,11 @@ class Loader:
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
+        self._forbidden: NDArray[np.bool_] = np.zeros(len(self.labels), np.bool_)
+
+    def allow_only(self, samples: NDArray[np.int64]) -> None:
+        """From here on any other sample is a PermissionError, before anything of it is read."""
+        self._forbidden = ~np.isin(np.arange(len(self.labels)), samples)
 
     def batches(self, orders: Callable[[int], Draws], count: int) -> Iterator[Batch]:
         """`count` batches; batch i holds the draws `orders(i)`. All but the last have the same size.
@@ -134,6 +139,8 @@ class Loader:
         draws = [orders(i) for i in range(count)]
         if any(len(drawn) != len(draws[0]) for drawn in draws[:-1]) or len(draws[-1]) > len(draws[0]):
             raise ValueError("all batches but the last must have the same size")
+        if any(self._forbidden[sample_of(drawn)].any() for drawn in draws):
+            raise PermissionError("a sample was asked for that this loader must not show (see allow_only)")
         self._loader.batch_size = len(draws[0])
         threads = torch.get_num_threads()
         iterator = _DrawIterator(self._loader, np.concatenate(draws))

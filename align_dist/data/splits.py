@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,10 @@ class Split:
     validation: Ids
     tests: dict[str, Ids]
     target_validation: dict[str, Ids]
+
+    def without_tests(self) -> Split:
+        """The source domains' training and validation parts alone."""
+        return replace(self, tests={}, target_validation={})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,19 @@ class ALIGN(GuidedMethod):
     """After warm-up, update M with f fixed, then f with M fixed."""
 
     uses_masker = True
+    silent_in_warmup: tuple[str, ...] = (
+        *GuidedMethod.silent_in_warmup,
+        "masker",
+        "objective.lambda1",
+        "objective.lambda2",
+        "objective.smoothness",
+        "objective.alternation",
+        "objective.mask_sampling",
+        "objective.sampling_grid",
+        "objective.sampling_temperature",
+        "training.masker_head_start",
+        "training.sparsity_ramp",
+    )
 
     def __init__(self, networks: dict[str, Engine], context: Context) -> None:
         super().__init__(networks, context)

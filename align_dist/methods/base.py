@@ -40,6 +40,9 @@ class Method(ABC):
     uses_masker = False
     # Whether its batches must bring true masks.
     uses_true_masks = False
+    # Dotted keys of a config that change nothing before the masker begins and guidance starts: runs that differ in
+    # these alone are one run until then.
+    silent_in_warmup: tuple[str, ...] = ()
 
     def __init__(self, networks: dict[str, Engine], context: Context) -> None:
         self.networks = networks

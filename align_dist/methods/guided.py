@@ -16,6 +16,14 @@ from align_dist.parallel.engine import Terms
 class GuidedMethod(Method):
     """L_clf = L_cls + λ3 L_egl + λ4 L_reg (paper.md section 1.1); without a mask, L_cls + λ4 L_reg."""
 
+    silent_in_warmup: tuple[str, ...] = (
+        "objective.lambda3",
+        "objective.cam_normalisation",
+        "objective.cam_epsilon",
+        "objective.guidance_resolution",
+        "training.warmup",
+    )
+
     def classifier_terms(self, classifier: Forward, batch: Batch, mask: Tensor | None) -> Terms:
         objective, labels = self.context.objective, batch.labels
         if objective.lambda4 > 0:

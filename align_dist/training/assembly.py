@@ -48,14 +48,19 @@ class Assembly:
         return replace(self, method=type(self.method)(readers, self.method.context))
 
 
-def assemble(config: RunConfig, group: Group | None = None) -> Assembly:
+def assemble(config: RunConfig, group: Group | None = None, sources_only: bool = False) -> Assembly:
     """Builds a run on its ranks (default: one). Collective.
+
+    sources_only: the run does not know the target domains, and its loader refuses every picture but those of the
+    source domains' training and validation parts: what a search of hyperparameters is allowed to see.
 
     Raises a UserError for anything its description or its data make impossible, on every rank if on one.
     """
     ranks = group or Group()
     device = choose_device(config.training.device)
-    manifest, split, order, schedule, loader = ranks.together(lambda: _materials(config, ranks, device))
+    manifest, split, order, schedule, loader = ranks.together(
+        lambda: _materials(config, ranks, device, sources_only)
+    )
     method = find_method(config.method)
     networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
     context = Context(
@@ -74,16 +79,21 @@ def assemble(config: RunConfig, group: Group | None = None) -> Assembly:
 
 
 def _materials(
-    config: RunConfig, group: Group, device: torch.device
+    config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """All that is read and checked before networks are made."""
     find_method(config.method)
     check_shares(config, group)
     manifest = verify_beton(config.benchmark.beton, quick=True)
     split = split_of(manifest, config)
+    if sources_only:
+        split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
-    return manifest, split, order, schedule, make_loader(config, manifest, device, group.cores)
+    loader = make_loader(config, manifest, device, group.cores)
+    if sources_only:
+        loader.allow_only(np.concatenate([split.train, split.validation]))
+    return manifest, split, order, schedule, loader
 
 
 def choose_device(name: str) -> torch.device:

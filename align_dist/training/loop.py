@@ -23,6 +23,8 @@ from align_dist.training.selection import Best, keep, keep_better
 from align_dist.training.signals import StopRequest, leave_if_asked
 
 Say = Callable[[str], None]
+# Of the run, the step and the values of a validation.
+Observer = Callable[[Assembly, int, dict[str, float]], None]
 
 
 @dataclass
@@ -34,8 +36,17 @@ class Position:
     oracle: Best = field(default_factory=Best)
 
 
-def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> Position:
+def no_observer(_run: Assembly, _step: int, _values: dict[str, float]) -> None:
+    """What a plain run does after a validation."""
+
+
+def train(
+    run: Assembly, folder: RunFolder, request: StopRequest, say: Say, observe: Observer = no_observer
+) -> Position:
     """Trains a run from where its folder says it is to its end, and keeps the weights of every selection.
+
+    observe: called on every rank after each validation. Where the schedule pauses the run before its end, it is
+    left with a checkpoint there.
 
     Raises Preempted after a signal (saved, resumable), NonFiniteError, CheckpointError or StorageError.
     """
@@ -43,11 +54,13 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
     monitor = Monitor(run, folder, position.step)
     try:
         with training_progress(folder.path.name, run.schedule.length, run.group.is_first) as progress:
-            while position.step < run.schedule.length:
+            while position.step < run.schedule.end:
                 _advance(run, position, monitor, progress, request)
-                _at_boundary(run, folder, position, monitor, progress, request)
+                _at_boundary(run, folder, position, monitor, progress, request, observe)
     finally:
         monitor.close()
+    if position.step < run.schedule.length:
+        return position
     keep(folder.selected, "last", position.step, run.method.networks, run.group)
     return position
 
@@ -72,22 +85,33 @@ def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Prog
 
 
 def _at_boundary(
-    run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress, request: StopRequest
+    run: Assembly,
+    folder: RunFolder,
+    position: Position,
+    monitor: Monitor,
+    progress: Progress,
+    request: StopRequest,
+    observe: Observer,
 ) -> None:
     """Validation, pictures and a checkpoint where they are due; a checkpoint, and out, after a signal."""
     schedule, step = run.schedule, position.step
+    validated = None
     if schedule.due(step, schedule.validate_every):
-        _validate(run, folder, position, monitor, progress)
+        validated = _validate(run, folder, position, monitor, progress)
     if schedule.due(step, schedule.pictures_every):
         reading = run.reading()
         run.group.first(lambda: _look(reading, folder, step, monitor))
-    if request.name or schedule.due(step, schedule.checkpoint_every):
+    if request.name or step == schedule.end or schedule.due(step, schedule.checkpoint_every):
         state = _checkpoint(run, position)
         run.group.first(lambda: save_checkpoint(folder.checkpoints, state))
+    if validated is not None:
+        observe(run, step, validated)
     leave_if_asked(request, folder.path, step)
 
 
-def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress) -> None:
+def _validate(
+    run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress
+) -> dict[str, float]:
     """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
     networks, step, group = run.method.networks, position.step, run.group
     choosing, reading = run.schedule.selectable(step), run.reading()
@@ -105,6 +129,7 @@ def _validate(run: Assembly, folder: RunFolder, position: Position, monitor: Mon
         values["oracle/accuracy"] = oracle
     group.first(lambda: monitor.write(step, values))
     progress.tell(step, values)
+    return values
 
 
 def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
@@ -170,8 +195,11 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
     if state is None:
         run.group.first(lambda: folder.forget_after(0))
         return Position()
+    # A checkpoint that was branched off another run's warm-up names the networks that had not begun there.
+    untouched = state.get("untouched", [])
     for name, engine in run.method.networks.items():
-        engine.load_state_dict(state["networks"][name])
+        if name not in untouched:
+            engine.load_state_dict(state["networks"][name])
     told = state["position"]
     position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]))
     run.group.first(lambda: folder.forget_after(position.step))

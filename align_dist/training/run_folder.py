@@ -1,25 +1,31 @@
 """A run's folder: the only place where its state is read from.
 
 config.yaml · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
-results.jsonl · done
+results.jsonl · done · ended.json (why the latest start ended before that)
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import math
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
-from align_dist.errors import CheckpointError, ConfigError
+from align_dist.errors import CheckpointError, ConfigError, StorageError
 from align_dist.files import write_text
 from align_dist.machine import describe_machine
 
+HOLD_TRIES = 30
 PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
 
 
@@ -36,12 +42,17 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.results = path / "results.jsonl"
         self.done = path / "done"
+        self.ended = path / "ended.json"
+        self.lock = path / ".lock"
+        self.begun = False
 
     def begin(self, config: RunConfig, ranks: int = 1) -> None:
-        """Makes the folder, or checks that it holds the same run."""
+        """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record."""
         description = self.path / "config.yaml"
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
+        self.ended.unlink(missing_ok=True)
+        self.begun = True
         write_text(description, to_yaml(config))
         write_text(self.environment, json.dumps([*read_starts(self.environment), environment(ranks)], indent=1))
 
@@ -63,10 +74,53 @@ class RunFolder:
         with self.metrics.open("a") as file:
             file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
 
+    def end_badly(self, exit_code: int, reason: str) -> None:
+        """Says why the run's latest start ended before its end; the next start forgets it."""
+        with suppress(StorageError):  # which may be the reason itself
+            write_text(self.ended, json.dumps({"exit_code": exit_code, "reason": reason}) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While inside, no other process trains this run. Raises CheckpointError where one does.
+
+        The hold ends with the process, however it ends. File systems without locks give none.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a") as file:
+            # One that looks whether the run is held has it for a moment, and one that ends for a little longer.
+            for _ in range(HOLD_TRIES):
+                if _lock(file, fcntl.LOCK_EX):
+                    break
+                time.sleep(0.1)
+            else:
+                raise CheckpointError(
+                    f"{self.path}: another process trains this run; wait for it, or end it and start again"
+                )
+            yield
+
+    def is_held(self) -> bool:
+        """Whether some process of this machine, or of the file system's others, trains this run now."""
+        if not self.lock.exists():
+            return False
+        with self.lock.open() as file:
+            return not _lock(file, fcntl.LOCK_SH)
+
     def write_results(self, rows: list[dict[str, Any]]) -> None:
         """All results at once, then the `done` mark."""
         write_text(self.results, "".join(json.dumps(row) + "\n" for row in rows))
         write_text(self.done, "")
+
+
+def _lock(file: IO[str], kind: int) -> bool:
+    """Whether the lock is now ours, or the file system has none to give."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
 
 
 def _step_of(line: str) -> float:

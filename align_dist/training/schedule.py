@@ -21,11 +21,17 @@ class Schedule:
     pictures_every: int
     epoch: float
     sparsity_ramp: int = 0
+    until: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Where the loop leaves: the run's end, or earlier where it is to pause."""
+        return self.length if self.until is None else min(self.until, self.length)
 
     def next_stop(self, step: int) -> int:
         """The next step, after `step`, before which the loop pauses: to validate, draw, save, or to end."""
         intervals = (self.validate_every, self.checkpoint_every, self.pictures_every)
-        return min([self.length, *((step // every + 1) * every for every in intervals)])
+        return min([self.end, *((step // every + 1) * every for every in intervals)])
 
     def due(self, step: int, every: int) -> bool:
         """Whether something that happens every so many steps happens after `step` steps."""
@@ -53,7 +59,8 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
     head_start = to_steps(training.masker_head_start, steps_per_epoch)
     ramp = to_steps(training.sparsity_ramp, steps_per_epoch)
     start = max(0, warmup - head_start)
-    return Schedule(length, warmup, start, validate, checkpoint, pictures, steps_per_epoch, ramp)
+    until = None if training.until is None else to_steps(training.until, steps_per_epoch)
+    return Schedule(length, warmup, start, validate, checkpoint, pictures, steps_per_epoch, ramp, until)
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

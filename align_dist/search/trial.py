@@ -1,0 +1,112 @@
+"""One trial of a search: an ordinary run that is told nothing of any target domain.
+
+What it reports is measured on the source domains' validation part. Its folder ends up with trial.json, and with
+`align-dist train` on its config.yaml becomes a finished run: same folder, same weights, then measured on the targets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from align_dist.config import RunConfig
+from align_dist.errors import CheckpointError
+from align_dist.evaluation.evaluate import measure
+from align_dist.files import write_text
+from align_dist.run import Say, carry_through
+from align_dist.training.assembly import Assembly
+from align_dist.training.loop import Position
+from align_dist.training.run_folder import RunFolder
+from align_dist.training.signals import StopRequest
+
+OUTCOME = "trial.json"
+FAITHFULNESS = ("sufficiency", "comprehensiveness", "insertion_auc")
+
+
+@dataclass(frozen=True)
+class Report:
+    """step: finished steps. guided_epochs: since guidance began, what a scheduler may count. metrics: on the
+    source domains' validation part: accuracy, and the faithfulness of explanations where it was asked for.
+    """
+
+    step: int
+    guided_epochs: float
+    metrics: dict[str, float]
+
+
+def searchable(config: RunConfig) -> RunConfig:
+    """A run as a search trains it: a checkpoint with every validation, and no selection that looks at a target.
+
+    Neither changes its weights, its identity or its folder.
+    """
+    training = config.training.model_copy(update={"checkpoint_every": config.training.validate_every})
+    kept = tuple(name for name in config.evaluation.selections if name != "oracle") or ("validation",)
+    evaluation = config.evaluation.model_copy(update={"selections": kept})
+    return config.model_copy(update={"training": training, "evaluation": evaluation})
+
+
+def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithful: bool, say: Say) -> Report:
+    """Trains a trial from where its folder says it is; returns the report of the weights that it selected.
+
+    report: called on every rank with each validation after guidance began, where warm-up can no longer explain it.
+    faithful: whether explanations are measured too (slow). Raises what training raises. A finished trial returns
+    at once.
+    """
+    path = config.folder / OUTCOME
+    if path.exists():
+        return read_outcome(config.folder)
+
+    def observe(run: Assembly, step: int, values: dict[str, float]) -> None:
+        if not run.schedule.selectable(step):
+            return
+        metrics = {"accuracy": values["validation/accuracy"]}
+        if faithful:
+            found = measure(run.reading(), run.split.validation)
+            metrics |= {name: found[name] for name in FAITHFULNESS}
+        made = Report(step, (step - run.schedule.warmup) / run.schedule.epoch, metrics)
+        run.group.first(lambda: _append(config.folder, made))
+        report(made)
+
+    def conclude(run: Assembly, folder: RunFolder, _request: StopRequest, position: Position, _say: Say) -> None:
+        run.group.first(lambda: _write_outcome(folder.path, position.validation.step))
+
+    carry_through(searchable(config), say, conclude, observe, sources_only=True)
+    return read_outcome(config.folder)
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """What a trial has reported, by step, each step once; a line torn by a crash is not there."""
+    path = folder / "reports.jsonl"
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    found: dict[int, Report] = {}
+    for line in lines:
+        try:
+            made = Report(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        found[made.step] = made
+    return [found[step] for step in sorted(found)]
+
+
+def read_outcome(folder: Path) -> Report:
+    """The report of a finished trial's selected weights. Raises CheckpointError for an unfinished one."""
+    try:
+        values: dict[str, Any] = json.loads((folder / OUTCOME).read_text("utf-8"))
+        return Report(**values)
+    except (OSError, ValueError, TypeError):
+        raise CheckpointError(f"{folder}: no readable {OUTCOME}; run the search again, it goes on there") from None
+
+
+def _append(folder: Path, made: Report) -> None:
+    with (folder / "reports.jsonl").open("a") as file:
+        file.write("\n" + json.dumps(asdict(made)) + "\n")  # a crash may have left half a line
+
+
+def _write_outcome(folder: Path, selected: int) -> None:
+    """The report of the step that model selection chose."""
+    (chosen,) = [made for made in read_reports(folder) if made.step == selected]
+    rounded = {name: round(value, 6) for name, value in chosen.metrics.items()}
+    write_text(folder / OUTCOME, json.dumps(asdict(replace(chosen, metrics=rounded))) + "\n")

@@ -1,0 +1,136 @@
+"""Shared warm-up: trials that agree on all that acts in warm-up are one trajectory until guidance starts.
+
+That trajectory, the trunk, is trained once; each trial begins with its checkpoint at the step where the trial's own
+masker or guidance begins. The trial is then an ordinary run that resumes, equal bit for bit to the same run from
+scratch, because the masker's initial weights depend on the seed alone and every draw on (seed, epoch, sample).
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from align_dist.config import RunConfig, parse_config
+from align_dist.data.beton import verify_beton
+from align_dist.errors import CheckpointError
+from align_dist.methods.registry import find_method
+from align_dist.training.assembly import split_of, training_order
+from align_dist.training.checkpoint import load_weights, save_checkpoint, save_weights
+from align_dist.training.loop import Position
+from align_dist.training.run_folder import RunFolder
+from align_dist.training.schedule import Schedule, make_schedule
+
+Say = Callable[[str], None]
+# Trains a run up to training.until, on whatever ranks the search gives its trials.
+CarryOut = Callable[[RunConfig], object]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where a trial's own training begins: after `step` steps of the trunk in that folder (0: at the start)."""
+
+    trunk: Path
+    step: int
+
+
+def trunk_of(config: RunConfig, experiment: str) -> RunConfig:
+    """The run that is a trial's warm-up and nothing else, going on for the trial's whole length.
+
+    Every setting that is silent in warm-up is put back to its default, so that trials with one warm-up have one trunk.
+    """
+    values = config.model_dump(mode="json")
+    for key in find_method(config.method).silent_in_warmup:
+        _forget(values, key.split("."))
+    values["experiment"], values["variant"] = experiment, ""
+    length = config.training.length
+    values["training"] |= {"warmup": length, "validate_every": length, "pictures_every": length, "until": None}
+    values["evaluation"] |= {"selections": ["last"]}
+    return parse_config(values)
+
+
+def _forget(values: dict[str, Any], path: list[str]) -> None:
+    if len(path) == 1:
+        values.pop(path[0], None)
+    else:
+        _forget(values[path[0]], path[1:])
+
+
+def schedule_of(config: RunConfig) -> Schedule:
+    """A run's schedule in steps, from its benchmark's beton. Raises a UserError where that cannot be."""
+    manifest = verify_beton(config.benchmark.beton, quick=True)
+    order = training_order(manifest, split_of(manifest, config), config)
+    return make_schedule(config.training, order.steps_per_epoch)
+
+
+def branch_step(config: RunConfig) -> int:
+    """The step before which a trial is nothing but its trunk: where its masker begins, or guidance if it has none."""
+    method, schedule = find_method(config.method), schedule_of(config)
+    if "training.warmup" not in method.silent_in_warmup:
+        return 0
+    return schedule.masker_start if method.uses_masker else schedule.warmup
+
+
+def begin_from_trunk(config: RunConfig, experiment: str, carry_out: CarryOut, say: Say) -> Branch:
+    """Gives a trial that has not begun its first checkpoint, training the trunk as far as that takes.
+
+    Trials on one trunk take turns in this, over processes and machines. A trial that has begun is left as it is.
+    Raises what `carry_out` raises.
+    """
+    trunk, step = trunk_of(config, experiment), branch_step(config)
+    branch, folder = Branch(trunk.folder, step), RunFolder(config.folder)
+    if step == 0 or any(folder.checkpoints.glob("*.ckpt")):
+        return branch
+    with _alone(trunk.folder):
+        point = branch_path(trunk.folder, step)
+        if not point.exists():
+            say(f"{trunk.folder.name}: warm-up to step {step}")
+            _train_trunk(trunk, step, point, carry_out, say)
+    save_checkpoint(folder.checkpoints, _first_checkpoint(config, load_weights(point)))
+    return branch
+
+
+def branch_path(trunk: Path, step: int) -> Path:
+    """Where a trunk keeps its state after a number of steps."""
+    return trunk / "branches" / f"{step:08}.ckpt"
+
+
+def _train_trunk(trunk: RunConfig, step: int, point: Path, carry_out: CarryOut, say: Say) -> None:
+    """Trains to exactly `step` and keeps that state. A trunk that has gone further starts from a branch before it."""
+    folder = RunFolder(trunk.folder)
+    newest = folder.checkpoints / "last.ckpt"
+    if newest.exists() and load_weights(newest)["position"]["step"] > step:
+        _go_back(folder, step)
+    carry_out(trunk.model_copy(update={"training": trunk.training.model_copy(update={"until": f"{step} steps"})}))
+    state = load_weights(newest)
+    if state["position"]["step"] != step:
+        raise CheckpointError(f"{newest}: at step {state['position']['step']}, expected {step}; delete the folder")
+    save_weights(point, state)
+
+
+def _go_back(folder: RunFolder, step: int) -> None:
+    """Makes the last kept state before `step` the newest checkpoint, or leaves none."""
+    kept = [path for path in sorted((folder.path / "branches").glob("*.ckpt")) if int(path.stem) < step]
+    for path in folder.checkpoints.glob("*.ckpt"):
+        path.unlink()
+    if kept:
+        save_checkpoint(folder.checkpoints, load_weights(kept[-1]))
+
+
+def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any]:
+    """The trunk's classifier under the trial's name; the trial's masker has its own beginning."""
+    networks = {"classifier": state["networks"]["classifier"]}
+    position = asdict(Position(step=state["position"]["step"]))
+    return {"identity": config.identity, "networks": networks, "untouched": ["masker"], "position": position}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other trial is at work on this trunk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".branching").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
