@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from align_dist.config import RunConfig, parse_config
+from align_dist.data.draws import unaugmented
 from align_dist.run import carry_out
 from align_dist.search.trial import Report, carry_out_trial, read_reports
 from align_dist.search.trunk import begin_from_trunk, branch_step, trunk_of
@@ -126,7 +127,8 @@ def test_a_search_cannot_see_a_target(squares: RunConfig) -> None:
     run = assemble(squares, sources_only=True)
     assert run.split.tests == {} and run.split.target_validation == {}
     blind = assemble(squares)
-    forbidden = blind.split.tests["dark"][:8]
+    forbidden = unaugmented(blind.split.tests["dark"][:8])
+    assert len(next(blind.loader.all_of(forbidden, 8)).images) == 8
     with pytest.raises(PermissionError):
         next(run.loader.all_of(forbidden, 8))
-    assert len(next(run.loader.all_of(run.split.validation, 8)).images)
+    assert len(next(run.loader.all_of(unaugmented(run.split.validation), 8)).images)
