@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from align_dist import __version__
@@ -19,8 +20,13 @@ EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command li
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. A user's mistake is one line on stderr and a documented exit code."""
     options = _parser().parse_args(arguments)
+    return answer(lambda: options.run(options))
+
+
+def answer(action: Callable[[], int | None]) -> int:
+    """The exit code of what a command does; a user's mistake is one line on stderr."""
     try:
-        return int(options.run(options) or 0)
+        return int(action() or 0)
     except UserError as error:
         if not error.told_elsewhere:
             print(f"align-dist: {error}", file=sys.stderr)
@@ -45,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = _verb(verbs, "doctor", "say what this machine has and lacks", _doctor)
     doctor.add_argument("config", nargs="?", type=Path, help="also look at the data folders it names")
+    doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example benchmark.root=/data/pacs")
+    doctor.add_argument("--minutes", type=int, metavar="N", help="also whether a Slurm job of this time limit survives")
+    doctor.add_argument("--partition", metavar="NAME", help="the Slurm partition it would run in")
     data = verbs.add_parser("data", help="prepare or verify the .beton of a benchmark")
     steps = data.add_subparsers(title="verbs", required=True, metavar="VERB")
     prepare = _verb(steps, "prepare", "read the benchmark's folders and write its .beton", _prepare)
@@ -87,7 +96,8 @@ def _doctor(options: argparse.Namespace) -> int:
     from align_dist.config import load_config
     from align_dist.doctor import examine
 
-    return examine(load_config(options.config) if options.config else None)
+    config = load_config(options.config, options.overrides) if options.config else None
+    return examine(config, options.minutes, options.partition)
 
 
 def _prepare(options: argparse.Namespace) -> None:

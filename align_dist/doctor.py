@@ -38,18 +38,24 @@ class Finding:
     remedy: str = ""
 
 
-def examine(config: RunConfig | None) -> int:
+def examine(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> int:
     """Prints every finding; 0 when nothing needed is missing, else MachineError's exit code."""
     failed = False
-    for finding in findings(config):
+    for finding in findings(config, minutes, partition):
         failed = failed or finding.state == "missing"
-        remedy = f"  → {finding.remedy}" if finding.remedy else ""
-        print(f"{finding.state:8}{finding.what}{remedy}")
+        print(written(finding))
     return MachineError.exit_code if failed else 0
 
 
-def findings(config: RunConfig | None) -> Iterator[Finding]:
-    """What there is to say about this machine, and about the data a config names."""
+def written(finding: Finding) -> str:
+    """A finding as a line."""
+    return f"{finding.state:8}{finding.what}" + (f"  → {finding.remedy}" if finding.remedy else "")
+
+
+def findings(
+    config: RunConfig | None, minutes: int | None = None, partition: str | None = None
+) -> Iterator[Finding]:
+    """What there is to say about this machine, about the data a config names, and about jobs with this time limit."""
     good = sys.version_info >= (3, 10)
     yield Finding("ok" if good else "missing", f"Python {platform.python_version()}", "" if good else "Python ≥ 3.10")
     yield from _torch()
@@ -61,6 +67,9 @@ def findings(config: RunConfig | None) -> Iterator[Finding]:
         yield from _data(config)
     else:
         yield _disk(Path.cwd())
+    from align_dist.cluster.survival import survival_findings
+
+    yield from survival_findings(config, minutes, partition)
 
 
 def _torch() -> Iterator[Finding]:

@@ -56,7 +56,11 @@ class LostRankError(UserError):
 
 
 class Preempted(UserError):
-    """A signal asked the run to stop; it saved at the step boundary and can be resumed."""
+    """A signal asked the run to stop; it saved at the step boundary and can be resumed. cause: its name."""
 
     exit_code = 75
     agreed = True
+
+    def __init__(self, message: str, cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause

@@ -1,4 +1,4 @@
-"""A table of texts, and its forms: terminal text, Markdown, CSV, HTML."""
+"""A table of texts, and its forms: terminal text, Markdown, LaTeX, CSV, HTML."""
 
 from __future__ import annotations
 
@@ -62,6 +62,35 @@ def to_markdown(table: Table) -> str:
     lines = [_markdown_line(cells) for cells in (table.header, rules, *table.rows)]
     parts = [f"**{table.title}**", "\n".join(lines), *table.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A table environment with its caption and notes; needs the package booktabs."""
+    form = "l" * table.names + "r" * (len(table.header) - table.names)
+    rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
+    notes = "".join(f"\\par\\smallskip\\footnotesize {_latex(note)}\n" for note in table.notes)
+    return (
+        "\\begin{table}\n\\centering\n"
+        f"\\caption{{{_latex(table.title)}}}\n\\begin{{tabular}}{{{form}}}\n\\toprule\n{rows[0]}\n\\midrule\n"
+        + "\n".join(rows[1:])
+        + f"\n\\bottomrule\n\\end{{tabular}}\n{notes}\\end{{table}}\n"
+    )
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    MISSING: "--",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def to_csv(table: Table) -> str:

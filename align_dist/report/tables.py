@@ -47,8 +47,8 @@ def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
     Raises DataError for a selection without rows and for rows that claim the same place.
     """
     lines = lines_of(rows, selection)
-    title = f"{_named(metric)}, {_setting(lines, selection)}"
-    return _table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), _plain(lines))
+    title = f"{named(metric)}, {_setting(lines, selection)}"
+    return make_table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), plain_values(lines))
 
 
 def summary_table(rows: Iterable[Row], selection: str) -> Table:
@@ -66,7 +66,7 @@ def summary_table(rows: Iterable[Row], selection: str) -> Table:
     columns += [Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m)]
     averaged = "out-of-domain" if outside else "in-domain"
     note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
-    return _table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), _plain(lines))
+    return make_table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), plain_values(lines))
 
 
 def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
@@ -81,8 +81,8 @@ def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
         if row.group.protocol == LEAVE_ONE_OUT and row.role == OUT_OF_DOMAIN
     ]
     lines = lines_of(held_out, selection)
-    title = f"{_named(metric)}, each domain held out in turn, {_setting(lines, selection)}"
-    return _table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), _plain(lines))
+    title = f"{named(metric)}, each domain held out in turn, {_setting(lines, selection)}"
+    return make_table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), plain_values(lines))
 
 
 def targets_of(rows: Iterable[Row]) -> set[str]:
@@ -107,16 +107,16 @@ def difference_table(rows: Iterable[Row], baseline: str, metric: str, selection:
         return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
     compared = {key: some for key, some in lines.items() if key.group in bases and key.label != baseline}
-    title = f"{_named(metric)}, difference to {baseline}, {_setting(lines, selection)}"
+    title = f"{named(metric)}, difference to {baseline}, {_setting(lines, selection)}"
     note = f"Differences are paired: only the seeds that {baseline} has too."
-    return _table(title, compared, domain_columns(lines, metric), (note, ERROR_NOTE), paired, signed=True)
+    return make_table(title, compared, domain_columns(lines, metric), (note, ERROR_NOTE), paired, signed=True)
 
 
-def _plain(lines: Lines) -> Values:
+def plain_values(lines: Lines) -> Values:
     return lambda line, column: values_of(lines, line, column)
 
 
-def _table(
+def make_table(
     title: str,
     lines: Lines,
     columns: Sequence[Column],
@@ -152,16 +152,16 @@ def _parts(lines: Lines) -> list[list[str]]:
     return [sorted({line.group[i] for line in lines}) for i in range(len(Group._fields))]
 
 
-def _named(metric: str) -> str:
+def named(metric: str) -> str:
     name = measure(metric).name
     return name[:1].upper() + name[1:]
 
 
 def _setting(lines: Lines, selection: str) -> str:
     """What all lines share, for the title."""
-    named = {"source": "source ", "target": "target "}
+    prefixes = {"source": "source ", "target": "target "}
     shared = [
-        f"{named.get(field, '')}{parts[0]}"
+        f"{prefixes.get(field, '')}{parts[0]}"
         for field, parts in zip(Group._fields, _parts(lines), strict=True)
         if len(parts) == 1 and parts[0]
     ]

@@ -1,0 +1,77 @@
+"""What a run will need, before there is one: bytes on disk, seconds for a step and for a save."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from align_dist.cluster.states import pace_of
+from align_dist.config import OptimiserConfig, RunConfig, load_config
+from align_dist.errors import UserError
+
+PROBE_BYTES = 32 * 2**20
+# Copies of the weights beside themselves that an optimiser keeps.
+MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
+
+
+def network_bytes(config: RunConfig, classes: int) -> dict[str, int]:
+    """Bytes of each network's weights and buffers; nothing is allocated."""
+    import torch
+
+    from align_dist.methods.registry import find_method
+    from align_dist.networks.backbones import build_backbone
+    from align_dist.networks.masker import build_masker
+
+    with torch.device("meta"):
+        chosen = config.classifier
+        built = {"classifier": build_backbone(chosen.backbone, classes, False, chosen.small_images)}
+        if find_method(config.method).uses_masker:
+            kind = "large" if config.masker.kind == "pretrained" else config.masker.kind
+            built["masker"] = build_masker(kind, config.masker.width, config.masker.area)
+    tensors = {name: [*module.parameters(), *module.buffers()] for name, module in built.items()}
+    return {name: sum(tensor.numel() * tensor.element_size() for tensor in found) for name, found in tensors.items()}
+
+
+def checkpoint_bytes(config: RunConfig, classes: int) -> int:
+    """Bytes of one checkpoint: weights and the optimisers' moments."""
+    optimisers: dict[str, OptimiserConfig] = {
+        "classifier": config.classifier.optimiser,
+        "masker": config.masker.optimiser,
+    }
+    sizes = network_bytes(config, classes)
+    return sum(size * (1 + MOMENTS[optimisers[name].name]) for name, size in sizes.items())
+
+
+def run_bytes(config: RunConfig, classes: int) -> int:
+    """Bytes a run leaves, without events and pictures: two checkpoints (three while saving), and each selection."""
+    weights = sum(network_bytes(config, classes).values())
+    return 3 * checkpoint_bytes(config, classes) + len(config.evaluation.selections) * weights
+
+
+def save_seconds(folder: Path, size: int) -> float:
+    """How long `size` bytes take to reach the disk of a folder, measured with a part of them. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = min(size, PROBE_BYTES)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        before = time.perf_counter()
+        file.write(bytes(part))
+        file.flush()
+        os.fsync(file.fileno())
+        return (time.perf_counter() - before) * size / max(part, 1)
+
+
+def step_seconds(config: RunConfig) -> float | None:
+    """The slowest step that this experiment's runs have shown at this batch size; None where none has run yet."""
+    found = []
+    for description in (config.runs / config.experiment).glob("*/config.yaml"):
+        try:
+            other = load_config(description)
+        except UserError:
+            continue
+        if other.data.batch_size == config.data.batch_size and other.method == config.method:
+            pace = pace_of(other)
+            if pace and pace.images_per_second:
+                found.append(other.data.batch_size / pace.images_per_second)
+    return max(found, default=None)

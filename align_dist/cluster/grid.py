@@ -1,0 +1,87 @@
+"""The grid of a study: domains × methods × seeds, each cell one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from align_dist.config import RunConfig, load_config
+from align_dist.data.beton import verify_beton
+from align_dist.errors import ConfigError
+from align_dist.methods.registry import find_method
+
+
+@dataclass(frozen=True)
+class Cell:
+    """domain: the source, or the target that is held out in leave-one-domain-out."""
+
+    domain: str
+    method: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        return f"{self.domain} {self.method} seed {self.seed}"
+
+
+def cells_of(
+    path: Path, overrides: Sequence[str], domains: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+) -> list[Cell]:
+    """The cells in the order domain, method, seed. domains: names, or `all` for the beton's.
+
+    Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides.
+    """
+    base = load_config(path, list(overrides))
+    _refuse_decided(overrides)
+    names = verify_beton(base.benchmark.beton, quick=True).domains if list(domains) == ["all"] else list(domains)
+    _check_domains(base, names)
+    for what, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
+        if not values or len(set(values)) < len(values):
+            raise ConfigError(f"{what}: takes one or more different values, got {list(values)}")
+    for method in methods:
+        find_method(method)
+    return [
+        Cell(domain, method, seed, cell_config(base, domain, method, seed))
+        for domain in names
+        for method in methods
+        for seed in seeds
+    ]
+
+
+def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConfig:
+    """One run of the grid: `domain` is held out in leave-one-domain-out, trained on in the other protocols."""
+    held_out = base.protocol.kind == "leave_one_out"
+    chosen = {"source": None, "target": domain} if held_out else {"source": domain, "target": None}
+    protocol = base.protocol.model_copy(update=chosen)
+    return base.model_copy(update={"protocol": protocol, "method": method, "seed": seed})
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0:3` is 0, 1, 2; `0,4,7` is those. Raises ConfigError for anything else."""
+    try:
+        if ":" in text:
+            first, end = text.split(":")
+            return list(range(int(first), int(end)))
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}") from None
+
+
+def _refuse_decided(overrides: Sequence[str]) -> None:
+    options = {"protocol.source": "--domains", "protocol.target": "--domains", "method": "--methods", "seed": "--seeds"}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in options:
+            raise ConfigError(f"{key}: the grid decides it; use {options[key]}")
+
+
+def _check_domains(base: RunConfig, names: Sequence[str]) -> None:
+    """Where the beton is there it knows; otherwise the jobs will say so."""
+    if not base.benchmark.beton.exists():
+        return
+    known = verify_beton(base.benchmark.beton, quick=True).domains
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--domains: {base.benchmark.name} has no {name!r}; it has {', '.join(known)}")

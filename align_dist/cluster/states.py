@@ -1,0 +1,123 @@
+"""Where a cell stands, read from its run's folder and the queue, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from align_dist.cluster.jobs import Submission, submissions_of
+from align_dist.cluster.queue import Queue, QueuedJob, read_queue
+from align_dist.config import RunConfig, to_steps
+from align_dist.errors import Preempted
+from align_dist.training.run_folder import RunFolder
+
+
+class State(str, Enum):
+    """new: to be submitted. stopped: saved and left, goes on when submitted again. failed: only with `--retry`."""
+
+    NEW = "new"
+    WAITING = "waiting"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """note: a reason of the run's or of Slurm's, one line. submission: the latest, if there was any."""
+
+    state: State
+    note: str = ""
+    submission: Submission | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a run is: of the latest line of its metrics. seconds_left: None until it can be told."""
+
+    step: int
+    epoch: float
+    images_per_second: float | None
+    seconds_left: float | None
+
+
+def standings_of(folders: Sequence[Path]) -> list[Standing]:
+    """How each run stands. Raises MachineError where the queue cannot be read."""
+    histories = [submissions_of(folder) for folder in folders]
+    queue = read_queue([history[-1] for history in histories if history])
+    return [standing_of(folder, history, queue) for folder, history in zip(folders, histories, strict=True)]
+
+
+def standing_of(path: Path, history: Sequence[Submission], queue: Queue) -> Standing:
+    """How a run stands, given its submissions and the jobs that exist."""
+    folder, latest = RunFolder(path), history[-1] if history else None
+    if folder.done.exists():
+        return Standing(State.DONE, submission=latest)
+    queued = queue.get((latest.cluster, latest.job)) if latest else None
+    if queued is not None:
+        return Standing(State.WAITING if queued.waiting else State.RUNNING, _note_of(queued), latest)
+    if folder.is_held():
+        return Standing(State.RUNNING, "started by hand or by another submission", latest)
+    ended = _read_end(folder)
+    if ended is not None:
+        state = State.STOPPED if ended["exit_code"] == Preempted.exit_code else State.FAILED
+        return Standing(state, str(ended["reason"]), latest)
+    if latest and Path(latest.log).exists():
+        return Standing(State.FAILED, last_line(Path(latest.log)), latest)
+    if latest:
+        return Standing(State.NEW, "cancelled before it began", latest)
+    begun = (path / "config.yaml").exists()
+    return Standing(State.STOPPED, "left without a word") if begun else Standing(State.NEW)
+
+
+def _note_of(queued: QueuedJob) -> str:
+    return queued.reason if queued.waiting else ""
+
+
+def _read_end(folder: RunFolder) -> dict[str, Any] | None:
+    try:
+        told = json.loads(folder.ended.read_text("utf-8"))
+        return {"exit_code": int(told["exit_code"]), "reason": told["reason"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """The last lines of a log that say something, without reading all of it."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 65536))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, or that it has none."""
+    return (last_lines(log, 1) or [f"ended without a word, see {log}"])[0]
+
+
+def pace_of(config: RunConfig) -> Pace | None:
+    """How far a run is and how fast, from its metrics; None before the first line."""
+    lines = [json.loads(line) for line in last_lines(RunFolder(config.folder).metrics, 50) if _is_whole(line)]
+    if not lines:
+        return None
+    step, epoch = int(lines[-1]["step"]), float(lines[-1]["epoch"])
+    rates = [line["speed/images_per_second"] for line in lines if line.get("speed/images_per_second")]
+    length = to_steps(config.training.length, step / epoch) if epoch else step
+    rate = float(rates[-1]) if rates else None
+    left = (length - step) * config.data.batch_size / rate if rate else None
+    return Pace(step, epoch, rate, left)
+
+
+def _is_whole(line: str) -> bool:
+    try:
+        return "step" in json.loads(line)
+    except ValueError:
+        return False

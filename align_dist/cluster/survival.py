@@ -1,0 +1,118 @@
+"""Whether jobs would survive this cluster: its settings and theirs, looked at before any job exists."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from align_dist.cluster.estimate import checkpoint_bytes, save_seconds, step_seconds
+from align_dist.config import RunConfig
+from align_dist.doctor import Finding
+
+# submitit takes every signal for a time-out within the last ten minutes, so in such jobs always.
+SHORT_MINUTES = 10
+
+
+def survival_findings(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Finding]:
+    """What stands against a preempted, timed-out or lost job going on. minutes: its time limit, if it is known."""
+    if minutes is not None:
+        yield from _limit_findings(minutes, config)
+    if config is not None:
+        yield from _grace_findings(config)
+    if shutil.which("scontrol") is None:
+        return
+    try:
+        settings = parse_settings(_scontrol("show", "config"))
+        partitions = parse_partitions(_scontrol("--oneliner", "show", "partition"))
+    except (OSError, subprocess.SubprocessError) as error:
+        yield Finding("note", f"Slurm does not answer ({type(error).__name__})", "scontrol ping says more")
+        return
+    yield from slurm_findings(settings, partitions, partition, config.distributed.grace if config else 0.0)
+
+
+def slurm_findings(
+    settings: dict[str, str], partitions: dict[str, dict[str, str]], partition: str | None, grace: float
+) -> Iterator[Finding]:
+    """What Slurm's own settings mean for preempted jobs. grace: seconds that the run needs."""
+    if settings.get("PreemptType", "preempt/none") == "preempt/none":
+        yield Finding("ok", "Slurm preempts no job here")
+        return
+    if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
+        yield Finding("ok", "Slurm signals jobs that it preempts")
+    else:
+        yield Finding(
+            "note",
+            "Slurm sends jobs that it preempts no SIGUSR2: they save and leave, and may not come back by themselves",
+            "SlurmctldParameters=preempt_send_user_signal in slurm.conf, or submit again when it happened",
+        )
+    if partition and partition not in partitions:
+        yield Finding("missing", f"partition {partition}: Slurm has none", f"one of {', '.join(sorted(partitions))}")
+    for name, found in partitions.items():
+        preempted = found.get("PreemptMode", "OFF") != "OFF"
+        if preempted and name == (partition or name) and float(found.get("GraceTime", "0")) < grace:
+            yield Finding(
+                "note",
+                f"partition {name} gives a preempted job {found.get('GraceTime', '0')} s, the run asks for {grace:g}",
+                f"GraceTime={grace:g} in slurm.conf, or a smaller training.checkpoint_every",
+            )
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """`scontrol show config`: a line `Key = value` each."""
+    pairs = (line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def parse_partitions(text: str) -> dict[str, dict[str, str]]:
+    """`scontrol --oneliner show partition`: words `Key=value`, a partition a line."""
+    found = {}
+    for line in text.splitlines():
+        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if "PartitionName" in values:
+            found[values["PartitionName"]] = values
+    return found
+
+
+def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Finding]:
+    if minutes <= SHORT_MINUTES:
+        yield Finding(
+            "note",
+            f"a job of {minutes} minutes: submitit counts each preemption as a time-out, of which it allows a number",
+            "a longer time limit: more than ten minutes",
+        )
+    if config is not None and minutes * 60 <= config.distributed.grace:
+        yield Finding(
+            "note",
+            f"distributed.grace: {config.distributed.grace:g} s is the whole job ({minutes} minutes): it saves at once",
+            "a longer time limit, or a smaller distributed.grace",
+        )
+
+
+def _grace_findings(config: RunConfig) -> Iterator[Finding]:
+    """Whether a step and a save fit into the grace period."""
+    classes = 10  # before the data is read; a class more is a row of the last layer
+    try:
+        save = save_seconds(config.runs, checkpoint_bytes(config, classes))
+    except OSError as error:
+        yield Finding("missing", f"{config.runs}: not writable ({error.strerror})", "choose another folder for runs")
+        return
+    step, grace = step_seconds(config), config.distributed.grace
+    if step is None:
+        if save > grace:
+            yield _too_short(grace, f"a save of {save:.1f} s")
+        else:
+            yield Finding("note", f"distributed.grace: {grace:g} s, a save takes {save:.1f} s, no step was timed yet")
+    elif step + save > grace:
+        yield _too_short(grace, f"a step of {step:.1f} s and a save of {save:.1f} s")
+    else:
+        yield Finding("ok", f"distributed.grace: {grace:g} s hold a step of {step:.1f} s and a save of {save:.1f} s")
+
+
+def _too_short(grace: float, needed: str) -> Finding:
+    return Finding("note", f"distributed.grace: {grace:g} s are less than {needed}", "raise distributed.grace")
+
+
+def _scontrol(*arguments: str) -> str:
+    command = ["scontrol", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""A grid of runs, domains × methods × seeds, as jobs: one command, safe to repeat.
+
+    python launch/submit.py configs/vlcs.yaml --domains all --methods erm,align --seeds 0:3 --nodes 2 --tasks-per-node 8
+
+Cells that are done are skipped, running and waiting ones left alone, stopped ones go on where they saved, failed ones
+are submitted again with --retry. All of that is read from the runs' folders and the queue, each time anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from align_dist.cli import answer
+from align_dist.cluster.grid import Cell, cells_of, parse_seeds
+from align_dist.cluster.resources import Resources
+from align_dist.errors import ConfigError
+
+FORMATS = ("text", "markdown", "latex", "csv")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carries out one command line. A user's mistake is one line and `align-dist`'s exit code."""
+    return answer(lambda: _submit(_parser().parse_intermixed_args(arguments)))
+
+
+def _submit(options: argparse.Namespace) -> int:
+    cells = cells_of(
+        options.config, options.overrides, options.domains.split(","), options.methods.split(","),
+        parse_seeds(options.seeds),
+    )  # fmt: skip
+    resources = resources_of(options, cells)
+    if options.collect:
+        from align_dist.cluster.collect import collect
+
+        collect(cells, options.format)
+        return 0
+    if options.plan:
+        from align_dist.cluster.plan import print_plan
+
+        print_plan(cells, resources, options.cluster, options.retry)
+        return 0
+    if not options.watch_only:
+        _start(cells, resources, options)
+    if options.watch or options.watch_only:
+        from align_dist.cluster.watch import watch
+
+        watch(cells, options.every)
+        return 0
+    return _tell(cells)
+
+
+def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> None:
+    from align_dist.cluster.submission import run_here, run_in_process, submit_to_slurm
+
+    if options.cluster == "slurm":
+        count = submit_to_slurm(cells, resources, options.retry, _say)
+        _say(f"submit: {count} jobs submitted, {len(cells) - count} cells left as they are")
+    elif options.cluster == "debug":
+        run_in_process(cells, options.retry, _say)
+    else:
+        from align_dist.cluster.watch import Looker
+
+        with Looker(cells, options.watch) as looker:
+            run_here(cells, resources, options.retry, _say, looker.look)
+
+
+def _tell(cells: list[Cell]) -> int:
+    """The table, the last lines of what failed, and 1 where something did."""
+    from rich.console import Console
+
+    from align_dist.cluster.states import State
+    from align_dist.cluster.submission import standings
+    from align_dist.cluster.watch import failures, grid_table
+
+    found = standings(cells)
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(grid_table(cells, found))
+    for line in failures(cells, found):
+        print(line, file=sys.stderr)
+    return int(any(standing.state is State.FAILED for standing in found))
+
+
+def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
+    """What each job asks for. Raises ConfigError for a batch that its tasks cannot share."""
+    config = cells[0].config
+    gpus = options.tasks_per_node if options.gpus_per_node is None else options.gpus_per_node
+    chosen = Resources(
+        nodes=options.nodes,
+        tasks_per_node=options.tasks_per_node,
+        gpus_per_node=0 if config.training.device == "cpu" and options.gpus_per_node is None else gpus,
+        cpus_per_task=options.cpus_per_task,
+        minutes=options.minutes or round(options.hours * 60),
+        grace=round(config.distributed.grace),
+        max_parallel=options.max_parallel,
+        max_timeouts=options.max_timeouts,
+        memory_gb=options.memory_gb,
+        partition=options.partition,
+        account=options.account,
+        qos=options.qos,
+        constraint=options.constraint,
+        dependency=options.dependency,
+        setup=tuple(options.setup),
+        extra=dict(_pair(text) for text in options.sbatch),
+    )
+    if config.data.batch_size % (chosen.tasks * config.data.micro_batches):
+        raise ConfigError(
+            f"data.batch_size: {config.data.batch_size} images are no equal shares for {chosen.tasks} tasks; "
+            "change it, --nodes or --tasks-per-node"
+        )
+    return chosen
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--sbatch: takes KEY=VALUE such as reservation=friday, got {text!r}")
+    return key, value
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "positive number"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "submit.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="a YAML file, such as configs/vlcs.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every cell")
+    grid = parser.add_argument_group("the grid")
+    grid.add_argument("--domains", default="all", help="to train on, or to hold out: names with commas, or all")
+    grid.add_argument("--methods", default="erm,align")
+    grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")
+    what = parser.add_argument_group("what to do (default: submit what has to run, then show the table)")
+    only = what.add_mutually_exclusive_group()
+    only.add_argument("--plan", action="store_true", help="show cells, sbatch text, hours and disk; submit nothing")
+    only.add_argument("--watch", action="store_true", help="submit, then watch until nothing runs; safe to close")
+    only.add_argument("--watch-only", action="store_true", help="submit nothing, watch")
+    only.add_argument("--collect", action="store_true", help="the tables of what is done")
+    what.add_argument("--format", choices=FORMATS, default="text", help="of --collect")
+    what.add_argument("--retry", action="store_true", help="submit failed cells again")
+    what.add_argument("--every", type=float, default=10, metavar="SECONDS", help="of --watch (default 10)")
+    _add_resources(parser.add_argument_group("each job"))
+    return parser
+
+
+def _add_resources(jobs: argparse._ArgumentGroup) -> None:
+    jobs.add_argument("--cluster", choices=["slurm", "local", "debug"], default="slurm")
+    jobs.add_argument("--nodes", type=_positive, default=1)
+    jobs.add_argument("--tasks-per-node", type=_positive, default=1, help="one for each device")
+    jobs.add_argument("--gpus-per-node", type=int, help="default: as many as tasks; none with training.device=cpu")
+    jobs.add_argument("--cpus-per-task", type=_positive)
+    jobs.add_argument("--memory-gb", type=_positive)
+    limit = jobs.add_mutually_exclusive_group()
+    limit.add_argument("--hours", type=float, default=24, help="time limit (default 24)")
+    limit.add_argument("--minutes", type=_positive, help="time limit; more than 10, see the README")
+    jobs.add_argument("--max-parallel", type=_positive, default=256, help="jobs at a time")
+    jobs.add_argument("--max-timeouts", type=_positive, default=100, help="times a job may reach its limit and go on")
+    for name in ("partition", "account", "qos", "constraint", "dependency"):
+        jobs.add_argument(f"--{name}")
+    jobs.add_argument("--setup", action="append", default=[], metavar="LINE", help="shell line before srun; repeatable")
+    jobs.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
