@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from local_slurm import CHECKOUT, cluster, obstacle
 from PIL import Image
 
 from align_dist.config import RunConfig, parse_config
@@ -76,3 +78,17 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
     prepare(config.benchmark)
     return config
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Path]:
+    """The folder of a real Slurm of two nodes, made when first asked for: sbatch and the like find it, and its jobs
+    find the package under test.
+    """
+    reason = obstacle()
+    if reason:
+        pytest.skip(reason)
+    with cluster() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        patch.setenv("PYTHONPATH", str(CHECKOUT))
+        yield folder
