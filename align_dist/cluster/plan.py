@@ -50,4 +50,5 @@ def _costs(cells: Sequence[Cell], resources: Resources) -> str:
     existing = next(folder for folder in [config.runs.absolute(), *config.runs.absolute().parents] if folder.exists())
     free = shutil.disk_usage(existing).free / 2**30
     limit = f"{len(cells)} jobs × {resources.nodes} nodes × {resources.tasks_per_node} tasks × {resources.minutes} min"
-    return f"at most {amount:,.1f} {unit} ({limit}); {size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {existing}"
+    disk = f"{size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {existing}"
+    return f"at most {amount:,.1f} {unit} ({limit}); {disk}"
