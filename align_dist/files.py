@@ -27,7 +27,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"{path}: {_remedy(error)}; what was there before is untouched") from None
+        raise unwritable(path, error) from None
     finally:
         with suppress(OSError):  # a folder that is none has nothing in it either
             partial.unlink()
@@ -40,6 +40,11 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
     write_whole(path, write)
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """What to raise for a file or folder that could not be written."""
+    return StorageError(f"{path}: {_remedy(error)}; what was there before is untouched")
 
 
 def _remedy(error: OSError) -> str:

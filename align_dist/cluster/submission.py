@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from align_dist.cluster.resources import (
 )
 from align_dist.cluster.states import Standing, State, standings_of
 from align_dist.code import code_identity
+from align_dist.errors import MachineError
 from align_dist.training.run_folder import revision
 
 Say = Callable[[str], None]
@@ -45,11 +48,24 @@ def submit_to_slurm(cells: Sequence[Cell], resources: Resources, retry: bool, sa
         for start in range(0, len(chosen), MOST_IN_ARRAY):
             part = chosen[start : start + MOST_IN_ARRAY]
             executor = slurm_executor(folder, job_name(cells), resources)
-            with executor.batch():
-                jobs = [executor.submit(job_of(cell)) for cell in part]
+            jobs = _submitted(executor, part)
             for cell, job in zip(part, jobs, strict=True):
                 _record(cell, "slurm", job)
     return len(chosen)
+
+
+def _submitted(executor: Any, cells: Sequence[Cell]) -> list[Any]:
+    """The jobs, all of them or none."""
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    logging.getLogger("submitit").setLevel(logging.CRITICAL)  # it would say what the error below says
+    try:
+        with redirect_stderr(io.StringIO()), executor.batch():
+            jobs = [executor.submit(job_of(cell)) for cell in cells]
+    except (FailedJobError, FailedSubmissionError) as error:
+        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise MachineError(f"Slurm took none of the {len(cells)} jobs: {reason}; mend that and submit again") from None
+    return jobs
 
 
 def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say, look: Callable[[], None]) -> None:

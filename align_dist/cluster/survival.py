@@ -48,14 +48,15 @@ def slurm_findings(
         )
     if partition and partition not in partitions:
         yield Finding("missing", f"partition {partition}: Slurm has none", f"one of {', '.join(sorted(partitions))}")
-    for name, found in partitions.items():
-        preempted = found.get("PreemptMode", "OFF") != "OFF"
-        if preempted and name == (partition or name) and float(found.get("GraceTime", "0")) < grace:
-            yield Finding(
-                "note",
-                f"partition {name} gives a preempted job {found.get('GraceTime', '0')} s, the run asks for {grace:g}",
-                f"GraceTime={grace:g} in slurm.conf, or a smaller training.checkpoint_every",
-            )
+    asked = partition or next((name for name, found in partitions.items() if found.get("Default") == "YES"), "")
+    found = partitions.get(asked, {})
+    given = float(found.get("GraceTime", "0"))
+    if found.get("PreemptMode", "OFF") != "OFF" and given < grace:
+        yield Finding(
+            "note",
+            f"partition {asked} gives a preempted job {given:g} s, distributed.grace is {grace:g} s",
+            f"GraceTime={grace:g} for that partition in slurm.conf, if a step and a save take so long",
+        )
 
 
 def parse_settings(text: str) -> dict[str, str]:

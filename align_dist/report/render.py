@@ -6,7 +6,7 @@ import csv
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,14 +46,15 @@ def to_rich(table: Table) -> RichTable:
 
 
 def to_text(table: Table) -> str:
-    """Plain text as wide as the table needs, without colours."""
+    """Plain text as wide as the table needs, without colours; title and notes unbroken, however narrow it is."""
     from rich.console import Console
 
     stream = io.StringIO()
     width = sum(max(map(len, column)) + 4 for column in zip(table.header, *table.rows, strict=True))
-    width = max([width, len(table.title), *map(len, table.notes)])
-    Console(file=stream, width=width, color_system=None, force_terminal=False).print(to_rich(table))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    bare = replace(table, title="", notes=())
+    Console(file=stream, width=width, color_system=None, force_terminal=False).print(to_rich(bare))
+    drawn = [line.rstrip() for line in stream.getvalue().splitlines()]
+    return "\n".join([table.title, *drawn, *table.notes]) + "\n"
 
 
 def to_markdown(table: Table) -> str:

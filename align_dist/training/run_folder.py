@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError
-from align_dist.files import write_text
+from align_dist.files import unwritable, write_text
 from align_dist.machine import describe_machine
 
 HOLD_TRIES = 30
@@ -83,10 +83,15 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """While inside, no other process trains this run. Raises CheckpointError where one does.
 
-        The hold ends with the process, however it ends. File systems without locks give none.
+        The hold ends with the process, however it ends. File systems without locks give none. Raises StorageError
+        for a folder that cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = self.lock.open("a")
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        with opened as file:
             # One that looks whether the run is held has it for a moment, and one that ends for a little longer.
             for _ in range(HOLD_TRIES):
                 if _lock(file, fcntl.LOCK_EX):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from align_dist.config import RunConfig
-from align_dist.errors import ConfigError
+from align_dist.errors import CheckpointError, ConfigError
 from align_dist.machine import describe_machine
 from align_dist.training.run_folder import RunFolder
 
@@ -36,3 +38,35 @@ def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds another run"):
         folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
     assert folder.config() == squares
+
+
+def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("align_dist.training.run_folder.HOLD_TRIES", 2)
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.is_held()
+    holder = subprocess.Popen(
+        [sys.executable, str(Path(__file__).parent / "held.py"), str(folder.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    assert folder.is_held()
+    with pytest.raises(CheckpointError, match="another process trains this run"), folder.held():
+        pass
+    holder.kill()
+    holder.wait()
+    with folder.held():
+        assert folder.is_held()
+    assert not folder.is_held()
+
+
+def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(squares)
+    folder.end_badly(6, "a loss is not finite")
+    assert json.loads(folder.ended.read_text()) == {"exit_code": 6, "reason": "a loss is not finite"}
+    folder.begin(squares)
+    assert not folder.ended.exists()

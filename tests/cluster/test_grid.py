@@ -1,0 +1,60 @@
+"""Domains × methods × seeds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from align_dist.cluster.grid import cells_of, parse_seeds
+from align_dist.config import RunConfig, to_yaml
+from align_dist.errors import ConfigError
+
+
+@pytest.fixture
+def description(squares: RunConfig, tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(to_yaml(squares))
+    return path
+
+
+def test_every_cell_is_a_run_of_its_own(description: Path) -> None:
+    cells = cells_of(description, ["training.length=19 steps"], ["all"], ["erm", "align"], [0, 5])
+    assert [(cell.domain, cell.method, cell.seed) for cell in cells] == [
+        (d, m, s) for d in ("bright", "dark") for m in ("erm", "align") for s in (0, 5)
+    ]
+    assert len({cell.config.folder for cell in cells}) == 8
+    assert all(cell.config.protocol.source == cell.domain and cell.config.seed == cell.seed for cell in cells)
+    assert all(cell.config.training.length == "19 steps" for cell in cells)
+
+
+def test_leave_one_out_holds_the_domain_out(description: Path) -> None:
+    (cell,) = cells_of(description, ["protocol.kind=leave_one_out"], ["dark"], ["erm"], [0])
+    assert (cell.config.protocol.source, cell.config.protocol.target) == (None, "dark")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "domains", "methods", "seeds", "said"),
+    [
+        ([], ["night"], ["erm"], [0], "no 'night'; it has bright, dark"),
+        ([], ["dark"], ["alig"], [0], "did you mean 'align'"),
+        ([], ["dark", "dark"], ["erm"], [0], "--domains"),
+        ([], ["dark"], ["erm"], [], "--seeds"),
+        (["seed=3"], ["dark"], ["erm"], [0], "use --seeds"),
+        (["protocol.source=dark"], ["dark"], ["erm"], [0], "use --domains"),
+        (["objective.lambda9=1"], ["dark"], ["erm"], [0], "lambda9"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    description: Path, overrides: list[str], domains: list[str], methods: list[str], seeds: list[int], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said.replace("?", r"\?")) as error:
+        cells_of(description, overrides, domains, methods, seeds)
+    assert "\n" not in str(error.value)
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0:3") == [0, 1, 2] and parse_seeds("4,0") == [4, 0] and parse_seeds("7") == [7]
+    for wrong in ("", "a", "1:2:3", "1,"):
+        with pytest.raises(ConfigError, match="--seeds"):
+            parse_seeds(wrong)

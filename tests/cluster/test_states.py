@@ -1,0 +1,139 @@
+"""Where a cell stands is read from its folder and the queue alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from align_dist.cluster.jobs import Submission, record_submission, submissions_of
+from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
+from align_dist.cluster.states import State, last_lines, pace_of, standing_of
+from align_dist.config import RunConfig, to_yaml
+from align_dist.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def submitted(folder: Path, job: str = "12_3", log: str = "") -> Submission:
+    submission = Submission("slurm", job, log or str(folder / "no.log"), "c0de", "abc", time.time())
+    record_submission(folder, submission)
+    return submission
+
+
+def state(folder: Path, queue: dict[tuple[str, str], QueuedJob] | None = None) -> tuple[State, str]:
+    found = standing_of(folder, submissions_of(folder), queue or {})
+    return found.state, found.note
+
+
+def begun(folder: Path, config: RunConfig) -> RunFolder:
+    run = RunFolder(folder)
+    run.begin(config)
+    return run
+
+
+def test_nothing_there_is_new(folder: Path) -> None:
+    assert state(folder) == (State.NEW, "")
+
+
+def test_the_queue_says_waiting_and_running(folder: Path) -> None:
+    submitted(folder)
+    assert state(folder, {("slurm", "12_3"): QueuedJob(True, "Priority")}) == (State.WAITING, "Priority")
+    assert state(folder, {("slurm", "12_3"): QueuedJob(False)}) == (State.RUNNING, "")
+
+
+def test_a_requeued_job_waits_though_its_last_start_stopped(folder: Path, squares: RunConfig) -> None:
+    begun(folder, squares).end_badly(75, "SIGUSR2: saved")
+    submitted(folder)
+    assert state(folder, {("slurm", "12_3"): QueuedJob(True)})[0] is State.WAITING
+    assert state(folder) == (State.STOPPED, "SIGUSR2: saved")
+
+
+def test_only_the_latest_submission_counts(folder: Path) -> None:
+    submitted(folder, "1")
+    submitted(folder, "2", str(folder.with_suffix(".log")))
+    folder.with_suffix(".log").write_text("align-dist: nothing to eat\n\n")
+    assert state(folder, {("slurm", "1"): QueuedJob(False)}) == (State.FAILED, "align-dist: nothing to eat")
+
+
+def test_done_wins_over_everything(folder: Path) -> None:
+    submitted(folder)
+    (folder / "done").touch()
+    assert state(folder, {("slurm", "12_3"): QueuedJob(False)})[0] is State.DONE
+
+
+def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
+    begun(folder, squares).end_badly(6, "classifier/guidance is not finite")
+    assert state(folder) == (State.FAILED, "classifier/guidance is not finite")
+
+
+def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:
+    begun(folder, squares)
+    with RunFolder(folder).held():
+        assert state(folder)[0] is State.RUNNING
+    assert state(folder) == (State.STOPPED, "left without a word")
+
+
+def test_a_job_cancelled_before_it_began_is_new_again(folder: Path) -> None:
+    submitted(folder)
+    assert state(folder) == (State.NEW, "cancelled before it began")
+
+
+def test_a_torn_record_is_no_obstacle(folder: Path) -> None:
+    submitted(folder, "1")
+    with (folder / "jobs.jsonl").open("a") as file:
+        file.write('{"cluster": "sl')
+    assert [told.job for told in submissions_of(folder)] == ["1"]
+
+
+def test_squeues_lines() -> None:
+    text = "7|RUNNING|None\n8_0|PENDING|Priority\n8_1|COMPLETING|None\n9|COMPLETED|None\n10|PENDING|(a|b)\n"
+    assert parse_queue(text) == {
+        "7": QueuedJob(False),
+        "8_0": QueuedJob(True, "Priority"),
+        "8_1": QueuedJob(False),
+        "10": QueuedJob(True, "(a|b)"),
+    }
+
+
+def test_a_local_process_that_is_not_submitits_is_no_job() -> None:
+    told = [Submission("local", job, "", "", "", 0.0) for job in ("1", "999999999", "x")]
+    assert read_queue(told) == {}
+
+
+def test_how_far_and_how_fast(squares: RunConfig, tmp_path: Path) -> None:
+    config = squares.model_copy(update={"runs": tmp_path})
+    assert pace_of(config) is None
+    run = RunFolder(config.folder)
+    run.begin(config)
+    run.record(6, 2.0, {"speed/images_per_second": 16.0})
+    run.record(8, 2.5, {"validation/accuracy": 0.5})
+    with run.metrics.open("a") as file:
+        file.write('{"step": 9, "epo')
+    found = pace_of(config)
+    assert found is not None and (found.step, found.epoch, found.images_per_second) == (8, 2.5, 16.0)
+    assert found.seconds_left == pytest.approx((24 - 8) * 8 / 16)
+
+
+def test_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("\n".join(f"line {number}" for number in range(50_000)) + "\n\n")
+    assert last_lines(log, 2) == ["line 49998", "line 49999"]
+    assert last_lines(tmp_path / "none", 2) == []
+
+
+def test_records_are_plain(folder: Path) -> None:
+    submission = submitted(folder)
+    assert json.loads((folder / "jobs.jsonl").read_text())["job"] == submission.job
+    assert "env" not in (folder / "jobs.jsonl").read_text()
+
+
+def test_a_config_survives_the_journey_as_plain_values(squares: RunConfig) -> None:
+    from align_dist.config import parse_config
+
+    assert to_yaml(parse_config(squares.model_dump(mode="json"))) == to_yaml(squares)

@@ -1,0 +1,12 @@
+"""Holds the run folder given as argument until its input ends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from align_dist.training.run_folder import RunFolder
+
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    sys.stdin.read()
