@@ -150,7 +150,6 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,sched_min_interval=100000,bf_interval=2
 JobRequeue=1
-KillWait=5
 MinJobAge=3600
 # A silent node is down after about twice this; one that reboots sooner (slurmd -b) at once, if this returns only
 # such nodes to service as were down for being silent.
