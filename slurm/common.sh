@@ -30,7 +30,7 @@ train() {
 # Older Slurms do not tell a job its end, at which align-dist saves `distributed.grace` seconds early.
 tell_end() {
   local end
-  end=$(SLURM_TIME_FORMAT=standard squeue --noheader --jobs="$job" --format=%e)
+  end=$(SLURM_TIME_FORMAT=standard squeue --noheader --jobs="$job" --format=%e) || end=''
   [[ $end =~ ^[0-9]{4}- ]] && end=$(date --date="$end" +%s) || end=''
   export SLURM_JOB_END_TIME=$end
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 
 from align_dist.config import RunConfig, to_yaml
@@ -43,7 +45,8 @@ def local_cluster(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def cluster(nodes: int = 2) -> Iterator[Path]:
-    """A cluster's folder while it runs."""
+    """A cluster's folder while it runs; a SIGTERM to the tests ends it too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("SIGTERM", returncode=143))
     folder = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))  # short: Unix sockets lie below it
     try:
         started = local_cluster("start", "--dir", folder, "--nodes", str(nodes))
@@ -53,6 +56,7 @@ def cluster(nodes: int = 2) -> Iterator[Path]:
         stopped = local_cluster("stop", "--dir", folder)
         assert stopped.returncode == 0, stopped.stderr
         shutil.rmtree(folder)
+        signal.signal(signal.SIGTERM, before)
 
 
 def told(*command: str | Path, cwd: Path | None = None) -> str:
