@@ -119,7 +119,11 @@ def _verify(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from align_dist.config import load_config, to_yaml
 
-    config = load_config(options.config, options.overrides)
+    try:
+        config = load_config(options.config, options.overrides)
+    except UserError as error:
+        error.told_elsewhere = _is_other_rank()  # every rank reads the same file
+        raise
     if options.print_config:
         print(to_yaml(config), end="")
         return
@@ -129,6 +133,15 @@ def _train(options: argparse.Namespace) -> None:
     folder = carry_out(config)
     if find_ranks(os.environ).rank == 0:
         print(folder.path)
+
+
+def _is_other_rank() -> bool:
+    from align_dist.parallel.ranks import find_ranks
+
+    try:
+        return find_ranks(os.environ).rank > 0
+    except UserError:
+        return False
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -113,11 +113,11 @@ def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
     return chosen
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str | bool]:
     key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise ConfigError(f"--sbatch: takes KEY=VALUE such as reservation=friday, got {text!r}")
-    return key, value
+    if not key:
+        raise ConfigError(f"--sbatch: takes KEY=VALUE such as reservation=friday, or KEY such as hold, got {text!r}")
+    return key, value if separator else True
 
 
 def _say(line: str) -> None:
@@ -172,7 +172,7 @@ def _add_resources(jobs: argparse._ArgumentGroup) -> None:
     for name in ("partition", "account", "qos", "constraint", "dependency"):
         jobs.add_argument(f"--{name}")
     jobs.add_argument("--setup", action="append", default=[], metavar="LINE", help="shell line before srun; repeatable")
-    jobs.add_argument("--sbatch", action="append", default=[], metavar="KEY=VALUE", help="any other option of sbatch")
+    jobs.add_argument("--sbatch", action="append", default=[], metavar="KEY[=VALUE]", help="any other option of sbatch")
 
 
 if __name__ == "__main__":

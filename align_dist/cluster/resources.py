@@ -36,7 +36,7 @@ class Resources:
     constraint: str | None = None
     dependency: str | None = None
     setup: tuple[str, ...] = ()
-    extra: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, str | bool] = field(default_factory=dict)
 
     @property
     def tasks(self) -> int:

@@ -1,0 +1,96 @@
+"""launch/submit.py without a Slurm: on this machine, in this process, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from align_dist.cluster.jobs import submissions_of
+from align_dist.config import RunConfig, to_yaml
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def description(squares: RunConfig, tmp_path: Path) -> Path:
+    path = tmp_path / "the runs.yaml"
+    distributed = squares.distributed.model_copy(update={"timeout": 60.0})
+    training = squares.training.model_copy(update={"device": "cpu"})
+    changed = {"runs": tmp_path / "my runs", "distributed": distributed, "training": training}
+    path.write_text(to_yaml(squares.model_copy(update=changed)))
+    return path
+
+
+def start(description: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(CHECKOUT / "launch" / "submit.py"), str(description), *options]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def says(description: Path, *options: str) -> tuple[int, str]:
+    process = start(description, *options)
+    said = process.communicate(timeout=300)[0]
+    return process.returncode, said
+
+
+def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, tmp_path: Path) -> None:
+    grid = ("--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "local", "--max-parallel", "1")
+    code, said = says(description, *grid, "--nodes", "2")
+    assert code == 0 and "2 done" in said, said
+    runs = sorted((tmp_path / "my runs").glob("*/folders-*"))
+    assert len(runs) == 2
+    first, second = (submissions_of(run)[0] for run in runs)
+    assert {first.cluster, second.cluster} == {"local"} and first.job != second.job
+    assert (runs[0] / "done").stat().st_mtime != (runs[1] / "done").stat().st_mtime
+    code, said = says(description, *grid, "--nodes", "2", "--collect")
+    assert code == 0 and "Accuracy %" in said and "Missing" not in said
+
+
+def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(
+    description: Path, tmp_path: Path
+) -> None:
+    cell = ("--domains", "dark", "--methods", "align", "--seeds", "0", "--cluster", "local")
+    grid = (*cell, "training.length=200 steps")
+    process = start(description, *grid)
+    for _ in range(1200):
+        if list((tmp_path / "my runs").glob("*/folders-*/metrics.jsonl")):
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, said
+    (run,) = (tmp_path / "my runs").glob("*/folders-*")
+    assert "saved at step" in (run / "ended.json").read_text(), said
+    code, said = says(description, *grid)
+    assert code == 0 and "1 done" in said, said
+    assert "resuming at step" in Path(submissions_of(run)[-1].log).read_text()
+
+
+def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(description: Path) -> None:
+    grid = ("--domains", "dark", "--methods", "erm", "--seeds", "0", "--cluster", "debug", "--gpus-per-node", "0")
+    code, said = says(description, *grid, "classifier.backbone=nonet")
+    assert code != 0 and "align-dist: " in said and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--seeds", "a"), 2, "--seeds: takes 0:3"),
+        (("--domains", "night"), 2, "no 'night'"),
+        (("seed=1",), 2, "use --seeds"),
+        (("--nodes", "3"), 2, "no equal shares for 3 tasks"),
+        (("--collect",), 3, "none of the"),
+        (("data.batch=8",), 2, "unknown key"),
+    ],
+)
+def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, said: str) -> None:
+    found, text = says(description, *options)
+    assert found == code and said in text and text.count("\n") == 1, text
