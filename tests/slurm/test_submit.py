@@ -87,7 +87,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(place: Path, squares: RunConfig) -> tuple[Study, str]:
     """A grid of two domains and two methods, submitted by two people at once, and its plan from before."""
     study = Study(squares, place, "grid")
-    grid = ("--domains", "all", "--methods", "erm,align")
+    grid = ("--domains", "all", "--methods", "erm,align", "--max-parallel", "2")
     plan = study.says(*grid, "--plan")
     both = [study.start(*grid) for _ in range(2)]
     said = [process.communicate(timeout=120)[0] for process in both]
@@ -104,7 +104,7 @@ def test_a_grid_is_run_once_and_as_it_was_planned(undisturbed: tuple[Study, str]
     assert "4 of 4 cells would be submitted" in plan and plan.count("\nsubmit ") == 3
     number = study.job().split("_")[0]
     submitted = (study.experiment / "jobs" / f"{number}_submission.sh").read_text()
-    assert submitted in plan and "--array=0-3" in submitted
+    assert submitted in plan and "--array=0-3%2" in submitted
     for folder in study.experiment.glob("folders-*"):
         assert json.loads((folder / "environment.json").read_text())[0]["ranks"] == 2
         assert (folder / "done").exists() and len(submissions_of(folder)) == 1
