@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
+    parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
     parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
     options = parser.parse_args(arguments)
     changes = {"samples": options.samples, "concurrency": options.concurrency}
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         if options.plan:
             show_plan(search)
         else:
-            show(carry_out_search(search, options.ray_address))
+            show(carry_out_search(search, options.ray_address, options.ray_nodes))
     except UserError as error:
         print(f"tune.py: {error}", file=sys.stderr)
         return error.exit_code

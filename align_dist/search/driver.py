@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import Callback
+from ray.tune.error import TuneError
 
-from align_dist.errors import Preempted
+from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
@@ -33,7 +35,7 @@ LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
 def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, board: Board) -> None:
     """Trains every trial that is not over, and those that an adaptive search adds to the list.
 
-    Raises Preempted once trials have saved, where something asked for a stop.
+    Raises Preempted where something asked for a stop, LostRankError where Ray does not go on.
     """
     pending = [trial for trial in trials if not standing_of(trial.folder).over]
     following, ended = _source(search, trials, taking_turns(search, pending))
@@ -41,6 +43,9 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
     suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
     try:
         _tuner(search, trials, suggestions, watch).fit()
+    except (RayError, TuneError) as error:
+        reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
+        raise LostRankError(f"Ray ended: {reason}; trials have saved, the same command goes on") from None
     finally:
         board.close()
 

@@ -13,7 +13,7 @@ import numpy as np
 from align_dist.config import to_steps
 from align_dist.files import write_whole
 from align_dist.report.curves import COLORS
-from align_dist.search.distributions import LogUniform, Value
+from align_dist.search.distributions import Choice, LogUniform, Value
 from align_dist.search.objective import SIGNS, Accuracy, Pareto
 from align_dist.search.results import PAPER_WARMUP, Entry, Found
 from align_dist.search.space import SearchConfig
@@ -81,19 +81,23 @@ def objective_name(search: SearchConfig) -> str:
 
 
 def axis_of(search: SearchConfig, key: str, values: Sequence[Value]) -> Axis:
-    """A setting's values as numbers: lengths in their unit, choices by place in their list, the rest as they are."""
+    """A setting's values as numbers: of a range as they are, of a choice their places, numbers and lengths by size."""
     name = key.rpartition(".")[2]
-    shown = GREEK.get(name, key)
-    distribution = search.space[key]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    shown, distribution = GREEK.get(name, key), search.space[key]
+    if not isinstance(distribution, Choice):
         numbers = [float(value) for value in values if isinstance(value, int | float)]
         return Axis(shown, numbers, isinstance(distribution, LogUniform), {})
-    options = list(distribution.extremes())
+    options = sorted(distribution.choice, key=_size)
     places = [float(options.index(value)) for value in values]
-    if all(isinstance(option, str) and option[:1].isdigit() for option in options):
-        options.sort(key=lambda option: to_steps(str(option), 1000.0))
-        places = [float(options.index(value)) for value in values]
     return Axis(shown, places, False, {float(place): str(option) for place, option in enumerate(options)})
+
+
+def _size(option: Value) -> float:
+    """What choices are ordered by; words stay as they stand in the file."""
+    if isinstance(option, int | float):
+        return float(option)
+    is_length = isinstance(option, str) and option[:1].isdigit() and option.endswith(("epochs", "steps"))
+    return float(to_steps(str(option), 1000.0)) if is_length else 0.0
 
 
 def _points(axes: Axes, found: Found, entries: Sequence[Entry], x: Sequence[float], y: Sequence[float]) -> None:
@@ -148,17 +152,31 @@ def _against_settings(found: Found, entries: Sequence[Entry]) -> Figure:
         axis = axis_of(found.search, key, [entry.values[key] for entry in entries])
         _points(axes, found, entries, axis.numbers, objectives)
         axes.set_xlabel(axis.name, fontsize=9)
-        if axis.logarithmic:
-            axes.set_xscale("log")
-        if axis.ticks:
-            axes.set_xticks(list(axis.ticks), list(axis.ticks.values()))
-            axes.margins(x=0.2)
+        _scale(axes, found.search, key, axis)
     for row in panels:
         row[0].set_ylabel(objective_name(found.search), fontsize=8)
     handles, names = panels.flat[0].get_legend_handles_labels()
     if len(names) > 1:
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
     return figure
+
+
+def _scale(axes: Axes, search: SearchConfig, key: str, axis: Axis) -> None:
+    """The horizontal axis over all that the space allows, with numbers that people read."""
+    from matplotlib.ticker import NullLocator
+
+    low, high = _bounds(search, key, axis)
+    if axis.logarithmic:
+        axes.set_xscale("log")
+        marks = np.geomspace(low, high, 5)
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(list(marks), [f"{mark:.2g}" for mark in marks])
+        axes.set_xlim(low / (high / low) ** 0.05, high * (high / low) ** 0.05)
+        return
+    if axis.ticks:
+        axes.set_xticks(list(axis.ticks), list(axis.ticks.values()))
+    space = 0.3 if axis.ticks else 0.05 * (high - low)
+    axes.set_xlim(low - space, high + space)
 
 
 def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
@@ -182,14 +200,16 @@ def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
         axes.plot(
             [column[i] for column in heights], color=color, linewidth=2.6 if best else 1.1, alpha=1 if best else 0.8
         )
-    for place, key in enumerate(keys):
+    marks = [_marks(found.search, key, column) for key, column in zip(keys, columns, strict=True)]
+    marks.append([(0.0, f"{norm.vmin:.3f}"), (1.0, f"{norm.vmax:.3f}")])
+    paper = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+    for place, column_marks in enumerate(marks):
         axes.axvline(place, color="#888888", linewidth=0.8)
-        for height, text in _marks(found.search, key, columns[place]):
-            axes.annotate(text, (place, height), fontsize=7, xytext=(3, 0), textcoords="offset points", va="center")
-    axes.axvline(len(keys), color="#888888", linewidth=0.8)
+        for height, text in column_marks:
+            axes.text(place + 0.03, height, text, fontsize=7, va="center", bbox=paper, zorder=4)
     axes.set_xticks(range(len(keys) + 1), [*(column.name for column in columns), "objective"], fontsize=9)
     axes.set_yticks([])
-    axes.set_xlim(-0.1, len(keys) + 0.1)
+    axes.set_xlim(-0.1, len(keys) + 0.4)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, pad=0.02)
     bar.ax.tick_params(labelsize=7)

@@ -29,9 +29,13 @@ from align_dist.search.results import (
 from align_dist.search.space import SearchConfig
 from align_dist.search.trunk import schedule_of
 
+EARLIER = 30.0  # seconds
 
-def carry_out_search(search: SearchConfig, address: str | None = None) -> Found:
+
+def carry_out_search(search: SearchConfig, address: str | None = None, nodes: int = 0) -> Found:
     """Carries out what of the search is not done yet, and writes what it found.
+
+    address: of a Ray cluster, None for one of its own on this machine. nodes: how many it is to be waited for.
 
     Raises a UserError: Preempted after a signal, LostRankError where trials are left that the same command goes on
     with, UserError where every trial failed.
@@ -42,7 +46,7 @@ def carry_out_search(search: SearchConfig, address: str | None = None) -> Found:
         trials = known_trials(search)
         try:
             if not is_done(search, trials):
-                _train(search, trials, address)
+                _train(search, trials, address, nodes)
         finally:
             found = _write(search, trials)
     _check_ending(found)
@@ -54,14 +58,15 @@ def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
     return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
 
 
-def _train(search: SearchConfig, trials: list[Trial], address: str | None) -> None:
+def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
     from align_dist.search.cluster import ray_running
     from align_dist.training.signals import deadline_of, noticing_signals
 
     board = make_board(Lines(search, lambda trial: branch_of(search, trial), _length))
-    deadline = deadline_of(os.environ, search.base().distributed.grace)
+    # Trials have the same end, and are to be told by the search before they leave on their own.
+    deadline = deadline_of(os.environ, search.base().distributed.grace + EARLIER)
     try:
-        with noticing_signals(deadline) as request, ray_running(address):
+        with noticing_signals(deadline) as request, ray_running(address, nodes):
             from align_dist.search.driver import run_trials
 
             run_trials(search, trials, request, board)

@@ -87,6 +87,11 @@ class SearchConfig(_Part):
             check_key(key)
         if not self.space:
             raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
+        if self.algorithm == "pbt":
+            raise ValueError(
+                "algorithm: pbt is not there (a trial whose λs change on its way is no run that a config reproduces);"
+                " take tpe, or random with scheduler asha"
+            )
         if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:

@@ -60,6 +60,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing at all": ({"space": {}}, "space: nothing varies"),
     "a target": ({"objective": {"kind": "accuracy", "domain": "dark"}}, "domain: unknown key"),
     "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.pareto.metric"),
+    "population based training": ({"algorithm": "pbt"}, "algorithm: pbt is not there"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},
         "scheduler: asha ranks by one number",
