@@ -72,7 +72,7 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
     job = Job(search.model_dump(mode="json"), search.base().model_dump(mode="json"), os.getcwd())
     resources = {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial}
     if search.ranks_per_trial > 1:
-        resources = {"cpu": 0, "gpu": 0}  # the ranks have them
+        resources = {"cpu": 0, "memory": 1}  # the ranks have the rest; nothing at all is no request to Ray
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(train_trial, job=job), resources),
         tune_config=tune.TuneConfig(
