@@ -8,7 +8,7 @@ scratch, because the masker's initial weights depend on the seed alone and every
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,9 +74,12 @@ def branch_step(config: RunConfig) -> int:
     return schedule.masker_start if method.uses_masker else schedule.warmup
 
 
-def begin_from_trunk(config: RunConfig, experiment: str, carry_out: CarryOut, say: Say) -> Branch:
+def begin_from_trunk(
+    config: RunConfig, experiment: str, carry_out: CarryOut, say: Say, passing: Sequence[int] = ()
+) -> Branch:
     """Gives a trial that has not begun its first checkpoint, training the trunk as far as that takes.
 
+    passing: steps at which other trials branch off; those on the way are kept, so that no one has to go back for them.
     Trials on one trunk take turns in this, over processes and machines. A trial that has begun is left as it is.
     Raises what `carry_out` raises.
     """
@@ -86,9 +89,10 @@ def begin_from_trunk(config: RunConfig, experiment: str, carry_out: CarryOut, sa
         return branch
     with _alone(trunk.folder):
         point = branch_path(trunk.folder, step)
-        if not point.exists():
-            say(f"{trunk.folder.name}: warm-up to step {step}")
-            _train_trunk(trunk, step, point, carry_out, say)
+        for stop in sorted({step, *passing}) if not point.exists() else ():
+            if 0 < stop <= step and not branch_path(trunk.folder, stop).exists():
+                say(f"{trunk.folder.name}: warm-up to step {stop}")
+                _train_trunk(trunk, stop, branch_path(trunk.folder, stop), carry_out, say)
     save_checkpoint(folder.checkpoints, _first_checkpoint(config, load_weights(point)))
     return branch
 

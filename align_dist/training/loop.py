@@ -101,11 +101,11 @@ def _at_boundary(
     if schedule.due(step, schedule.pictures_every):
         reading = run.reading()
         run.group.first(lambda: _look(reading, folder, step, monitor))
+    if validated is not None:
+        observe(run, step, validated)  # before the checkpoint: a run that dies in it does it again
     if request.name or step == schedule.end or schedule.due(step, schedule.checkpoint_every):
         state = _checkpoint(run, position)
         run.group.first(lambda: save_checkpoint(folder.checkpoints, state))
-    if validated is not None:
-        observe(run, step, validated)
     leave_if_asked(request, folder.path, step)
 
 

@@ -1,0 +1,76 @@
+"""Ray for the time of a search: one of its own on the loopback, or one that is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import util
+
+from align_dist.errors import MachineError
+from align_dist.machine import available_cores
+
+PATIENCE = 180.0  # seconds for a cluster that is being started
+OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
+# Set for this process and what it starts; what the user has set stays.
+SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # A search goes on from its run folders; signals are its own business, and so are event files.
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # A trial may fail before it has anything to report.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+
+
+@contextmanager
+def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
+    """Ray while inside. address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or
+    Ray's own file; None starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited
+    for to have, 0 for as it is. Raises MachineError.
+    """
+    if util.find_spec("ray") is None:
+        raise MachineError("ray is not installed, which searches need: pip install 'align_dist[tune]'")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        _start(address, nodes)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start(address: str | None, nodes: int) -> None:
+    import ray
+
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address is None:
+        store = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE}
+        ray.init(_node_ip_address="127.0.0.1", **store, **quiet)
+        return
+    end = time.monotonic() + (PATIENCE if nodes else 0)
+    while not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        except Exception as error:  # Ray raises a dozen kinds
+            if time.monotonic() > end:
+                reason = " ".join(str(error).split())[:200]
+                raise MachineError(f"--ray-address {address}: no Ray cluster that lets us in ({reason})") from None
+            time.sleep(2)
+    while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
+        if time.monotonic() > end:
+            raise MachineError(f"--ray-address {address}: {there} of {nodes} nodes after {PATIENCE:g} s; look there")
+        time.sleep(1)

@@ -1,0 +1,100 @@
+"""What a searched setting may be, and the draw that a number in [0, 1) stands for."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+
+# A value as a YAML file holds it.
+Value = float | int | str | bool | None
+DIGITS = 4
+
+
+class _Distribution(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogUniform(_Distribution):
+    """Positive numbers whose logarithm is uniform between two bounds."""
+
+    loguniform: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], float]
+
+    @field_validator("loguniform")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        return _check_order(bounds)
+
+    def at(self, share: float) -> float:
+        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
+        low, high = self.loguniform
+        return rounded(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
+
+    def extremes(self) -> tuple[Value, ...]:
+        return self.loguniform
+
+
+class Uniform(_Distribution):
+    """Numbers between two bounds."""
+
+    uniform: tuple[Annotated[float, Field(allow_inf_nan=False)], float]
+
+    @field_validator("uniform")
+    @classmethod
+    def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
+        return _check_order(bounds)
+
+    def at(self, share: float) -> float:
+        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
+        low, high = self.uniform
+        return rounded(low + share * (high - low), low, high)
+
+    def extremes(self) -> tuple[Value, ...]:
+        return self.uniform
+
+
+class Choice(_Distribution):
+    """One of a list."""
+
+    choice: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+    def at(self, share: float) -> Value:
+        return self.choice[int(share * len(self.choice))]
+
+    def extremes(self) -> tuple[Value, ...]:
+        return self.choice
+
+
+KINDS = ("loguniform", "uniform", "choice")
+
+
+def _kind(given: Any) -> str | None:
+    """The key that says which it is, for the errors of that kind alone."""
+    return next((kind for kind in KINDS if (kind in given if isinstance(given, dict) else hasattr(given, kind))), None)
+
+
+Distribution = Annotated[
+    Annotated[LogUniform, Tag("loguniform")] | Annotated[Uniform, Tag("uniform")] | Annotated[Choice, Tag("choice")],
+    Discriminator(_kind),
+]
+
+
+def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] < bounds[1] < math.inf:
+        raise ValueError(f"takes [low, high] with low < high, got {list(bounds)}")
+    return bounds
+
+
+def rounded(value: float, low: float, high: float) -> float:
+    """To 4 significant digits, so that a config's text and its id are the same everywhere, within the bounds."""
+    return min(max(float(f"{value:.{DIGITS}g}"), low), high)
+
+
+def draw(space: dict[str, Distribution], seed: int, number: int, attempt: int = 0) -> dict[str, Value]:
+    """The values of trial `number`: a pure function of the arguments, each key's independent of the other keys."""
+    return {
+        key: distribution.at(random.Random(f"{seed}/{number}/{attempt}/{key}").random())
+        for key, distribution in space.items()
+    }

@@ -1,0 +1,155 @@
+"""The trials of a search that are not over, carried out by Ray Tune."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune import Callback
+from ray.tune.error import TuneError
+
+from align_dist.errors import LostRankError, Preempted
+from align_dist.parallel.group import Group
+from align_dist.search.board import Board
+from align_dist.search.folders import Trial, mark_stopped, standing_of
+from align_dist.search.objective import value_of
+from align_dist.search.plan import branch_of, passing_steps, taking_turns
+from align_dist.search.scheduler import GuidedASHA
+from align_dist.search.space import SearchConfig
+from align_dist.search.suggest import Ended, Next, Suggestions, one_after_another
+from align_dist.search.trainable import Job, metrics_of, train_trial
+from align_dist.search.trunk import schedule_of
+from align_dist.training.run_folder import RunFolder
+from align_dist.training.signals import StopRequest
+
+ATTEMPTS = 3  # starts of a trial that is killed from outside, in one search
+LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
+
+
+def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, board: Board) -> None:
+    """Trains every trial that is not over, and those that an adaptive search adds to the list.
+
+    Raises Preempted where something asked for a stop, LostRankError where Ray does not go on.
+    """
+    pending = [trial for trial in trials if not standing_of(trial.folder).over]
+    following, ended = _source(search, trials, taking_turns(search, pending))
+    watch = _Watch(trials, request, board)
+    suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
+    try:
+        _tuner(search, trials, suggestions, watch).fit()
+    except (RayError, TuneError) as error:
+        reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
+        raise LostRankError(f"Ray ended: {reason}; trials have saved, the same command goes on") from None
+    finally:
+        board.close()
+
+
+def wait_for_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
+    """Until no trial and no trunk is being trained any more, or has had long enough to save."""
+    folders = {trial.folder for trial in trials} | {branch_of(search, trial).trunk for trial in trials}
+    start = time.monotonic()
+    while any(RunFolder(folder).is_held() for folder in folders) and time.monotonic() - start < LETTING_GO:
+        time.sleep(0.2)
+
+
+def _source(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]) -> tuple[Next, Ended]:
+    if search.algorithm == "random":
+        return one_after_another(pending), lambda _: None
+    from align_dist.search.adaptive import adaptive
+
+    return adaptive(search, trials, pending)
+
+
+def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, watch: _Watch) -> tune.Tuner:
+    storage = (search.base().runs / search.experiment / "ray").absolute()
+    shutil.rmtree(storage, ignore_errors=True)
+    job = Job(search.model_dump(mode="json"), search.base().model_dump(mode="json"), os.getcwd())
+    resources = {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial}
+    if search.ranks_per_trial > 1:
+        resources = {"cpu": 0, "memory": 1}  # the ranks have the rest; nothing at all is no request to Ray
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(train_trial, job=job), resources),
+        tune_config=tune.TuneConfig(
+            metric="objective",
+            mode="max",
+            search_alg=suggestions,
+            scheduler=_scheduler(search, trials),
+            num_samples=search.samples,
+            max_concurrent_trials=concurrency(search),
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(storage),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+            callbacks=[watch],
+        ),
+    )
+
+
+def concurrency(search: SearchConfig) -> int:
+    """How many trials run at once: what was asked for, or as many as Ray's machines hold."""
+    import ray
+
+    if search.concurrency is not None:
+        return search.concurrency
+    there = ray.cluster_resources()
+    fits = there.get("CPU", 1) / (search.cpus_per_trial * search.ranks_per_trial)
+    if search.gpus_per_trial:
+        fits = min(fits, there.get("GPU", 0) / (search.gpus_per_trial * search.ranks_per_trial))
+    return max(1, int(fits))
+
+
+def _scheduler(search: SearchConfig, trials: Sequence[Trial]) -> Any:
+    if search.scheduler.kind == "none":
+        return None
+    folders = {trial.number: trial.folder for trial in trials}
+    base = search.base()
+    longest = max((schedule_of(trial.config) for trial in trials), key=lambda s: s.length - s.warmup, default=None)
+    schedule = longest or schedule_of(base)
+
+    def stop(number: int, reason: str) -> None:
+        mark_stopped(folders[number] if number in folders else _folder(trials, number), reason)
+
+    earlier = [standing_of(trial.folder) for trial in trials]
+    histories = [[metrics_of(search, report) for report in found.reports] for found in earlier if found.over]
+    return GuidedASHA(search.scheduler, (schedule.length - schedule.warmup) / schedule.epoch, stop, histories)
+
+
+def _folder(trials: Sequence[Trial], number: int) -> Path:
+    return next(trial.folder for trial in trials if trial.number == number)
+
+
+class _Watch(Callback):  # type: ignore[misc]
+    """Shows what goes on, and leaves Ray's loop when something asked for a stop."""
+
+    def __init__(self, trials: Sequence[Trial], request: StopRequest, board: Board) -> None:
+        self._trials, self._request, self._board = trials, request, board
+        self._running: set[int] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(trial.config["number"])
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.config["number"])
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.discard(trial.config["number"])
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._board.update(self._trials, self._running)
+        if self._request.agreed(Group()):
+            raise Preempted(f"{self._request.name}: stops; the same command goes on")
+
+
+def objective_of(search: SearchConfig, trial: Trial) -> float | None:
+    """A trial's objective so far, of the weights that selection keeps; None before guidance."""
+    chosen = standing_of(trial.folder).chosen
+    return None if chosen is None else value_of(search.objective, chosen.metrics)

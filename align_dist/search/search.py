@@ -1,0 +1,167 @@
+"""A search from its description to search.json."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from align_dist.errors import ConfigError, LostRankError, UserError
+from align_dist.files import write_text
+from align_dist.search.board import Lines, make_board, trunk_name
+from align_dist.search.distributions import Choice
+from align_dist.search.folders import Trial, standing_of
+from align_dist.search.plan import branch_of, known_trials, predicted_cost
+from align_dist.search.plots import draw_search
+from align_dist.search.results import (
+    Found,
+    cost_line,
+    find_results,
+    folder_of,
+    summary_of,
+    write_found,
+    write_hparams,
+)
+from align_dist.search.space import SearchConfig
+from align_dist.search.trunk import schedule_of
+
+EARLIER = 30.0  # seconds
+
+
+def carry_out_search(search: SearchConfig, address: str | None = None, nodes: int = 0) -> Found:
+    """Carries out what of the search is not done yet, and writes what it found.
+
+    address: of a Ray cluster, None for one of its own on this machine. nodes: how many it is to be waited for.
+
+    Raises a UserError: Preempted after a signal, LostRankError where trials are left that the same command goes on
+    with, UserError where every trial failed.
+    """
+    folder = folder_of(search)
+    with _alone(folder):
+        _check_same(search, folder)
+        trials = known_trials(search)
+        try:
+            if not is_done(search, trials):
+                _train(search, trials, address, nodes)
+        finally:
+            found = _write(search, trials)
+    _check_ending(found)
+    return found
+
+
+def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
+    """Whether no trial is left to start."""
+    return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
+
+
+def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
+    from align_dist.search.cluster import ray_running
+    from align_dist.training.signals import deadline_of, noticing_signals
+
+    board = make_board(Lines(search, lambda trial: branch_of(search, trial), _length))
+    # Trials have the same end, and are to be told by the search before they leave on their own.
+    deadline = deadline_of(os.environ, search.base().distributed.grace + EARLIER)
+    try:
+        with noticing_signals(deadline) as request, ray_running(address, nodes):
+            from align_dist.search.driver import run_trials
+
+            run_trials(search, trials, request, board)
+    finally:
+        from align_dist.search.driver import wait_for_trials
+
+        board.close()
+        wait_for_trials(search, trials)
+
+
+def _length(trial: Trial) -> int:
+    return schedule_of(trial.config).length
+
+
+def _write(search: SearchConfig, trials: Sequence[Trial]) -> Found:
+    found = find_results(search, sorted(trials, key=lambda trial: trial.number))
+    folder = write_found(found)
+    draw_search(found, folder)
+    write_hparams(found)
+    return found
+
+
+def _check_ending(found: Found) -> None:
+    states = [entry.state for entry in found.entries]
+    if states and all(state == "failed" for state in states):
+        raise UserError(
+            f"{found.search.experiment}: every trial failed, the first with: {found.entries[0].reason}; "
+            f"see trial.log in {found.entries[0].folder}"
+        )
+    left = sum(state in ("waiting", "interrupted") for state in states)
+    if left:
+        raise LostRankError(f"{found.search.experiment}: {left} trials are not over; the same command goes on")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While inside, no other process carries out this search. Raises ConfigError where one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".searching").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder}: another process carries out this search; wait for it, or end it") from None
+        yield
+
+
+def _check_same(search: SearchConfig, folder: Path) -> None:
+    """Raises ConfigError where the folder holds trials of another search."""
+    path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
+    if not path.exists():
+        write_text(path, json.dumps(identity, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text("utf-8"))
+    differing = [key for key in identity if identity[key] != before.get(key)]
+    if differing:
+        raise ConfigError(
+            f"{folder}: holds another search ({', '.join(differing)} differ); choose another experiment or delete it"
+        )
+
+
+def show_plan(search: SearchConfig) -> None:
+    """Prints the trials that are known before training, their trunks, and the epochs that they will cost."""
+    trials = known_trials(search)
+    for trial in trials:
+        branch, schedule = branch_of(search, trial), schedule_of(trial.config)
+        values = " ".join(f"{key}={value}" for key, value in trial.values.items())
+        print(f"trial {trial.number}: {values}, trunk {trunk_name(branch)}, {schedule.length} steps: {trial.folder}")
+    if len(trials) < search.samples:
+        print(f"the other {search.samples - len(trials)} trials are chosen by what these find ({search.algorithm})")
+    if trials:
+        cost = predicted_cost(search, trials)
+        print(cost_line(cost, len(trials), len({branch_of(search, trial).trunk for trial in trials})))
+    for key in sorted(set(search.space) - {"training.warmup", "training.masker_head_start"}):
+        if search.share_warmup and acts_in_warmup(key) and not isinstance(search.space[key], Choice):
+            print(f"note: {key} acts in warm-up and is drawn from a range, so that hardly two trials share a trunk")
+
+
+def acts_in_warmup(key: str) -> bool:
+    """Whether trials that differ in a key differ in warm-up."""
+    from align_dist.methods.registry import find_method
+
+    silent = find_method("align").silent_in_warmup
+    return not any(key == name or key.startswith(f"{name}.") for name in silent)
+
+
+def show(found: Found) -> None:
+    """Prints the trials, the best, and the cost."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(summary_of(found))
+    print(cost_line(found.cost, len(found.entries), found.trunks))
+    folder = folder_of(found.search)
+    for number in found.front:
+        print(f"on the front: trial {number}: {folder / f'front-{number:04}.yaml'}")
+    if found.best is not None:
+        print(f"best: trial {found.best}: {folder / 'best.yaml'}")
+    print(folder / "search.json")

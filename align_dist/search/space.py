@@ -1,0 +1,206 @@
+"""The typed description of a search: a base run, what varies, how trials are chosen, how many run at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from align_dist.config import Count, RunConfig, known_keys, load_config, parse_config
+from align_dist.errors import ConfigError
+from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
+from align_dist.search.objective import Accuracy, Objective, Pareto
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+LAMBDAS = tuple(f"objective.lambda{k}" for k in range(1, 5))
+# λ4 acts in warm-up: on a grid, so that trials share trunks.
+LAMBDA_SPACE: dict[str, Distribution] = {
+    "objective.lambda1": LogUniform(loguniform=(0.3, 30.0)),
+    "objective.lambda2": LogUniform(loguniform=(0.01, 1.0)),
+    "objective.lambda3": LogUniform(loguniform=(0.3, 10.0)),
+    "objective.lambda4": Choice(choice=(0.0, 0.3, 1.0)),
+}
+REFUSED = {
+    "protocol": "who trains on what is what trials are compared on",
+    "benchmark": "the pictures are what trials are compared on",
+    "evaluation": "how trials are measured must be the same for all",
+    "distributed": "it changes nothing but speed; set it in `overrides`",
+    "seed": "the luckiest seed is no setting; set it in `overrides`",
+    "method": "a search is for ALIGN",
+    "experiment": "the search names its trials' folder",
+    "runs": "the search names its trials' folder",
+    "variant": "the search names its trials' folder",
+    "training.until": "a trial is trained to its end; a scheduler may stop it",
+}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scheduler(_Part):
+    """asha: stops the worse of the trials that have come equally far. grace, max: in guided epochs, the first rung
+    and where rungs end (none: at the trial's end); factor: one in so many goes on at a rung.
+    """
+
+    kind: Literal["asha", "none"] = "none"
+    grace: Positive = 1.0
+    max: Positive | None = None
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
+
+
+class SearchConfig(_Part):
+    """A search. What its trials are follows from all but samples, concurrency and resources."""
+
+    config: Path
+    overrides: tuple[str, ...] = ()
+    experiment: str
+    seed: Annotated[int, Field(ge=0)] = 0
+    space: dict[str, Distribution] = LAMBDA_SPACE
+    algorithm: Literal["random", "tpe", "pbt"] = "random"
+    scheduler: Scheduler = Scheduler()
+    samples: Count = 16
+    concurrency: Count | None = None
+    cpus_per_trial: Positive = 1.0
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    ranks_per_trial: Count = 1
+    objective: Objective = Accuracy()
+    share_warmup: bool = True
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _kinds(cls, given: Any) -> Any:
+        """Says of a value of no known kind what there is, where pydantic would list three failures."""
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if isinstance(value, LogUniform | Uniform | Choice):
+                continue
+            if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in KINDS:
+                raise ValueError(f"{key} takes one of {', '.join(KINDS)} with a list, got {value}")
+        return given
+
+    @model_validator(mode="after")
+    def _possible(self) -> SearchConfig:
+        for key in self.space:
+            check_key(key)
+        if not self.space:
+            raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
+        if self.algorithm == "pbt":
+            raise ValueError(
+                "algorithm: pbt is not there (a trial whose λs change on its way is no run that a config reproduces);"
+                " take tpe, or random with scheduler asha"
+            )
+        if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
+            raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
+        if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
+            raise ValueError(f"scheduler.max: {self.scheduler.max:g} guided epochs is not after scheduler.grace")
+        return self
+
+    @property
+    def trunks(self) -> str:
+        """The experiment of the shared warm-ups."""
+        return f"{self.experiment}/trunks"
+
+    def base(self) -> RunConfig:
+        """The run that all trials are variants of. Raises ConfigError."""
+        return load_config(
+            self.config, (*self.overrides, f"experiment={self.experiment}", "method=align", "variant=''")
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What the trials and what is known of them follow from."""
+        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial"}
+        base = self.base()
+        measured = base.evaluation.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude=rest) | {"base run": base.identity, "evaluation": measured}
+
+
+def check_key(key: str) -> None:
+    """Raises ValueError for a key that a run does not have, or that must not differ between trials."""
+    known = known_keys()
+    if key not in known:
+        nearest = difflib.get_close_matches(key, known, 1, cutoff=0.0)
+        raise ValueError(f"space: unknown key {key}; did you mean {nearest[0]}?")
+    for refused, reason in REFUSED.items():
+        if key == refused or key.startswith(f"{refused}."):
+            raise ValueError(f"space: {key} cannot be searched: {reason}")
+
+
+def load_search(path: Path, changes: dict[str, Any] | None = None) -> SearchConfig:
+    """A search's YAML with `changes` from the command line. Raises ConfigError, one line."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such search; the ready ones are in configs/search/")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not a readable search: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not a search: takes keys such as config, experiment, space")
+    given: dict[str, Any] = {str(key): value for key, value in values.items()}
+    return parse_search(given | (changes or {}))
+
+
+def parse_search(values: dict[str, Any]) -> SearchConfig:
+    """Plain values as a checked search, whose every bound and choice makes a possible run. Raises ConfigError."""
+    try:
+        search = SearchConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+    base = search.base()
+    for key, distribution in search.space.items():
+        for value in distribution.extremes():
+            try:
+                trial = with_values(base, {key: value})
+            except ConfigError as error:
+                raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
+        if len(distribution.extremes()) > 1 and trial.identity == base_identity(base, key, distribution):
+            raise ConfigError(f"space: {key} changes nothing of a run's result; leave it out")
+    return search
+
+
+def base_identity(base: RunConfig, key: str, distribution: Distribution) -> str:
+    """The identity of the trial at the first of the distribution's extremes."""
+    return with_values(base, {key: distribution.extremes()[0]}).identity
+
+
+def with_values(base: RunConfig, values: dict[str, Value]) -> RunConfig:
+    """A trial's run: the base with other values at dotted keys. Raises ConfigError where that cannot be."""
+    told = base.model_dump(mode="json")
+    for key, value in values.items():
+        *path, name = key.split(".")
+        part = told
+        for step in path:
+            part = part[step]
+        part[name] = value
+    return parse_config(told)
+
+
+def branch_variants(search: SearchConfig, config: RunConfig) -> Iterator[RunConfig]:
+    """The trial with every warm-up and head start that the space can choose: what else may branch off its trunk."""
+    from itertools import product
+
+    keys = [key for key in ("training.warmup", "training.masker_head_start") if key in search.space]
+    for values in product(*(search.space[key].extremes() for key in keys)):
+        try:
+            yield with_values(config, dict(zip(keys, values, strict=True)))
+        except ConfigError:
+            continue  # two choices that do not go together are no trial
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = list(dict.fromkeys(str(part) for part in first["loc"]))  # a kind of distribution is named twice
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(where[-1], SearchConfig.model_fields, 1, cutoff=0.0)
+        return f"{key}: unknown key; did you mean {nearest[0]}?"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key or first["type"] == "value_error":
+        return f"{key}: {message}" if key and not message.startswith(key) else message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"

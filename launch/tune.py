@@ -1,0 +1,50 @@
+"""Searches λ1–λ4, the warm-up length, or anything else of a run's config, with one shared warm-up.
+
+python launch/tune.py configs/search/quickstart.yaml [--samples N] [--concurrency N] [--ray-address A] [--plan]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from align_dist.cli import EXIT_CODES
+from align_dist.errors import UserError
+from align_dist.search.search import carry_out_search, show, show_plan
+from align_dist.search.space import load_search
+
+
+def main(arguments: list[str]) -> int:
+    """Carries out a search; a user's mistake is one line and an exit code of `align-dist`."""
+    parser = argparse.ArgumentParser(
+        "tune.py",
+        description="Search settings of ALIGN. The same command goes on where a search stopped.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("search", type=Path, help="a YAML file, such as configs/search/quickstart.yaml")
+    parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
+    parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
+    parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
+    parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
+    options = parser.parse_args(arguments)
+    changes = {"samples": options.samples, "concurrency": options.concurrency}
+    try:
+        search = load_search(options.search, {key: value for key, value in changes.items() if value is not None})
+        if options.plan:
+            show_plan(search)
+        else:
+            show(carry_out_search(search, options.ray_address, options.ray_nodes))
+    except UserError as error:
+        print(f"tune.py: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("tune.py: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

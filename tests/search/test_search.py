@@ -1,0 +1,296 @@
+"""Real searches by Ray, through `launch/tune.py`: killed, continued, over ranks, and stopped by ASHA."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import yaml
+from ranks import run_ranks
+
+from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.search.distributions import Choice, draw
+from align_dist.search.space import SearchConfig, parse_search
+from align_dist.search.trunk import branch_step, schedule_of
+from align_dist.training.checkpoint import load_weights
+
+LIMIT = 600
+WORKER = "align_dist.search.worker"
+Json = dict[str, Any]
+
+
+def write_search(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, SearchConfig]:
+    """A search of tiny runs, whose base run and folder lie under `path`."""
+    (path / "run.yaml").write_text(to_yaml(squares))
+    overrides = ["training.length=16 steps", "training.validate_every=4 steps", "training.checkpoint_every=4 steps"]
+    values = {
+        "config": str(path / "run.yaml"),
+        "overrides": [*overrides, f"runs={path / 'runs'}"],
+        "experiment": "search",
+        "samples": 4,
+        **changes,
+    }
+    (path / "search.yaml").write_text(yaml.safe_dump(values))
+    return path / "search.yaml", parse_search(values)
+
+
+def start(path: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "launch/tune.py", str(path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        said, complained = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, complained = process.communicate()
+        raise AssertionError(f"the search did not end:\n{said}\n{complained}") from None
+    return process.returncode, said, complained
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(LIMIT * 20):
+        if condition():
+            return
+        assert process.poll() is None, finish(process)
+        time.sleep(0.05)
+    raise AssertionError("it never came so far")
+
+
+def workers(runs: Path) -> list[psutil.Process]:
+    """The processes that train trials whose runs lie there."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if WORKER in command and str(runs) in command:
+            found.append(process)
+    return found
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    networks = load_weights(folder / "selected" / "last.pt")["networks"]
+    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
+
+
+def assert_same_weights(left: Path, right: Path) -> None:
+    ours, theirs = weights(left), weights(right)
+    assert ours.keys() == theirs.keys() and len(ours) > 20
+    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+
+
+def starts_of(folder: Path) -> int:
+    return len(json.loads((folder / "environment.json").read_text()))
+
+
+SPACE = {
+    "objective.lambda1": {"loguniform": [0.5, 8.0]},
+    # 1e38 is a finite λ4 with an infinite loss.
+    "objective.lambda4": {"choice": [0.5, 1.0e38]},
+    "training.warmup": {"choice": ["4 steps", "8 steps"]},
+}
+
+
+def seed_with_one_bad_trial(samples: int) -> int:
+    """Of a search whose trials share one good trunk at both warm-ups, but for one on a trunk that diverges."""
+    space = {key: Choice(**SPACE[key]) for key in ("objective.lambda4", "training.warmup")}
+
+    def fits(seed: int) -> bool:
+        drawn = [draw(space, seed, number) for number in range(samples)]
+        good = [values["training.warmup"] for values in drawn if values["objective.lambda4"] == 0.5]
+        return len(good) == samples - 1 and good.count("4 steps") >= 1 and good.count("8 steps") >= 1
+
+    return next(seed for seed in range(1000) if fits(seed))
+
+
+class Searched:
+    """A search that was killed with SIGKILL in its middle, lost a worker after that, and came to its end."""
+
+    def __init__(self, squares: RunConfig, path: Path) -> None:
+        seed = seed_with_one_bad_trial(4)
+        self.path, self.search = write_search(squares, path, space=SPACE, seed=seed)
+        self.folder = path / "runs" / "search"
+        self.early = self._killed_in_the_middle()
+        self.code, self.said, self.complained = self._to_its_end()
+        self.json: Json = json.loads((self.folder / "search.json").read_text())
+
+    def _killed_in_the_middle(self) -> dict[Path, int]:
+        """Folders that were finished when the driver was killed, and how often they had been started."""
+        process = start(self.path)
+        wait_for(lambda: any(self.folder.glob("*/trial.json")), process)
+        wait_for(lambda: len(workers(self.folder.parent)) > 0, process)
+        process.kill()
+        process.communicate()
+        finished = {path.parent: starts_of(path.parent) for path in self.folder.glob("*/trial.json")}
+        gone = time.monotonic() + 60
+        while workers(self.folder.parent):
+            assert time.monotonic() < gone, "trials outlive the search"
+            time.sleep(0.1)
+        return finished
+
+    def _to_its_end(self) -> tuple[int, str, str]:
+        process = start(self.path)
+        wait_for(lambda: len(workers(self.folder.parent)) > 0, process)
+        workers(self.folder.parent)[0].kill()
+        return finish(process)
+
+    def good(self) -> list[Json]:
+        return [trial for trial in self.json["trials"] if trial["state"] == "finished"]
+
+
+@pytest.fixture(scope="module")
+def searched(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
+    yield Searched(squares, tmp_path_factory.mktemp("searched"))
+
+
+def test_a_killed_search_goes_on_and_repeats_nothing(searched: Searched) -> None:
+    assert searched.code == 0, searched.complained
+    assert searched.early, "something was finished when it was killed"
+    assert {folder: starts_of(folder) for folder in searched.early} == searched.early
+    assert [trial["number"] for trial in searched.json["trials"]] == [0, 1, 2, 3]
+    assert len(searched.good()) == 3
+
+
+def test_a_trial_that_diverges_is_on_record_and_stops_nobody(searched: Searched) -> None:
+    (bad,) = [trial for trial in searched.json["trials"] if trial["state"] == "failed"]
+    assert bad["values"]["objective.lambda4"] == 1e38 and bad["objective"] is None
+    assert bad["reason"].startswith("in warm-up: ") and "is not finite" in bad["reason"]
+    assert "trial.log" in os.listdir(bad["folder"])
+
+
+def test_warmup_is_trained_once_and_the_cost_says_so(searched: Searched) -> None:
+    """One trunk to step 8; three trials of 16 steps, from step 4 or 8 on; the failed one never left its trunk."""
+    good = searched.good()
+    assert {trial["branch_step"] for trial in good} == {4, 8} and len({trial["trunk"] for trial in good}) == 1
+    alone, branched = sum(trial["steps"] for trial in good), sum(16 - trial["branch_step"] for trial in good)
+    assert alone == 48
+    cost, epoch = searched.json["cost"], schedule_of(searched.search.base()).epoch
+    assert cost["epochs_without_sharing"] == pytest.approx(alone / epoch, abs=0.01)
+    assert cost["epochs_with_sharing"] == pytest.approx((8 + branched) / epoch, abs=0.01)
+    trunk = Path(good[0]["trunk"])
+    assert sorted(int(path.stem) for path in (trunk / "branches").glob("*.ckpt")) == [4, 8]
+    for trial in good:
+        first = json.loads((Path(trial["folder"]) / "metrics.jsonl").read_text().splitlines()[0])["step"]
+        assert first > trial["branch_step"], "its warm-up was the trunk's"
+
+
+def test_the_best_config_is_the_trial_and_train_measures_it(searched: Searched, tmp_path: Path) -> None:
+    best = searched.json["best"]
+    assert best["objective"] == max(trial["objective"] for trial in searched.good())
+    config = load_config(searched.folder / "best.yaml")
+    assert config.folder == Path(best["folder"])
+    scratch = config.model_copy(update={"runs": tmp_path})
+    (tmp_path / "scratch.yaml").write_text(to_yaml(scratch))
+    run_ranks(1, ["-m", "align_dist.cli", "train", str(tmp_path / "scratch.yaml")])
+    assert_same_weights(scratch.folder, Path(best["folder"]))
+    run_ranks(1, ["-m", "align_dist.cli", "train", str(searched.folder / "best.yaml")])
+    rows = [json.loads(line) for line in (config.folder / "results.jsonl").read_text().splitlines()]
+    assert {row["domain"] for row in rows} == {"bright", "dark"} and (config.folder / "done").exists()
+
+
+def test_the_search_saw_no_target_and_shows_what_it_found(searched: Searched) -> None:
+    for trial in searched.good():
+        told = (Path(trial["folder"]) / "reports.jsonl").read_text()
+        assert "dark" not in told and set(trial["metrics"]) == {"accuracy"}
+    pictures = {path.stem: path.read_bytes() for path in searched.folder.glob("*.png")}
+    assert pictures.keys() == {"objective", "settings", "parallel", "cost"}
+    assert all(content.startswith(b"\x89PNG") for content in pictures.values())
+    assert all(list((Path(trial["folder"]) / "events").glob("*.search-*")) for trial in searched.good())
+    assert f"best: trial {searched.json['best']['number']}" in searched.said
+    assert "of them (4 trials on 2 trunks" in searched.said
+
+
+def test_a_finished_search_says_so_at_once_and_leaves_ray_alone(searched: Searched) -> None:
+    before = {trial["folder"]: starts_of(Path(trial["folder"])) for trial in searched.good()}
+    no_ray = "import sys; sys.modules['ray'] = None; sys.argv[0] = 'tune.py'; exec(open('launch/tune.py').read())"
+    again = subprocess.run(
+        [sys.executable, "-c", no_ray, str(searched.path)], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines()[-3:] == searched.said.splitlines()[-3:]
+    assert {trial["folder"]: starts_of(Path(trial["folder"])) for trial in searched.good()} == before
+
+
+def test_another_search_of_the_same_name_is_refused(searched: Searched, squares: RunConfig) -> None:
+    other, _ = write_search(squares, searched.path.parent, space=SPACE, seed=12345)
+    code, _, complained = finish(start(other))
+    assert code == 2 and complained.strip().endswith("(seed differ); choose another experiment or delete it")
+
+
+def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: Path) -> None:
+    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
+    path, _ = write_search(
+        squares,
+        tmp_path,
+        space=space,
+        samples=1,
+        ranks_per_trial=2,
+        overrides=[*overrides, f"runs={tmp_path / 'runs'}"],
+    )
+    code, _, complained = finish(start(path))
+    assert code == 0, complained
+    (trial,) = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())["trials"]
+    folder = Path(trial["folder"])
+    assert trial["state"] == "finished" and trial["branch_step"] == 4
+    assert json.loads((folder / "environment.json").read_text())[0]["ranks"] == 2
+    config = load_config(tmp_path / "runs" / "search" / "best.yaml", [f"runs={tmp_path / 'hand'}"])
+    assert config.folder.name == folder.name and branch_step(config) == 4
+    (tmp_path / "hand.yaml").write_text(to_yaml(config))
+    run_ranks(2, ["-m", "align_dist.cli", "train", str(tmp_path / "hand.yaml")])
+    assert_same_weights(config.folder, folder)
+
+
+def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: RunConfig, tmp_path: Path) -> None:
+    """The first trial's folder says that it is perfect: no other gets past its first rung."""
+    path, search = write_search(
+        squares,
+        tmp_path,
+        space={"objective.lambda1": {"loguniform": [0.5, 8.0]}},
+        samples=2,
+        scheduler={"kind": "asha", "grace": 1, "factor": 2},
+        overrides=["training.length=24 steps", "training.warmup=4 steps", f"runs={tmp_path / 'runs'}"],
+    )
+    from align_dist.search.plan import random_trials
+
+    perfect, other = random_trials(search, 2)
+    report = {"guided_epochs": 2.0, "metrics": {"accuracy": 2.0}}
+    perfect.folder.mkdir(parents=True)
+    lines = [json.dumps({"step": step, **report}) for step in (8, 16, 24)]
+    (perfect.folder / "reports.jsonl").write_text("\n".join(lines))
+    (perfect.folder / "trial.json").write_text(lines[-1])
+    code, _, complained = finish(start(path))
+    assert code == 0, complained
+    found = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())
+    states = {trial["number"]: trial for trial in found["trials"]}
+    assert states[0]["state"] == "finished" and found["best"]["number"] == 0
+    assert states[1]["state"] == "stopped" and states[1]["reason"].startswith("ASHA: ")
+    assert states[1]["steps"] < 24 and not (other.folder / "trial.json").exists()
+    assert not workers(tmp_path)
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(squares: RunConfig, tmp_path: Path) -> None:
+    path, _ = write_search(squares, tmp_path, space={"objective.lambda1": {"loguniform": [0.5, 8.0]}}, samples=1)
+    process = start(path)
+    wait_for(lambda: any((tmp_path / "runs").rglob("metrics.jsonl")), process)
+    process.send_signal(signal.SIGINT)
+    code, _, complained = finish(process)
+    assert code == 75, complained
+    assert complained.strip().splitlines()[-1].startswith("tune.py: SIGINT: stops; the same command goes on")
+    assert not workers(tmp_path)
+    assert any((tmp_path / "runs").rglob("*.ckpt")), "it saved"
