@@ -51,6 +51,40 @@ def test_print_config_shows_the_resolved_run(described: Path) -> None:
     assert "lambda3: 0.25" in finished.stdout
 
 
+def test_overrides_may_stand_on_both_sides_of_a_flag(described: Path) -> None:
+    finished = run("train", str(described), "seed=3", "--print-config", "method=erm", "seed=4")
+    assert finished.returncode == 0, finished.stderr
+    assert "method: erm" in finished.stdout and "seed: 4" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "x.yaml", "--colour", "a=1"], "--colour"),
+        (["train", "x.yaml", "--print-config", "word"], "word"),
+        (["report", "x", "--format", "csv", "a=1"], "a=1"),
+    ],
+)
+def test_what_is_no_override_is_still_refused(arguments: list[str], word: str) -> None:
+    finished = run(*arguments)
+    assert finished.returncode == 2 and finished.stderr.splitlines()[-1].endswith(f"unrecognized arguments: {word}")
+
+
+@pytest.mark.parametrize("wrong", ["method=dinosaur", "benchmark.name=imagenet", "classifier.backbone=nonet"])
+def test_print_config_refuses_names_that_do_not_exist(described: Path, wrong: str) -> None:
+    key, _, name = wrong.partition("=")
+    finished = run("train", str(described), "--print-config", wrong)
+    assert_one_line(finished, 2, key, name)
+    assert not finished.stdout and "did you mean" not in finished.stderr
+
+
+def test_print_config_loads_no_torch(described: Path) -> None:
+    check = "import sys; from align_dist.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    arguments = ["train", str(described), "--print-config"]
+    finished = subprocess.run([sys.executable, "-c", check, *arguments], capture_output=True, check=False)
+    assert finished.returncode == 0 and b"method: align" in finished.stdout
+
+
 @pytest.mark.parametrize(
     ("overrides", "code", "parts"),
     [
