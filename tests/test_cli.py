@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import RunConfig, load_config, to_yaml
 
 PYTHON = [sys.executable, "-m", "align_dist.cli"]
 
@@ -128,6 +129,19 @@ def test_preparing_bad_folders(described: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("b/*"))
 
 
+def test_a_run_without_a_usable_checkpoint_ends_and_the_advice_works(described: Path) -> None:
+    folder = load_config(described).folder
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (folder / "checkpoints" / name).write_bytes(b"torn")
+    finished = run("train", str(described))
+    assert_one_line(finished, 4, "no checkpoint is usable", f"delete {folder} and")
+    assert "last.ckpt: damaged (its digest does not match); trying previous.ckpt\n" in finished.stderr
+    shutil.rmtree(folder)
+    again = run("train", str(described), "training.length=2 steps", "training.warmup=1 steps")
+    assert again.returncode == 0, again.stderr
+
+
 def test_evaluate_and_report_need_a_trained_run(tmp_path: Path) -> None:
     assert_one_line(run("evaluate", str(tmp_path)), 4, "not a run folder")
     assert run("report", str(tmp_path)).returncode != 0
@@ -147,6 +161,11 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     report = run("report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html"))
     assert report.returncode == 0, report.stderr
     assert "bright" in report.stdout and (tmp_path / "report.html").stat().st_size > 10_000
+    weights = folder / "selected" / "validation.pt"
+    for spoil in (lambda: weights.write_bytes(weights.read_bytes()[:5000]), weights.unlink):
+        spoil()
+        assert_one_line(run("evaluate", str(folder)), 4, str(weights), f"delete {folder} and train the run again")
+        assert folder.joinpath("results.jsonl").read_text() == before
 
 
 def test_doctor_says_what_is_there() -> None:
