@@ -115,11 +115,11 @@ def _headers() -> Iterator[Finding]:
 
 
 def _data(config: RunConfig) -> Iterator[Finding]:
-    from align_dist.data.beton import verify_beton
+    from align_dist.data.tree import beton_of
 
     benchmark = config.benchmark
     try:
-        manifest = verify_beton(benchmark.beton, quick=True)
+        manifest = beton_of(benchmark)
         yield Finding("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
         there = benchmark.root.is_dir() or benchmark.name == "embedded"

@@ -42,6 +42,14 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it. Raises StorageError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: {_remedy(error)}") from None
+
+
 def _remedy(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk is full, free some space and start the same command again"
