@@ -121,10 +121,10 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from align_dist.config import load_config
-    from align_dist.data.beton import verify_beton
+    from align_dist.data.tree import beton_of
 
     benchmark = load_config(options.config, options.overrides).benchmark
-    manifest = verify_beton(benchmark.beton)
+    manifest = beton_of(benchmark, quick=False)
     print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
 
 

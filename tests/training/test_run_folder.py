@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from align_dist.config import RunConfig
+from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
 from align_dist.machine import describe_machine
+from align_dist.run import carry_out
 from align_dist.training.run_folder import RunFolder
 
 
@@ -36,3 +38,16 @@ def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds another run"):
         folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
     assert folder.config() == squares
+
+
+def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: RunConfig, tmp_path: Path) -> None:
+    config = squares.model_copy(update={"runs": tmp_path})
+    folder = RunFolder(config.folder)
+    folder.begin(config, 1, beton_of(config.benchmark).pictures)
+    folder.write_results([])
+    said: list[str] = []
+    carry_out(config, said.append)
+    assert said == [f"{config.folder}: done already"]
+    folder.environment.write_text(json.dumps([{"pictures": "0" * 16}]))
+    with pytest.raises(ConfigError, match="holds a run on other pictures"):
+        carry_out(config, said.append)
