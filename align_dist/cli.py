@@ -19,7 +19,7 @@ EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command li
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. A user's mistake is one line on stderr and a documented exit code."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     return answer(lambda: options.run(options))
 
 
@@ -37,6 +37,18 @@ def answer(action: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    """The parsed command line. argparse ends a list of overrides at the first flag: those after it are taken here."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -109,18 +121,20 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from align_dist.config import load_config
-    from align_dist.data.beton import verify_beton
+    from align_dist.data.tree import beton_of
 
     benchmark = load_config(options.config, options.overrides).benchmark
-    manifest = verify_beton(benchmark.beton)
+    manifest = beton_of(benchmark, quick=False)
     print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
 
 
 def _train(options: argparse.Namespace) -> None:
     from align_dist.config import load_config, to_yaml
+    from align_dist.names import check_names
 
     try:
         config = load_config(options.config, options.overrides)
+        check_names(config)
     except UserError as error:
         error.told_elsewhere = _is_other_rank()  # every rank reads the same file
         raise

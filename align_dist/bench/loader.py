@@ -11,9 +11,9 @@ import align_dist.networks.torchvision_compat  # noqa: F401
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_benchmark
-from align_dist.data.beton import verify_beton
 from align_dist.data.draws import make_order
 from align_dist.data.manifest import Manifest
+from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
 from align_dist.training.assembly import make_loader
 
@@ -52,7 +52,7 @@ class _Files(torch.utils.data.Dataset[Any]):
 
 def bench(config: RunConfig) -> None:
     """Prints images a second of both, from the same pictures to normalised float batches."""
-    manifest = verify_beton(config.benchmark.beton, quick=True)
+    manifest = beton_of(config.benchmark)
     count = min(IMAGES, len(manifest)) // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))[:count]
     loader = make_loader(config, manifest, torch.device("cpu"))

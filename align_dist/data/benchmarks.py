@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count
 from align_dist.data.embedded import is_embedded, make_embedded
 from align_dist.data.terra import WHERE as TERRA_WHERE
 from align_dist.data.terra import read_terra_json
-from align_dist.errors import ConfigError, DataError
+from align_dist.errors import ConfigError, DataError, nearest_name
 
 __all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark"]
 
@@ -66,16 +65,20 @@ READERS: dict[str, Callable[[Path], Catalogue]] = {
 }
 
 
+def find_reader(name: str) -> Callable[[Path], Catalogue]:
+    """The reader of benchmark `name`. Raises ConfigError for an unknown name."""
+    if name not in READERS:
+        hint = nearest_name(name, READERS)
+        raise ConfigError(f"benchmark.name: unknown {name!r}{hint}; known: {', '.join(READERS)}")
+    return READERS[name]
+
+
 def read_benchmark(name: str, root: Path, masks: Path | None = None) -> Catalogue:
     """The images of benchmark `name` under `root`, with true masks from a parallel tree when given.
 
     masks: folder of `<domain>/<class>/<stem>.png`, one for every image. Raises ConfigError for an
     unknown name and DataError, in one line with the remedy, for anything missing or unusable.
     """
-    if name not in READERS:
-        close = difflib.get_close_matches(name, READERS, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"benchmark '{name}' is unknown; {hint}known: {', '.join(READERS)}")
-    catalogue = READERS[name](root)
+    catalogue = find_reader(name)(root)
     check_classes(catalogue)
     return catalogue if masks is None else attach_masks(catalogue, masks)

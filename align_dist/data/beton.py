@@ -128,7 +128,7 @@ def _readable(
         more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
         raise DataError(
             f"{len(bad):,} of {len(pairs):,} pictures are unreadable: {named}{more}; "
-            "replace them, or leave them out with on_unreadable=skip"
+            "replace them, or leave them out with benchmark.on_unreadable=skip"
         )
     good = [(sample, fact) for sample, fact in pairs if fact.trouble is None]
     if not good:
@@ -170,7 +170,7 @@ def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: b
     if free < needed:
         raise StorageError(
             f"{folder}: {free / 1e9:.2f} GB free, the beton needs about {needed / 1e9:.2f} GB; "
-            "free space, choose another folder, or lower max_side"
+            "free space, choose another folder with benchmark.betons, or lower benchmark.max_side"
         )
 
 

@@ -136,8 +136,7 @@ def _picture(source: Source) -> Image.Image:
     except (ModuleNotFoundError, FileNotFoundError):
         owner = "scikit-image" if package == _SKIMAGE else "scikit-learn"
         raise MachineError(
-            f"{package}/{name}: a picture that ships with {owner} is missing; "
-            "install the extra: pip install 'align_dist[embedded]'"
+            f"{package}/{name}: a picture that ships with {owner} is missing; run `bash launch/install.sh`"
         ) from None
     if tint is None:
         return picture.convert("RGB")

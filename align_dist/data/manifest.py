@@ -51,6 +51,14 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def pictures(self) -> str:
+        """Sixteen hexadecimal digits that name what is stored, whatever order the beton's writers took."""
+        told = asdict(self)
+        for key in ("beton_bytes", "beton_sha256", "skipped"):
+            told.pop(key)
+        return _digest(told)[:16]
+
 
 def manifest_path(beton: Path) -> Path:
     """`<name>.beton.json` beside `<name>.beton`."""

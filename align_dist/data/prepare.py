@@ -8,6 +8,7 @@ from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
 from align_dist.data.manifest import Manifest
+from align_dist.data.tree import beton_of
 from align_dist.errors import DataError
 
 
@@ -15,11 +16,13 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
     """Writes the benchmark's `.beton` unless an intact one is there. Says what it found and where it lies."""
     if not force and benchmark.beton.exists():
         try:
-            manifest = verify_beton(benchmark.beton)
-            print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
-            return manifest
+            verify_beton(benchmark.beton)
         except DataError as error:
             print(f"{error}; writing it again", file=sys.stderr)
+        else:
+            manifest = beton_of(benchmark)
+            print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
+            return manifest
     catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
     for warning in count_warnings(catalogue):
         print(f"warning: {warning}", file=sys.stderr)

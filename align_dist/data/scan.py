@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import content_hash, difference_hash
@@ -98,6 +98,8 @@ def _shrink(picture: Image.Image, max_side: int, resampling: Image.Resampling) -
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
+        return "no picture of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from align_dist.config import BenchmarkConfig
-from align_dist.data.beton import verify_beton
 from align_dist.data.splits import Split
+from align_dist.data.tree import beton_of
 from align_dist.training.assembly import Assembly, make_loader
 
 NONE = np.empty(0, np.int64)
@@ -17,7 +17,7 @@ NONE = np.empty(0, np.int64)
 def on_other_benchmark(run: Assembly, benchmark: BenchmarkConfig) -> Assembly:
     """The same networks with another benchmark's pictures."""
     config = run.config.model_copy(update={"benchmark": benchmark})
-    manifest = verify_beton(benchmark.beton, quick=True)
+    manifest = beton_of(benchmark)
     domains = np.asarray(manifest.domain_indices)
     tests = {name: np.flatnonzero(domains == index) for index, name in enumerate(manifest.domains)}
     loader = make_loader(config, manifest, run.device)

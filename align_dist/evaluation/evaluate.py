@@ -37,10 +37,15 @@ def evaluate_run(
     """
     rows: list[dict[str, Any]] = []
     measured: dict[tuple[int, str], Metrics] = {}
+    first: dict[int, str] = {}
     for selection in run.config.evaluation.selections:
-        state = run.group.read(partial(_load_if_there, folder, selection))
+        state = run.group.read(partial(_load, folder, selection))
         if state is None:
+            say(f"{folder.path.name}: {selection}: left out, the run was trained without it")
             continue
+        same = first.setdefault(state["step"], selection)
+        if same != selection:
+            say(f"{folder.path.name}: {selection}: the same weights as {same} (step {state['step']})")
         for name, engine in run.method.networks.items():
             engine.load_weights(state["networks"][name])
         reading = run.reading()
@@ -55,9 +60,11 @@ def evaluate_run(
     return rows
 
 
-def _load_if_there(folder: RunFolder, selection: str) -> dict[str, Any] | None:
-    there = selected_path(folder.selected, selection).exists()
-    return load_selected(folder.selected, selection) if there else None
+def _load(folder: RunFolder, selection: str) -> dict[str, Any] | None:
+    """A selection's weights; None for the oracle's where training looked at no target domain."""
+    if selection == "oracle" and not selected_path(folder.selected, selection).exists():
+        return None
+    return load_selected(folder.selected, selection)
 
 
 def measure(run: Assembly, samples: Ids) -> Metrics:

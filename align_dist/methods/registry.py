@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from align_dist.errors import ConfigError
+from align_dist.errors import ConfigError, nearest_name
 
 if TYPE_CHECKING:
     from align_dist.methods.base import Method
@@ -19,12 +18,15 @@ METHODS = {
 }
 
 
+def check_method(name: str) -> None:
+    """Raises ConfigError for an unknown name."""
+    if name not in METHODS:
+        raise ConfigError(f"method: unknown {name!r}{nearest_name(name, METHODS)}; known: {', '.join(METHODS)}")
+
+
 def find_method(name: str) -> type[Method]:
     """The class of a method. Raises ConfigError for an unknown name."""
-    if name not in METHODS:
-        nearest = difflib.get_close_matches(name, METHODS, 1) or ["align"]
-        known = ", ".join(METHODS)
-        raise ConfigError(f"method: unknown {name!r}, did you mean {nearest[0]!r}? Known: {known}")
+    check_method(name)
     module, cls = METHODS[name]
     found: type[Method] = getattr(import_module(f"align_dist.methods.{module}"), cls)
     return found

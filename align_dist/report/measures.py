@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric's name, which way is better (+1 up, -1 down, 0 neither), its scale in tables, its decimals."""
+    """A metric's name, which way is better (+1 up, -1 down, 0 neither), its scale in tables, its decimals, and what
+    it says, in a sentence.
+    """
 
     name: str
     better: int = 0
     scale: float = 1.0
     decimals: int = 3
+    meaning: str = ""
 
     @property
     def title(self) -> str:
@@ -26,18 +29,34 @@ class Measure:
 
 
 MEASURES = {
-    "accuracy": Measure("accuracy %", 1, 100, 1),
-    "worst_class_accuracy": Measure("worst-class accuracy %", 1, 100, 1),
-    "roc_auc": Measure("ROC-AUC", 1),
-    "cross_entropy": Measure("cross-entropy", -1),
-    "insertion_auc": Measure("insertion AUC", 1),
-    "sufficiency": Measure("sufficiency", -1),
-    "comprehensiveness": Measure("comprehensiveness", 1),
-    "mask_iou": Measure("mask IoU", 1),
-    "energy_inside": Measure("energy inside", 1),
-    "pointing_game": Measure("pointing game", 1),
-    "mask_area": Measure("mask area"),
-    "binariness": Measure("binariness"),
+    "accuracy": Measure("accuracy %", 1, 100, 1, "Share of images whose most probable class is the true one."),
+    "worst_class_accuracy": Measure("worst-class accuracy %", 1, 100, 1, "Accuracy on the class that fares worst."),
+    "roc_auc": Measure(
+        "ROC-AUC", 1, meaning="How well probabilities rank images of a class above others, mean over classes."
+    ),
+    "cross_entropy": Measure("cross-entropy", -1, meaning="Mean of -log p of the true class."),
+    "insertion_auc": Measure(
+        "insertion AUC",
+        1,
+        meaning="Mean probability of the predicted class as a blurred image is uncovered, Grad-CAM's highest first.",
+    ),
+    "sufficiency": Measure(
+        "sufficiency",
+        -1,
+        meaning="Probability of the predicted class lost when only Grad-CAM's top 1 to 50 % of pixels stay.",
+    ),
+    "comprehensiveness": Measure(
+        "comprehensiveness",
+        1,
+        meaning="Probability of the predicted class lost when Grad-CAM's top 1 to 50 % of pixels go.",
+    ),
+    "mask_iou": Measure("mask IoU", 1, meaning="Overlap of the learned mask, cut at 0.5, with the true object mask."),
+    "energy_inside": Measure("energy inside", 1, meaning="Share of Grad-CAM that lies inside the true object mask."),
+    "pointing_game": Measure(
+        "pointing game", 1, meaning="Share of images where Grad-CAM's highest point lies inside the true object mask."
+    ),
+    "mask_area": Measure("mask area", meaning="Mean of the learned mask: the share of the image that it keeps."),
+    "binariness": Measure("binariness", meaning="How near the mask's values are to 0 or 1, of 1."),
 }
 
 

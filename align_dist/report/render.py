@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 MISSING = "\N{EN DASH}"
+# A value with its standard error, and the number of its seeds where that is not its line's.
+_CELL = re.compile(r"(?P<value>[+-]?[\d.]+)(?: ± (?P<error>[\d.]+))?(?: \(n=(?P<count>\d+)\))?")
+_ARROWS = str.maketrans("", "", "\N{UPWARDS ARROW}\N{DOWNWARDS ARROW}")
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,28 @@ def _latex(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Header and rows; title and notes are left out so that the file stays a table."""
+    """Header and rows for programs: names without arrows, missing values empty, standard errors and counts of seeds
+    that differ in columns of their own. Title and notes are left out so that the file stays a table.
+    """
+    columns = [[name, *(row[index] for row in table.rows)] for index, name in enumerate(table.header)]
+    plain = [part for index, column in enumerate(columns) for part in _plain(column, index < table.names)]
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows((table.header, *table.rows))
+    csv.writer(stream, lineterminator="\n").writerows(zip(*plain, strict=True))
     return stream.getvalue()
+
+
+def _plain(column: Sequence[str], names: bool) -> list[list[str]]:
+    """A column for programs: its values, and beside them what stood within its cells."""
+    title = column[0].translate(_ARROWS).strip()
+    if names:
+        return [[title, *column[1:]]]
+    found = [_CELL.fullmatch(cell) for cell in column[1:]]
+    values = ["" if cell == MISSING else cell for cell in column[1:]]
+    parts = [[title, *(match["value"] if match else cell for match, cell in zip(found, values, strict=True))]]
+    for part, name in (("error", "standard error"), ("count", "seeds")):
+        inside = [(match and match[part]) or "" for match in found]
+        parts += [[f"{title} {name}", *inside]] if any(inside) else []
+    return parts
 
 
 def to_html(table: Table) -> str:

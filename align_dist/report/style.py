@@ -32,15 +32,14 @@ tbody tr:hover { background: var(--shade); }
 img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
 .sheets { display: flex; flex-wrap: wrap; gap: 1.2rem; }
 .sheets figure { margin: .5rem 0; max-width: 100%; }
-.sheets figcaption { font-weight: 400; font-size: .82rem; color: var(--soft); }
 details { border: 1px solid var(--line); border-radius: 5px; padding: .35rem .8rem; margin: .5rem 0; }
 summary { cursor: pointer; font-size: .9rem; }
 summary:hover { color: var(--accent); }
 pre { overflow-x: auto; font: .78rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
       background: var(--shade); padding: .7rem .9rem; border-radius: 4px; }
 code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; font-size: .88rem; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: fit-content(70%) 1fr; gap: .2rem 1.2rem; font-size: .88rem; }
+dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
 @media print {
   @page { size: landscape; margin: 12mm; }
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --shade: #fff; }

@@ -35,6 +35,7 @@ EXPLANATION_METRICS = (
     "energy_inside",
 )
 LEAVE_ONE_OUT = "leave_one_out"
+ONE_SEED_NOTE = "One seed each: there is no standard error."
 ERROR_NOTE = "Mean \N{PLUS-MINUS SIGN} standard error over seeds (sample standard deviation / sqrt n)."
 
 Lines = Mapping[Line, Sequence[Row]]
@@ -133,7 +134,9 @@ def make_table(
         seeds = len(set().union(*found))
         written = [_cell(v, c.metric, seeds, signed) for v, c in zip(found, columns, strict=True)]
         cells.append((line.label, *(line.group[i] for i in varying), str(seeds), *written))
-    return Table(title, header, tuple(cells), notes, 1 + len(varying))
+    errors = any("\N{PLUS-MINUS SIGN}" in cell for row in cells for cell in row)
+    told = tuple(note if errors or note != ERROR_NOTE else ONE_SEED_NOTE for note in notes)
+    return Table(title, header, tuple(cells), told, 1 + len(varying))
 
 
 def _cell(values: SeedValues, metric: str, seeds: int, signed: bool) -> str:

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from align_dist.config import MaskerConfig, OptimiserConfig, RunConfig
-from align_dist.data.beton import verify_beton
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
+from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.methods.base import Context, Method
 from align_dist.methods.registry import find_method
@@ -23,7 +23,7 @@ from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.training.schedule import Schedule, make_schedule
+from align_dist.training.schedule import Schedule, check_masker, make_schedule
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     """
     ranks = group or Group()
     device = choose_device(config.training.device)
-    manifest, split, order, schedule, loader = ranks.together(
-        lambda: _materials(config, ranks, device, sources_only)
-    )
+    manifest, split, order, schedule, loader = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     method = find_method(config.method)
     networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
     context = Context(
@@ -82,14 +80,16 @@ def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """All that is read and checked before networks are made."""
-    find_method(config.method)
+    method = find_method(config.method)
     check_shares(config, group)
-    manifest = verify_beton(config.benchmark.beton, quick=True)
+    manifest = beton_of(config.benchmark)
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
+    if method.uses_masker:
+        check_masker(config.training, schedule)
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))

@@ -36,19 +36,21 @@ def save_weights(path: Path, state: dict[str, Any]) -> None:
     write_whole(path, write)
 
 
-def load_weights(path: Path) -> dict[str, Any]:
-    """What `save_weights` wrote, on the CPU. Raises CheckpointError when it is missing or damaged."""
+def load_weights(path: Path, remedy: str = "take another file, or train again") -> dict[str, Any]:
+    """What `save_weights` wrote, on the CPU. Raises CheckpointError, which ends in `remedy`, when it is missing or
+    damaged.
+    """
     try:
         with path.open("rb") as file:
             digest, payload = file.readline().strip(), file.read()
     except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}; train first") from None
+        raise CheckpointError(f"{path}: {error.strerror}; {remedy}") from None
     if hashlib.sha256(payload).hexdigest().encode() != digest:
-        raise CheckpointError(f"{path}: damaged (its digest does not match); delete it and train again")
+        raise CheckpointError(f"{path}: damaged (its digest does not match); {remedy}")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise CheckpointError(f"{path}: holds more than tensors and plain values, refused; train again") from None
+        raise CheckpointError(f"{path}: holds more than tensors and plain values, refused; {remedy}") from None
     return state
 
 
@@ -71,9 +73,11 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] 
     existing = [path for path in (folder / NEWEST, folder / PREVIOUS) if path.exists()]
     for path in existing:
         try:
-            return load_weights(path)
+            return load_weights(path, "there is no other" if path == existing[-1] else f"trying {PREVIOUS}")
         except CheckpointError as error:
-            say(f"{error} Trying {PREVIOUS}." if path.name == NEWEST else str(error))
+            say(str(error))
     if existing:
-        raise CheckpointError(f"{folder}: no checkpoint is usable; delete the folder to start the run anew")
+        raise CheckpointError(
+            f"{folder}: no checkpoint is usable; delete {folder.parent} and the same command starts the run anew"
+        )
     return None

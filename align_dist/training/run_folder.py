@@ -46,15 +46,28 @@ class RunFolder:
         self.lock = path / ".lock"
         self.begun = False
 
-    def begin(self, config: RunConfig, ranks: int = 1) -> None:
-        """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record."""
+    def begin(self, config: RunConfig, ranks: int = 1, pictures: str = "") -> None:
+        """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record.
+
+        pictures: what the run trains on, `Manifest.pictures`.
+        """
         description = self.path / "config.yaml"
         if description.exists() and load_config(description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
+        self.check_pictures(pictures)
         self.ended.unlink(missing_ok=True)
         self.begun = True
+        start = environment(ranks) | ({"pictures": pictures} if pictures else {})
         write_text(description, to_yaml(config))
-        write_text(self.environment, json.dumps([*read_starts(self.environment), environment(ranks)], indent=1))
+        write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
+
+    def check_pictures(self, pictures: str) -> None:
+        """Raises ConfigError where an earlier start of the run is known to have trained on other pictures."""
+        known = {start["pictures"] for start in read_starts(self.environment) if "pictures" in start}
+        if pictures and known - {pictures}:
+            raise ConfigError(
+                f"{self.path}: holds a run on other pictures; choose another experiment=NAME, or delete it"
+            )
 
     def config(self) -> RunConfig:
         """The run's own description. Raises CheckpointError when this is no run folder."""

@@ -63,6 +63,22 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
     return Schedule(length, warmup, start, validate, checkpoint, pictures, steps_per_epoch, ramp, until)
 
 
+def check_masker(training: TrainingConfig, schedule: Schedule) -> None:
+    """Raises ConfigError for lengths under which a method with a masker would not do what they say."""
+    head_start = to_steps(training.masker_head_start, schedule.epoch)
+    if head_start > schedule.warmup:
+        raise ConfigError(
+            f"training.masker_head_start: {training.masker_head_start} ({head_start} steps) is longer than "
+            f"training.warmup ({schedule.warmup} steps); shorten it"
+        )
+    learns = schedule.length - schedule.masker_start
+    if schedule.sparsity_ramp > learns:
+        raise ConfigError(
+            f"training.sparsity_ramp: {training.sparsity_ramp} ({schedule.sparsity_ramp} steps) is longer than the "
+            f"masker learns ({learns} steps), λ1 would never reach its value; shorten it"
+        )
+
+
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:
     """The rate at `step` for a network that trains from `start` to `end`: constant, or half a cosine to 0."""
     if optimiser.schedule == "constant" or end <= start:

@@ -48,4 +48,5 @@ def keep(folder: Path, selection: str, step: int, networks: dict[str, Engine], g
 
 def load_selected(folder: Path, selection: str) -> dict[str, Any]:
     """`step` and `networks` of a selection. Raises CheckpointError when there is none."""
-    return load_weights(selected_path(folder, selection))
+    remedy = f"nothing else holds these weights: delete {folder.parent} and train the run again"
+    return load_weights(selected_path(folder, selection), remedy)

@@ -118,6 +118,7 @@ def test_an_unreadable_picture_is_named_or_skipped(tmp_path: Path, pictures: Any
         prepare_beton(catalogue, destination, max_side=64, mode="raw")
     message = str(caught.value)
     assert f"cat_002{suffix}" in message and "1 of 14" in message and "\n" not in message
+    assert "benchmark.on_unreadable=skip" in message and "object at" not in message
     assert not destination.parent.exists()
     manifest = prepare_beton(catalogue, destination, max_side=64, mode="raw", on_unreadable="skip")
     assert manifest.skipped == (f"photo/cat/cat_002{suffix}",)

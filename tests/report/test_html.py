@@ -66,6 +66,7 @@ class Page(HTMLParser):
 
 def report(tmp_path: Path) -> tuple[str, Page]:
     destination = tmp_path / "report" / "index.html"
+    destination.parent.mkdir(exist_ok=True)
     write_report([tmp_path / "runs"], destination)
     page = destination.read_text("utf-8")
     return page, Page(page)
@@ -84,6 +85,9 @@ def test_the_report_holds_tables_curves_pictures_and_configurations(tmp_path: Pa
     assert [("difference to erm" in t, "source validation" in t) for t in titles] == [
         (False, True), (True, True), (False, False), (True, False)
     ]  # fmt: skip
+    assert titles[0] == "Summary, source in, checkpoint selected on source validation", "the heading says the rest"
+    assert page.text.index("What the models look at") < page.text.index("difference to erm")
+    assert "Share of images whose most probable class is the true one." in page.text
     assert page.count("img") == 1 + 4
     assert page.count("details") == 2 + 4
     assert "lambda3: 0.5" in page.text and "55.0 \N{PLUS-MINUS SIGN} 5.0" in page.text
@@ -161,6 +165,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(StorageError, match=r"report\.html: cannot be written"):
         write_report([tmp_path / "runs"], tmp_path / "file" / "report.html")
+    with pytest.raises(StorageError, match=r"report\.html: cannot be written \(no folder .*none\)"):
+        write_report([tmp_path / "runs"], tmp_path / "none" / "report.html")
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(StorageError, match=r"taken\.html: cannot be written"):
         write_report([tmp_path / "runs"], tmp_path / "taken.html")

@@ -65,7 +65,8 @@ def test_markdown_escapes_pipes() -> None:
     assert lines[2:4] == ["| method | acc\\|uracy |", "| :--- | ---: |"]
 
 
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\xa0"), max_size=12)
+MARKS = "\xa0\N{EN DASH}\N{UPWARDS ARROW}\N{DOWNWARDS ARROW}"
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=MARKS), max_size=12)
 
 
 @settings(deadline=None)
@@ -74,6 +75,17 @@ def test_csv_reads_back(rows: list[tuple[str, str]]) -> None:
     table = Table("title", ("a", "b"), tuple(rows))
     read = list(csv.reader(io.StringIO(to_csv(table))))
     assert [tuple(line) for line in read] == [("a", "b"), *rows]
+
+
+def test_csv_is_for_programs() -> None:
+    pm, none, up = "\N{PLUS-MINUS SIGN}", "\N{EN DASH}", "\N{UPWARDS ARROW}"
+    rows = (("erm", "3", f"93.8 {pm} 0.6", none), ("align", "3", f"+1.5 {pm} 0.2 (n=2)", "0.447"))
+    table = Table("t", ("method", "seeds", "out", f"mask IoU {up}"), rows)
+    assert to_csv(table).splitlines() == [
+        "method,seeds,out,out standard error,out seeds,mask IoU",
+        "erm,3,93.8,0.6,,",
+        "align,3,+1.5,0.2,2,0.447",
+    ]
 
 
 @settings(deadline=None)

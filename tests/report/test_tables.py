@@ -66,7 +66,9 @@ def test_standard_error_agrees_with_scipy(values: list[float]) -> None:
 
 
 def test_one_seed_has_no_standard_error() -> None:
-    assert cells(metric_table(accuracies("erm", "a", [0.5]), "accuracy", "validation"), "erm")["a"] == "50.0"
+    table = metric_table(accuracies("erm", "a", [0.5]), "accuracy", "validation")
+    assert cells(table, "erm")["a"] == "50.0"
+    assert table.notes == ("One seed each: there is no standard error.",)
 
 
 def test_in_domain_comes_first_and_counts_in_no_mean_over_the_others() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from align_dist.config import RunConfig
+from align_dist.data.tree import beton_of
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.machine import describe_machine
+from align_dist.run import carry_out
 from align_dist.training.run_folder import RunFolder
 
 
@@ -70,3 +72,16 @@ def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_p
     assert json.loads(folder.ended.read_text()) == {"exit_code": 6, "reason": "a loss is not finite"}
     folder.begin(squares)
     assert not folder.ended.exists()
+
+
+def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: RunConfig, tmp_path: Path) -> None:
+    config = squares.model_copy(update={"runs": tmp_path})
+    folder = RunFolder(config.folder)
+    folder.begin(config, 1, beton_of(config.benchmark).pictures)
+    folder.write_results([])
+    said: list[str] = []
+    carry_out(config, said.append)
+    assert said == [f"{config.folder}: done already"]
+    folder.environment.write_text(json.dumps([{"pictures": "0" * 16}]))
+    with pytest.raises(ConfigError, match="holds a run on other pictures"):
+        carry_out(config, said.append)

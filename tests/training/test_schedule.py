@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from align_dist.config import OptimiserConfig, parse_config
 from align_dist.errors import ConfigError
-from align_dist.training.schedule import Schedule, learning_rate, make_schedule
+from align_dist.training.schedule import Schedule, check_masker, learning_rate, make_schedule
 
 
 @given(*[st.integers(1, 50)] * 4)
@@ -53,3 +53,29 @@ def test_model_selection_begins_after_warm_up_and_always_has_the_end() -> None:
 def test_the_sparsity_ramp_is_in_steps() -> None:
     training = parse_config({"training": {"length": "10 epochs", "warmup": "4 epochs", "sparsity_ramp": "2 epochs"}})
     assert make_schedule(training.training, 7.5).sparsity_ramp == 15
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ({"masker_head_start": "2 epochs"}, r"masker_head_start: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
+        ({"sparsity_ramp": "2 epochs"}, r"sparsity_ramp: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
+    ],
+)
+def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], told: str) -> None:
+    training = parse_config({"training": {"length": "20 steps", "warmup": "10 steps"} | lengths}).training
+    with pytest.raises(ConfigError, match=told):
+        check_masker(training, make_schedule(training, 7.5))
+
+
+def test_a_masker_may_begin_with_the_run_and_reach_its_sparsity_at_the_end() -> None:
+    lengths = {"length": "20 steps", "warmup": "10 steps", "masker_head_start": "10 steps", "sparsity_ramp": "20 steps"}
+    training = parse_config({"training": lengths}).training
+    check_masker(training, make_schedule(training, 7.5))
+
+
+def test_a_warmup_of_the_whole_run_is_the_ablation_without_guidance() -> None:
+    training = parse_config({"training": {"length": "20 steps", "warmup": "20 steps"}}).training
+    schedule = make_schedule(training, 7.5)
+    check_masker(training, schedule)
+    assert schedule.masker_start == schedule.length

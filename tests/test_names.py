@@ -1,0 +1,26 @@
+"""Names that a run's description may hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from align_dist.config import parse_config
+from align_dist.errors import ConfigError, nearest_name
+from align_dist.names import COMMON_BACKBONES, check_names
+from align_dist.networks.backbones import BACKBONES
+
+
+def test_every_name_taken_on_trust_exists() -> None:
+    assert set(COMMON_BACKBONES) <= set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", [*BACKBONES, "convnext_tiny"])
+def test_backbones_of_ours_and_of_torchvision_are_known(name: str) -> None:
+    check_names(parse_config({"classifier": {"backbone": name}}))
+
+
+def test_only_close_names_are_suggested() -> None:
+    assert nearest_name("resnet5", COMMON_BACKBONES).startswith(" (did you mean 'resnet5")
+    assert nearest_name("nonet", ["resnet50"]) == ""
+    with pytest.raises(ConfigError, match=r"method: unknown 'algin' \(did you mean 'align'\?\); known: erm, align"):
+        check_names(parse_config({"method": "algin"}))
