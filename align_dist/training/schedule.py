@@ -71,8 +71,6 @@ def check_masker(training: TrainingConfig, schedule: Schedule) -> None:
             f"training.masker_head_start: {training.masker_head_start} ({head_start} steps) is longer than "
             f"training.warmup ({schedule.warmup} steps); shorten it"
         )
-    if schedule.warmup == schedule.length:
-        raise ConfigError(f"training.warmup: {training.warmup} is the whole run, no mask would guide; shorten it")
     learns = schedule.length - schedule.masker_start
     if schedule.sparsity_ramp > learns:
         raise ConfigError(

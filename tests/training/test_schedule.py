@@ -60,7 +60,6 @@ def test_the_sparsity_ramp_is_in_steps() -> None:
     [
         ({"masker_head_start": "2 epochs"}, r"masker_head_start: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
         ({"sparsity_ramp": "2 epochs"}, r"sparsity_ramp: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
-        ({"warmup": "20 steps"}, r"warmup: 20 steps is the whole run, no mask would guide"),
     ],
 )
 def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], told: str) -> None:
