@@ -85,3 +85,11 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
     folder.environment.write_text(json.dumps([{"pictures": "0" * 16}]))
     with pytest.raises(ConfigError, match="holds a run on other pictures"):
         carry_out(config, said.append)
+
+
+def test_a_run_that_is_all_warm_up_says_that_nothing_guided_it(squares: RunConfig, tmp_path: Path) -> None:
+    changed = {"length": "2 steps", "warmup": "2 steps"}
+    training = squares.training.model_copy(update=changed)
+    said: list[str] = []
+    carry_out(squares.model_copy(update={"runs": tmp_path, "training": training}), said.append)
+    assert any("no mask ever guided" in line for line in said)
