@@ -120,5 +120,5 @@ def need_submitit() -> Any:
     try:
         import submitit
     except ImportError:
-        raise MachineError("submitit is not installed; pip install 'align_dist[submit]'") from None
+        raise MachineError("submitit is not installed; bash launch/install.sh ffcv,embedded,lite0,submit") from None
     return submitit

@@ -37,7 +37,7 @@ def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
     for to have, 0 for as it is. Raises MachineError.
     """
     if util.find_spec("ray") is None:
-        raise MachineError("ray is not installed, which searches need: pip install 'align_dist[tune]'")
+        raise MachineError("ray is not installed, which searches need: bash launch/install.sh ffcv,embedded,lite0,tune")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:

@@ -120,7 +120,7 @@ def test_the_tables_of_a_grid_mark_what_is_missing(undisturbed: tuple[Study, str
     assert text.count("Accuracy %, domain trained on and tested on") == 3, "each of three selections"
     assert r"\begin{tabular}" in study.says(*grid, "latex")
     assert "| method | seeds | bright | dark | mean |" in study.says(*grid, "markdown")
-    assert "method,seeds,bright,dark,mean" in study.says(*grid, "csv")
+    assert re.search("^method,seeds,.*bright.*,dark.*,mean", study.says(*grid, "csv"), re.MULTILINE)
 
 
 def test_nothing_secret_lands_in_a_run_folder(undisturbed: tuple[Study, str]) -> None:
