@@ -17,10 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from align_dist.config import RunConfig, to_yaml
-from align_dist.training.checkpoint import load_weights
 
 CHECKOUT = Path(__file__).parents[1]
 SCRIPT = CHECKOUT / "slurm" / "local_cluster.sh"
@@ -137,15 +135,3 @@ def wait_for_step(folder: Path, step: int, output: Path) -> None:
         return any(json.loads(line)["step"] >= step for line in lines if line.endswith("}"))
 
     wait_until(arrived, 120, lambda: text_of(output))
-
-
-def assert_same_weights(left: Path, right: Path) -> None:
-    """Bit for bit, of two run folders."""
-    ours, theirs = _weights(left), _weights(right)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    networks = load_weights(folder / "selected" / "last.pt")["networks"]
-    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from weights import assert_same_weights
 
 from align_dist.config import RunConfig, parse_config
 from align_dist.data.draws import unaugmented
@@ -15,7 +15,6 @@ from align_dist.run import carry_out
 from align_dist.search.trial import Report, carry_out_trial, read_reports
 from align_dist.search.trunk import begin_from_trunk, branch_step, trunk_of
 from align_dist.training.assembly import assemble
-from align_dist.training.checkpoint import load_weights
 
 TRUNKS = "search/trunks"
 
@@ -29,17 +28,6 @@ def changed(config: RunConfig, **parts: dict[str, Any]) -> RunConfig:
 
 def under(config: RunConfig, path: Path) -> RunConfig:
     return config.model_copy(update={"runs": path})
-
-
-def weights(config: RunConfig) -> dict[str, torch.Tensor]:
-    networks = load_weights(config.folder / "selected" / "last.pt")["networks"]
-    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
-
-
-def assert_same_weights(left: RunConfig, right: RunConfig) -> None:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
 
 
 @pytest.mark.parametrize(
@@ -95,7 +83,7 @@ def test_branched_trials_equal_the_same_trials_from_scratch(squares: RunConfig, 
         carry_out(under(trial, tmp_path / "shared"), said.append)
         assert f"resuming at step {branch.step} of 24" in said[0]
         carry_out(under(trial, tmp_path / "alone"), say=lambda _: None)
-        assert_same_weights(under(trial, tmp_path / "shared"), under(trial, tmp_path / "alone"))
+        assert_same_weights(under(trial, tmp_path / "shared").folder, under(trial, tmp_path / "alone").folder)
     assert trained == [13, 5, 7]
     begin_from_trunk(under(trials[0], tmp_path / "shared"), TRUNKS, train_trunk, lambda _: None)
     assert trained == [13, 5, 7], "a branch that is there is not trained again"
@@ -117,7 +105,7 @@ def test_a_trial_reports_source_validation_alone_and_trains_to_the_same_weights(
     assert len(reports) == 2, "nothing is reported twice"
     plain = under(squares, tmp_path / "plain")
     carry_out(plain, say=lambda _: None)
-    assert_same_weights(config, plain)
+    assert_same_weights(config.folder, plain.folder)
     carry_out(config, say=lambda _: None)
     rows = [json.loads(line) for line in (config.folder / "results.jsonl").read_text().splitlines()]
     assert {row["domain"] for row in rows} == {"bright", "dark"}, "the ordinary command measures it afterwards"

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from local_slurm import (
     CHECKOUT,
-    assert_same_weights,
     described,
     local_cluster,
     recorded,
@@ -24,6 +23,7 @@ from local_slurm import (
     wait_until,
 )
 from ranks import run_ranks
+from weights import assert_same_weights
 
 from align_dist.config import RunConfig
 from align_dist.training.run_folder import RunFolder

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from local_slurm import (
     CHECKOUT,
-    assert_same_weights,
     local_cluster,
     restarts_of,
     state_of,
@@ -21,6 +20,7 @@ from local_slurm import (
     wait_for_step,
     wait_until,
 )
+from weights import assert_same_weights
 
 from align_dist.cluster.jobs import submissions_of
 from align_dist.config import RunConfig, load_config, to_yaml

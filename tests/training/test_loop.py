@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from weights import assert_same_weights
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.run import carry_out as train
@@ -31,18 +32,6 @@ def described(config: RunConfig, path: Path, **training: str) -> RunConfig:
 
 def start(path: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, str(path / "run.yaml")], stderr=subprocess.PIPE, text=True)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    networks = load_weights(folder / "selected" / "last.pt")["networks"]
-    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
-
-
-def assert_same_weights(left: Path, right: Path) -> None:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]), name
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from ranks import environment_of, finish, free_port, start_ranks
+from weights import assert_same_weights, weights
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.training.assembly import make_classifier
@@ -52,17 +52,6 @@ def run(world_size: int, path: Path) -> list[str]:
     results = finish(start(world_size, path))
     assert all(code == 0 for code, _ in results), results
     return [said for _, said in results]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    networks = load_weights(folder / "selected" / "last.pt")["networks"]
-    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
-
-
-def assert_same_weights(left: Path, right: Path) -> None:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
 
 
 def largest_difference(left: Path, right: Path) -> float:
