@@ -42,29 +42,30 @@ def _submit(options: argparse.Namespace) -> int:
 
         print_plan(cells, resources, options.cluster, options.retry)
         return 0
-    if not options.watch_only:
-        _start(cells, resources, options)
+    failed = 0 if options.watch_only else _start(cells, resources, options)
     if options.watch or options.watch_only:
         from align_dist.cluster.watch import watch
 
         watch(cells, options.every)
         return 0
-    return _tell(cells)
+    return _tell(cells) or int(failed > 0)
 
 
-def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> None:
+def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> int:
+    """Submits, or runs what runs here; how many have failed where that is known."""
     from align_dist.cluster.submission import run_here, run_in_process, submit_to_slurm
 
     if options.cluster == "slurm":
         count = submit_to_slurm(cells, resources, options.retry, _say)
         _say(f"submit: {count} jobs submitted, {len(cells) - count} cells left as they are")
     elif options.cluster == "debug":
-        run_in_process(cells, options.retry, _say)
+        return run_in_process(cells, options.retry, _say)
     else:
         from align_dist.cluster.watch import Looker
 
         with Looker(cells, options.watch) as looker:
             run_here(cells, resources, options.retry, _say, looker.look)
+    return 0
 
 
 def _tell(cells: list[Cell]) -> int:

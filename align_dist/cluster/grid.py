@@ -10,6 +10,7 @@ from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_method
+from align_dist.names import check_names
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def cells_of(
     Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides.
     """
     base = load_config(path, list(overrides))
+    check_names(base)
     _refuse_decided(overrides)
     names = verify_beton(base.benchmark.beton, quick=True).domains if list(domains) == ["all"] else list(domains)
     _check_domains(base, names)

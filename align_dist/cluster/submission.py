@@ -91,15 +91,17 @@ def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say,
         raise
 
 
-def run_in_process(cells: Sequence[Cell], retry: bool, say: Say) -> None:
-    """One after another, one rank each, in this process: where a debugger can follow."""
-    executor = need_submitit().DebugExecutor(_folder_of(cells))
+def run_in_process(cells: Sequence[Cell], retry: bool, say: Say) -> int:
+    """One after another, one rank each, in this process: where a debugger can follow. Returns how many failed."""
+    executor, failed = need_submitit().DebugExecutor(_folder_of(cells)), 0
     for cell in to_submit(cells, standings(cells), retry):
         say(f"submit: {cell.name} in this process")
         try:
             executor.submit(job_of(cell)).results()
         except SystemExit as left:
             say(f"submit: {cell.name} left with exit code {left.code}")
+            failed += 1
+    return failed
 
 
 def job_of(cell: Cell) -> TrainJob:

@@ -76,8 +76,9 @@ def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(
 
 def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(description: Path) -> None:
     grid = ("--domains", "dark", "--methods", "erm", "--seeds", "0", "--cluster", "debug", "--gpus-per-node", "0")
-    code, said = says(description, *grid, "classifier.backbone=nonet")
-    assert code != 0 and "align-dist: " in said and "Traceback" not in said, said
+    code, said = says(description, *grid, "training.device=cuda")
+    assert code == 1 and "Traceback" not in said, said
+    assert "align-dist: training.device: cuda was asked for" in said and "left with exit code 5" in said
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(de
         (("--nodes", "3"), 2, "no equal shares for 3 tasks"),
         (("--collect",), 3, "none of the"),
         (("data.batch=8",), 2, "unknown key"),
+        (("classifier.backbone=nonet",), 2, "nonet"),
     ],
 )
 def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, said: str) -> None:
