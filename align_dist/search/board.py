@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from align_dist.search.folders import Standing, Trial, standing_of, steps_in
 from align_dist.search.objective import value_of
 from align_dist.search.space import LAMBDAS, SearchConfig
-from align_dist.search.trunk import Branch
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
+
+    from align_dist.search.trunk import Branch
 
 EVERY = 2.0  # seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -92,6 +93,10 @@ class SearchConfig(_Part):
                 "algorithm: pbt is not there (a trial whose λs change on its way is no run that a config reproduces);"
                 " take tpe, or random with scheduler asha"
             )
+        choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
+        most = math.prod(len(distribution.choice) for distribution in choices)
+        if len(choices) == len(self.space) and self.samples > most:
+            raise ValueError(f"samples: {self.samples} are more than the {most} different trials of this space")
         if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
