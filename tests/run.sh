@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${ALIGN_DIST_SHARED:-}" ] && [ -d ../shared/data ]; then ALIGN_DIST_SHARED=$(cd ../shared && pwd); fi
 export ALIGN_DIST_SHARED
-bash launch/install.sh ffcv,embedded,lite0,deepspeed,test
+bash launch/install.sh ffcv,embedded,lite0,deepspeed,tune,test
 .venv/bin/ruff check align_dist launch tests
 .venv/bin/mypy
 .venv/bin/python -m pytest tests "$@"
