@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
     watch = _Watch(trials, request, board)
     suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
     try:
-        _tuner(search, trials, suggestions, watch).fit()
+        with redirect_stdout(io.StringIO()):  # Ray prints a few lines at verbose=0 too
+            _tuner(search, trials, suggestions, watch).fit()
     except (RayError, TuneError) as error:
         reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
         raise LostRankError(f"Ray ended: {reason}; trials have saved, the same command goes on") from None

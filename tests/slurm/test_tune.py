@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from local_slurm import CHECKOUT, recorded, sbatch, text_of, wait_for_state
+from local_slurm import CHECKOUT, recorded, restarts_of, sbatch, text_of, told, wait_for_state, wait_until
 
 from align_dist.config import RunConfig, to_yaml
 
 pytestmark = pytest.mark.usefixtures("slurm")
-SECONDS = 600.0
+SECONDS = 900.0
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,23 @@ def write_search(squares: RunConfig, path: Path, **changes: object) -> Path:
     return path / "search.yaml"
 
 
-def test_a_search_over_two_nodes_ends_with_its_results(squares: RunConfig, checkout: Path, tmp_path: Path) -> None:
+def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
+    squares: RunConfig, checkout: Path, tmp_path: Path
+) -> None:
     """Ray on one node alone has one core: two ranks are a trial only if both nodes are in."""
     search = write_search(squares, tmp_path, samples=1, ranks_per_trial=2)
     output = tmp_path / "out.log"
     options = ["--nodes=2", "--cpus-per-task=1", f"--output={output}"]
     job = sbatch(*options, "slurm/tune.sbatch", search, cwd=checkout)
+    runs = tmp_path / "runs" / "search"
+    wait_until(lambda: any(runs.glob("trunks/*/metrics.jsonl")), SECONDS, lambda: text_of(output))
+    told("scancel", "--batch", "--signal=USR2", job)
+    wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
+    told("scontrol", "update", f"jobid={job}", "starttime=now")
     wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
-    (trial,) = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())["trials"]
+    assert "SIGUSR2: stops; the same command goes on" in output.read_text()
+    assert not list(checkout.glob("ray-*.log"))
+    (trial,) = json.loads((runs / "search.json").read_text())["trials"]
     assert trial["state"] == "finished", text_of(output)
     environment = json.loads((Path(trial["folder"]) / "environment.json").read_text())
     assert environment[0]["ranks"] == 2
