@@ -11,7 +11,6 @@ from pathlib import Path
 
 from align_dist.cli import EXIT_CODES
 from align_dist.errors import UserError
-from align_dist.search.search import carry_out_search, show, show_plan
 from align_dist.search.space import load_search
 
 
@@ -33,6 +32,8 @@ def main(arguments: list[str]) -> int:
     changes = {"samples": options.samples, "concurrency": options.concurrency}
     try:
         search = load_search(options.search, {key: value for key, value in changes.items() if value is not None})
+        from align_dist.search.search import carry_out_search, show, show_plan
+
         if options.plan:
             show_plan(search)
         else:

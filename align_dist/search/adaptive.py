@@ -11,8 +11,8 @@ from align_dist.errors import ConfigError
 from align_dist.search.distributions import Choice, LogUniform, Uniform, Value, rounded
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, goodness_of, value_of
+from align_dist.search.plan import Ended, Next
 from align_dist.search.space import SearchConfig, with_values
-from align_dist.search.suggest import Ended, Next
 
 ATTEMPTS = 100
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 from align_dist.search.folders import Standing, Trial, standing_of, steps_in
 from align_dist.search.objective import value_of
 from align_dist.search.space import LAMBDAS, SearchConfig
-from align_dist.search.trunk import Branch
 
 if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
+
+    from align_dist.search.trunk import Branch
 
 EVERY = 2.0  # seconds
 
@@ -87,9 +88,10 @@ class LogBoard:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + EVERY
-        self._show(trials, running)
+        self.show(trials, running)
 
-    def _show(self, trials: Sequence[Trial], running: Collection[int]) -> None:
+    def show(self, trials: Sequence[Trial], running: Collection[int]) -> None:
+        """What has changed since the last time."""
         for trial in list(trials):
             line = self._lines.of(trial, trial.number in running)
             before = self._told.get(trial.number, "waiting")
@@ -136,8 +138,10 @@ def _live() -> Live:
 
 
 def table_of(lines: Sequence[Line]) -> Table:
-    """The trials as a table for a terminal: the best first among those that are at rest."""
+    """The trials as a table for a terminal: those at work first, then the best, for a screen may hold no more."""
     from rich.table import Table
+
+    lines = sorted(lines, key=lambda line: (_ORDER.get(line.state, 1), -(line.best or 0.0), line.trial.number))
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     keys = list(dict.fromkeys(key for line in lines for key in line.trial.values))
@@ -154,6 +158,7 @@ def table_of(lines: Sequence[Line]) -> Table:
     return table
 
 
+_ORDER = {"running": 0, "warm-up": 0, "waiting": 2}
 _STYLES = {"waiting": "dim", "stopped": "dim", "failed": "red"}
 
 

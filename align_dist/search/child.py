@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from align_dist.parallel.ranks import SLURM, SUBMITIT, TORCHRUN, Ranks
-from align_dist.search.trial import Report
+from align_dist.search.outcome import Report
 from align_dist.search.worker import GRACE, Task
 
 LOG = "trial.log"

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import util
+from tempfile import TemporaryDirectory
 
 from align_dist.errors import MachineError
 from align_dist.machine import available_cores
@@ -46,19 +47,20 @@ def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        _start(address, nodes)
-        yield
-    finally:
-        ray.shutdown()
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
+        try:
+            _start(address, nodes, scratch)
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _start(address: str | None, nodes: int) -> None:
+def _start(address: str | None, nodes: int, scratch: str) -> None:
     import ray
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        store = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE}
+        store = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE, "_temp_dir": scratch}
         ray.init(_node_ip_address="127.0.0.1", **store, **quiet)
         return
     end = time.monotonic() + (PATIENCE if nodes else 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
-import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,15 @@ from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
-from align_dist.search.objective import value_of
-from align_dist.search.plan import branch_of, passing_steps, taking_turns
+from align_dist.search.plan import Ended, Next, one_after_another, passing_steps, taking_turns
 from align_dist.search.scheduler import GuidedASHA
 from align_dist.search.space import SearchConfig
-from align_dist.search.suggest import Ended, Next, Suggestions, one_after_another
+from align_dist.search.suggest import Suggestions
 from align_dist.search.trainable import Job, metrics_of, train_trial
 from align_dist.search.trunk import schedule_of
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest
 
 ATTEMPTS = 3  # starts of a trial that is killed from outside, in one search
-LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
 
 
 def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, board: Board) -> None:
@@ -42,20 +40,13 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
     watch = _Watch(trials, request, board)
     suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
     try:
-        _tuner(search, trials, suggestions, watch).fit()
+        with redirect_stdout(io.StringIO()):  # Ray prints a few lines at verbose=0 too
+            _tuner(search, trials, suggestions, watch).fit()
     except (RayError, TuneError) as error:
         reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
         raise LostRankError(f"Ray ended: {reason}; trials have saved, the same command goes on") from None
     finally:
         board.close()
-
-
-def wait_for_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
-    """Until no trial and no trunk is being trained any more, or has had long enough to save."""
-    folders = {trial.folder for trial in trials} | {branch_of(search, trial).trunk for trial in trials}
-    start = time.monotonic()
-    while any(RunFolder(folder).is_held() for folder in folders) and time.monotonic() - start < LETTING_GO:
-        time.sleep(0.2)
 
 
 def _source(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]) -> tuple[Next, Ended]:
@@ -147,9 +138,3 @@ class _Watch(Callback):  # type: ignore[misc]
         self._board.update(self._trials, self._running)
         if self._request.agreed(Group()):
             raise Preempted(f"{self._request.name}: stops; the same command goes on")
-
-
-def objective_of(search: SearchConfig, trial: Trial) -> float | None:
-    """A trial's objective so far, of the weights that selection keeps; None before guidance."""
-    chosen = standing_of(trial.folder).chosen
-    return None if chosen is None else value_of(search.objective, chosen.metrics)

@@ -13,7 +13,7 @@ from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFi
 from align_dist.files import write_text
 from align_dist.search.distributions import Value
 from align_dist.search.objective import selected
-from align_dist.search.trial import OUTCOME, Report, read_outcome, read_reports
+from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
 
 State = Literal["waiting", "interrupted", "stopped", "failed", "finished"]
 SUGGESTED, STOPPED = "suggested.json", "stopped.json"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from align_dist.search.trial import Report
+from align_dist.search.outcome import Report
 
 Metric = Literal["sufficiency", "comprehensiveness", "insertion_auc"]
 # Of sufficiency less is better: what the explanation keeps should be enough.

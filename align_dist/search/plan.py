@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of
 
 ATTEMPTS = 100
-WARMUP_KEYS = ("training.warmup", "training.masker_head_start")
+# The next trial, or None when there is no more.
+Next = Callable[[], Trial | None]
+# Of a trial that has ended for now, however it did.
+Ended = Callable[[Trial], None]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ def taking_turns(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
         seen[trunk] = seen.get(trunk, 0) + 1
         rounds.append((seen[trunk], trial.number, trial))
     return [trial for _, _, trial in sorted(rounds, key=lambda entry: entry[:2])]
+
+
+def one_after_another(trials: Sequence[Trial]) -> Next:
+    """Trials that are known."""
+    remaining = iter(trials)
+    return lambda: next(remaining, None)
 
 
 def predicted_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:

@@ -186,7 +186,7 @@ def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
     from matplotlib.colors import Normalize
 
     keys = list(found.search.space)
-    figure = _new(1.5 * (len(keys) + 1) + 1.2, 3.6)
+    figure = _new(max(6.0, 1.5 * (len(keys) + 1) + 1.2), 3.6)
     axes = figure.subplots()
     objectives = [entry.objective or 0.0 for entry in entries]
     norm = Normalize(min(objectives), max(objectives) if max(objectives) > min(objectives) else min(objectives) + 1e-6)

@@ -229,5 +229,5 @@ def cost_line(cost: Cost, trials: int, trunks: int) -> str:
     on_paper = f"by formula {paper:.3f} at {PAPER_WARMUP:g} of {PAPER_LENGTHS[0]:g} epochs"
     return (
         f"{cost.sharing:.1f} epochs, {cost.alone:.1f} without sharing warm-up: {cost.ratio:.3f} of them "
-        f"({trials} trials on {trunks} trunks; {on_paper})"
+        f"({trials} trials on {trunks} trunk{'s' * (trunks != 1)}; {on_paper})"
     )

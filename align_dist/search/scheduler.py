@@ -47,8 +47,8 @@ class GuidedASHA(ASHAScheduler):  # type: ignore[misc]
         decision: str = super().on_trial_result(tune_controller, trial, result)
         if decision == TrialScheduler.STOP:
             objective, epochs = result["objective"], result["guided_epochs"]
-            better = f"the best 1 in {self._factor:g} is better"
-            self._stop(trial.config["number"], f"ASHA: {objective:.4f} after {epochs:g} guided epochs, {better}")
+            better = f"below the best 1 in {self._factor:g}"
+            self._stop(trial.config["number"], f"ASHA: {objective:.4f} after {epochs:.1f} guided epochs, {better}")
         return decision
 
     def _replay(self, name: str, history: History) -> None:

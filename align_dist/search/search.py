@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +30,10 @@ from align_dist.search.results import (
 )
 from align_dist.search.space import SearchConfig
 from align_dist.search.trunk import schedule_of
+from align_dist.training.run_folder import RunFolder
 
 EARLIER = 30.0  # seconds
+LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
 
 
 def carry_out_search(search: SearchConfig, address: str | None = None, nodes: int = 0) -> Found:
@@ -71,10 +75,17 @@ def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes
 
             run_trials(search, trials, request, board)
     finally:
-        from align_dist.search.driver import wait_for_trials
-
         board.close()
-        wait_for_trials(search, trials)
+        _wait_for_trials(search, trials)
+        shutil.rmtree(folder_of(search) / "ray", ignore_errors=True)
+
+
+def _wait_for_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
+    """Until no trial and no trunk is being trained any more, or has had long enough to save."""
+    folders = {trial.folder for trial in trials} | {branch_of(search, trial).trunk for trial in trials}
+    start = time.monotonic()
+    while any(RunFolder(folder).is_held() for folder in folders) and time.monotonic() - start < LETTING_GO:
+        time.sleep(0.2)
 
 
 def _length(trial: Trial) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +94,10 @@ class SearchConfig(_Part):
                 "algorithm: pbt is not there (a trial whose λs change on its way is no run that a config reproduces);"
                 " take tpe, or random with scheduler asha"
             )
+        choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
+        most = math.prod(len(distribution.choice) for distribution in choices)
+        if len(choices) == len(self.space) and self.samples > most:
+            raise ValueError(f"samples: {self.samples} are more than the {most} different trials of this space")
         if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
@@ -154,19 +160,17 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
         raise ConfigError(_one_line(error)) from None
     base = search.base()
     for key, distribution in search.space.items():
-        for value in distribution.extremes():
-            try:
-                trial = with_values(base, {key: value})
-            except ConfigError as error:
-                raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
-        if len(distribution.extremes()) > 1 and trial.identity == base_identity(base, key, distribution):
+        made = {_trial_at(base, key, value).identity for value in distribution.extremes()}
+        if len(made) == 1 < len(distribution.extremes()):
             raise ConfigError(f"space: {key} changes nothing of a run's result; leave it out")
     return search
 
 
-def base_identity(base: RunConfig, key: str, distribution: Distribution) -> str:
-    """The identity of the trial at the first of the distribution's extremes."""
-    return with_values(base, {key: distribution.extremes()[0]}).identity
+def _trial_at(base: RunConfig, key: str, value: Value) -> RunConfig:
+    try:
+        return with_values(base, {key: value})
+    except ConfigError as error:
+        raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
 
 
 def with_values(base: RunConfig, values: dict[str, Value]) -> RunConfig:
@@ -183,8 +187,6 @@ def with_values(base: RunConfig, values: dict[str, Value]) -> RunConfig:
 
 def branch_variants(search: SearchConfig, config: RunConfig) -> Iterator[RunConfig]:
     """The trial with every warm-up and head start that the space can choose: what else may branch off its trunk."""
-    from itertools import product
-
     keys = [key for key in ("training.warmup", "training.masker_head_start") if key in search.space]
     for values in product(*(search.space[key].extremes() for key in keys)):
         try:

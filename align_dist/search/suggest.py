@@ -8,11 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from align_dist.search.folders import Trial, mark_suggested
-
-# The next trial, or None when there is no more.
-Next = Callable[[], Trial | None]
-# Of a trial that has ended for now, however it did.
-Ended = Callable[[Trial], None]
+from align_dist.search.plan import Ended, Next
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
@@ -42,9 +38,3 @@ class Suggestions(Searcher):  # type: ignore[misc]
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing."""
-
-
-def one_after_another(trials: Sequence[Trial]) -> Next:
-    """Trials that are known."""
-    remaining = iter(trials)
-    return lambda: next(remaining, None)

@@ -13,8 +13,8 @@ from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
 from align_dist.search.objective import is_faithful, value_of
+from align_dist.search.outcome import OUTCOME, Report, read_reports
 from align_dist.search.space import SearchConfig, with_values
-from align_dist.search.trial import OUTCOME, Report, read_reports
 from align_dist.search.worker import Task
 
 # Exit codes after which another start is worth it at once; so is one after a signal that killed.

@@ -8,33 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from align_dist.config import RunConfig
-from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
 from align_dist.files import write_text
 from align_dist.run import Say, carry_through
+from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
 from align_dist.training.assembly import Assembly
 from align_dist.training.loop import Position
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest
 
-OUTCOME = "trial.json"
 FAITHFULNESS = ("sufficiency", "comprehensiveness", "insertion_auc")
-
-
-@dataclass(frozen=True)
-class Report:
-    """step: finished steps. guided_epochs: since guidance began, what a scheduler may count. metrics: on the
-    source domains' validation part: accuracy, and the faithfulness of explanations where it was asked for.
-    """
-
-    step: int
-    guided_epochs: float
-    metrics: dict[str, float]
 
 
 def searchable(config: RunConfig) -> RunConfig:
@@ -75,29 +62,6 @@ def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithfu
 
     carry_through(searchable(config), say, conclude, observe, sources_only=True)
     return read_outcome(config.folder)
-
-
-def read_reports(folder: Path) -> list[Report]:
-    """What a trial has reported, by step, each step once; a line torn by a crash is not there."""
-    path = folder / "reports.jsonl"
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    found: dict[int, Report] = {}
-    for line in lines:
-        try:
-            made = Report(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        found[made.step] = made
-    return [found[step] for step in sorted(found)]
-
-
-def read_outcome(folder: Path) -> Report:
-    """The report of a finished trial's selected weights. Raises CheckpointError for an unfinished one."""
-    try:
-        values: dict[str, Any] = json.loads((folder / OUTCOME).read_text("utf-8"))
-        return Report(**values)
-    except (OSError, ValueError, TypeError):
-        raise CheckpointError(f"{folder}: no readable {OUTCOME}; run the search again, it goes on there") from None
 
 
 def _append(folder: Path, made: Report) -> None:

@@ -73,7 +73,8 @@ def main(arguments: list[str]) -> int:
 
 def carry_out_task(task: Task, reports: IO[str]) -> None:
     """Trains what the task says and writes its reports. Raises what training raises."""
-    from align_dist.search.trial import Report, carry_out_trial
+    from align_dist.search.outcome import Report
+    from align_dist.search.trial import carry_out_trial
     from align_dist.search.trunk import begin_from_trunk, schedule_of
 
     config = task.run()

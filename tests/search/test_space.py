@@ -22,6 +22,7 @@ def description(squares: RunConfig, tmp_path: Path) -> dict[str, Any]:
         "config": str(base),
         "overrides": [f"runs={tmp_path}"],
         "experiment": "search",
+        "samples": 1,
         "space": {
             "objective.lambda1": {"loguniform": [0.1, 10]},
             "objective.lambda4": {"choice": [0.0, 0.5]},
@@ -57,6 +58,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "the seed": ({"space": {"seed": {"choice": [1, 2]}}}, "the luckiest seed is no setting"),
     "the engine": ({"space": {"distributed.engine": {"choice": ["ddp"]}}}, "changes nothing but speed"),
     "what only shows": ({"space": {"training.log_every": {"choice": [1, 2]}}}, "changes nothing of a run's result"),
+    "more trials than there are": (
+        {"samples": 3, "space": {"objective.lambda4": {"choice": [0.0, 0.5]}}},
+        "samples: 3 are more than the 2 different trials of this space",
+    ),
     "nothing at all": ({"space": {}}, "space: nothing varies"),
     "a target": ({"objective": {"kind": "accuracy", "domain": "dark"}}, "domain: unknown key"),
     "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.pareto.metric"),
@@ -129,7 +134,7 @@ def test_random_trials_are_all_different_and_the_first_of_more(description: dict
     eight, four = random_trials(search, 8), random_trials(search, 4)
     assert eight[:4] == four
     assert len({trial.folder for trial in eight}) == 8
-    few = parse_search(description | {"space": {"objective.lambda4": {"choice": [0.0, 0.5]}}})
+    few = parse_search(description | {"samples": 2, "space": {"objective.lambda4": {"choice": [0.0, 0.5]}}})
     assert {trial.values["objective.lambda4"] for trial in random_trials(few, 2)} == {0.0, 0.5}
     with pytest.raises(ConfigError, match="3 are more different trials than the space holds; it gave 2"):
         random_trials(few, 3)

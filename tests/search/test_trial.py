@@ -9,7 +9,8 @@ import pytest
 from align_dist.config import RunConfig
 from align_dist.evaluation.evaluate import measure
 from align_dist.search import trial
-from align_dist.search.trial import carry_out_trial, read_reports
+from align_dist.search.outcome import read_reports
+from align_dist.search.trial import carry_out_trial
 from align_dist.training.assembly import Assembly, assemble
 
 

@@ -1,0 +1,46 @@
+"""What a trial says of itself: reports while it trains, and its outcome. Light: Ray's processes import no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align_dist.errors import CheckpointError
+
+OUTCOME = "trial.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """step: finished steps. guided_epochs: since guidance began, what a scheduler may count. metrics: on the
+    source domains' validation part: accuracy, and the faithfulness of explanations where it was asked for.
+    """
+
+    step: int
+    guided_epochs: float
+    metrics: dict[str, float]
+
+
+def read_reports(folder: Path) -> list[Report]:
+    """What a trial has reported, by step, each step once; a line torn by a crash is not there."""
+    path = folder / "reports.jsonl"
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    found: dict[int, Report] = {}
+    for line in lines:
+        try:
+            made = Report(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        found[made.step] = made
+    return [found[step] for step in sorted(found)]
+
+
+def read_outcome(folder: Path) -> Report:
+    """The report of a finished trial's selected weights. Raises CheckpointError for an unfinished one."""
+    try:
+        values: dict[str, Any] = json.loads((folder / OUTCOME).read_text("utf-8"))
+        return Report(**values)
+    except (OSError, ValueError, TypeError):
+        raise CheckpointError(f"{folder}: no readable {OUTCOME}; run the search again, it goes on there") from None

@@ -1,0 +1,116 @@
+"""How a search ends when there is nothing to train, or nothing came of it: no Ray is needed to say so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align_dist.config import RunConfig, to_yaml
+from align_dist.errors import ConfigError, NonFiniteError, StorageError, UserError
+from align_dist.parallel.ranks import Ranks, find_ranks
+from align_dist.search.board import LogBoard
+from align_dist.search.child import environment_of
+from align_dist.search.folders import standing_of
+from align_dist.search.plan import random_trials
+from align_dist.search.search import carry_out_search
+from align_dist.search.space import SearchConfig, parse_search
+from align_dist.training.run_folder import RunFolder
+
+
+def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
+    (path / "run.yaml").write_text(to_yaml(squares))
+    values = {
+        "config": str(path / "run.yaml"),
+        "overrides": [f"runs={path}"],
+        "experiment": "search",
+        "samples": 2,
+        "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}},
+    }
+    return parse_search(values | changes)
+
+
+def finish(folder: Path, accuracy: float, **metrics: float) -> None:
+    folder.mkdir(parents=True)
+    told = json.dumps({"step": 24, "guided_epochs": 3.5, "metrics": {"accuracy": accuracy, **metrics}})
+    (folder / "reports.jsonl").write_text(told + "\n" + told[:20])
+    (folder / "trial.json").write_text(told)
+
+
+def test_a_search_in_which_every_trial_failed_fails_with_one_line(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    for trial in random_trials(search, 2):
+        RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
+    with pytest.raises(UserError) as caught:
+        carry_out_search(search)
+    assert "every trial failed, the first with: classifier/guidance is not finite" in str(caught.value)
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 1
+    found = json.loads((tmp_path / "search" / "search.json").read_text())
+    assert found["best"] is None and {trial["state"] for trial in found["trials"]} == {"failed"}
+    assert not (tmp_path / "search" / "best.yaml").exists()
+
+
+def test_one_bad_trial_does_not_spoil_the_others(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    first, second = random_trials(search, 2)
+    RunFolder(first.folder).end_badly(ConfigError.exit_code, "data.batch_size: more than there are")
+    finish(second.folder, 0.75)
+    assert carry_out_search(search).best == 1
+
+
+@pytest.mark.parametrize(("error", "over"), [(NonFiniteError, True), (ConfigError, True), (StorageError, False)])
+def test_what_may_go_better_next_time_is_started_again(tmp_path: Path, error: type[UserError], over: bool) -> None:
+    RunFolder(tmp_path / "trial").end_badly(error.exit_code, "so it is")
+    found = standing_of(tmp_path / "trial")
+    assert (found.state, found.reason, found.over) == ("failed", "so it is", over)
+
+
+def test_a_pareto_search_finds_its_front_and_a_config_for_each_trial_on_it(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path, samples=3, objective={"kind": "pareto", "metric": "sufficiency"})
+    numbers = [(0.9, 0.5), (0.8, 0.6), (0.7, 0.1)]  # of sufficiency less is better: the second is beaten
+    for trial, (accuracy, sufficiency) in zip(random_trials(search, 3), numbers, strict=True):
+        finish(trial.folder, accuracy, sufficiency=sufficiency)
+    found = carry_out_search(search)
+    assert list(found.front) == [2, 0]
+    folder = tmp_path / "search"
+    assert sorted(path.name for path in folder.glob("front-*.yaml")) == ["front-0000.yaml", "front-0002.yaml"]
+    assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_process_does_not_carry_out_the_same_search(squares: RunConfig, tmp_path: Path) -> None:
+    import fcntl
+
+    search = make_search(squares, tmp_path)
+    (tmp_path / "search").mkdir()
+    with (tmp_path / "search" / ".searching").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another process carries out this search"):
+            carry_out_search(search)
+
+
+def test_a_trial_is_no_rank_of_the_launcher_around_ray() -> None:
+    around = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "RANK": "1", "HOME": "/root"}
+    alone = environment_of(around, Ranks(), threads=3)
+    assert find_ranks(alone) == Ranks() and alone["HOME"] == "/root" and alone["OMP_NUM_THREADS"] == "3"
+    ranks = Ranks(1, 2, 0, 1, "127.0.0.1", 4567, "torchrun")
+    assert find_ranks(environment_of(around, ranks, threads=1)) == ranks
+
+
+def test_a_log_has_a_line_for_each_change_and_none_for_none(
+    squares: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from align_dist.search.board import Lines
+    from align_dist.search.trunk import Branch
+
+    trials = random_trials(make_search(squares, tmp_path), 2)
+    board = LogBoard(Lines(make_search(squares, tmp_path), lambda _: Branch(Path("x-abc"), 10), lambda _: 24))
+    board.show(trials, {0})
+    board.show(trials, {0})
+    finish(trials[0].folder, 0.75)
+    board.show(trials, set())
+    board.show(trials, set())
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("trial 0: warm-up at step 0/24: lambda1=") and first.endswith("trunk abc@10")
+    assert second.startswith("trial 0: finished at step 24/24, best 0.7500: lambda1=")

@@ -1,0 +1,72 @@
+"""A search on a real Slurm of two nodes, each of them a node of Ray."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from local_slurm import CHECKOUT, recorded, restarts_of, sbatch, text_of, told, wait_for_state, wait_until
+
+from align_dist.config import RunConfig, to_yaml
+
+pytestmark = pytest.mark.usefixtures("slurm")
+SECONDS = 900.0
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout in a folder whose name needs quoting."""
+    path = tmp_path_factory.mktemp("check") / """a "quoted" user's $HOME"""
+    path.mkdir()
+    for name in ("slurm", "launch"):
+        (path / name).symlink_to(CHECKOUT / name)
+    (path / ".venv").symlink_to(sys.prefix)
+    return path
+
+
+def write_search(squares: RunConfig, path: Path, **changes: object) -> Path:
+    (path / "run.yaml").write_text(to_yaml(squares))
+    overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
+    values = {
+        "config": str(path / "run.yaml"),
+        "overrides": [*overrides, f"runs={path / 'runs'}"],
+        "experiment": "search",
+        "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}},
+        **changes,
+    }
+    (path / "search.yaml").write_text(yaml.safe_dump(values))
+    return path / "search.yaml"
+
+
+def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
+    squares: RunConfig, checkout: Path, tmp_path: Path
+) -> None:
+    """Ray on one node alone has one core: two ranks are a trial only if both nodes are in."""
+    search = write_search(squares, tmp_path, samples=1, ranks_per_trial=2)
+    output = tmp_path / "out.log"
+    options = ["--nodes=2", "--cpus-per-task=1", f"--output={output}"]
+    job = sbatch(*options, "slurm/tune.sbatch", search, cwd=checkout)
+    runs = tmp_path / "runs" / "search"
+    wait_until(lambda: any(runs.glob("trunks/*/metrics.jsonl")), SECONDS, lambda: text_of(output))
+    told("scancel", "--batch", "--signal=USR2", job)
+    wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
+    wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
+    assert "SIGUSR2: stops; the same command goes on" in output.read_text()
+    assert not list(checkout.glob("ray-*.log"))
+    (trial,) = json.loads((runs / "search.json").read_text())["trials"]
+    assert trial["state"] == "finished", text_of(output)
+    environment = json.loads((Path(trial["folder"]) / "environment.json").read_text())
+    assert environment[0]["ranks"] == 2
+
+
+def test_a_job_whose_search_fails_fails_with_one_line(squares: RunConfig, checkout: Path, tmp_path: Path) -> None:
+    search = write_search(squares, tmp_path, space={"objective.lamda1": {"uniform": [0, 1]}})
+    output = tmp_path / "out.log"
+    job = sbatch("--cpus-per-task=1", f"--output={output}", "slurm/tune.sbatch", search, cwd=checkout)
+    wait_for_state(job, "FAILED", output=output, seconds=SECONDS)
+    assert recorded(job)[job] == ("FAILED", "2:0")
+    assert "tune.py: space: unknown key objective.lamda1; did you mean objective.lambda1?" in output.read_text()
+    assert "Traceback" not in output.read_text()
