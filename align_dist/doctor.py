@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError, UserError
+from align_dist.finding import Finding
 from align_dist.machine import describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
@@ -30,27 +30,13 @@ OPTIONAL = {
 NEEDED = {"ffcv"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """state: `ok`, `note` (works without it) or `missing` (does not)."""
-
-    state: str
-    what: str
-    remedy: str = ""
-
-
 def examine(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> int:
     """Prints every finding; 0 when nothing needed is missing, else MachineError's exit code."""
     failed = False
     for finding in findings(config, minutes, partition):
         failed = failed or finding.state == "missing"
-        print(written(finding))
+        print(finding)
     return MachineError.exit_code if failed else 0
-
-
-def written(finding: Finding) -> str:
-    """A finding as a line."""
-    return f"{finding.state:8}{finding.what}" + (f"  → {finding.remedy}" if finding.remedy else "")
 
 
 def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Finding]:

@@ -12,7 +12,6 @@ from align_dist.cluster.states import Standing
 from align_dist.cluster.submission import job_name, standings, to_submit
 from align_dist.cluster.survival import survival_findings
 from align_dist.data.beton import verify_beton
-from align_dist.doctor import written
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
@@ -32,7 +31,7 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
             count = len(chosen[start : start + MOST_IN_ARRAY])
             print(f"\nsbatch of {count} jobs:\n{submission_text(executor, count)}")
         for finding in survival_findings(chosen[0].config, resources.minutes, resources.partition):
-            print(written(finding))
+            print(finding)
 
 
 def _line(cell: Cell, standing: Standing, submitted: bool) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from align_dist.cluster.estimate import checkpoint_bytes, save_seconds, step_seconds
 from align_dist.config import RunConfig
-from align_dist.doctor import Finding
+from align_dist.finding import Finding
 
 # submitit takes every signal for a time-out within the last ten minutes, so in such jobs always.
 SHORT_MINUTES = 10
