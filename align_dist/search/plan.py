@@ -121,6 +121,11 @@ def measured_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
     return Cost(sharing + sum(trunks.values()), alone)
 
 
+def count_trunks(search: SearchConfig, trials: Sequence[Trial]) -> int:
+    """How many warm-ups the trials need: one each where none is shared."""
+    return len({branch_of(search, trial).trunk for trial in trials}) if search.share_warmup else len(trials)
+
+
 def trunk_steps(trunk: Path) -> int:
     """The furthest step that a trunk keeps; 0 before the first."""
     return max((int(path.stem) for path in (trunk / "branches").glob("*.ckpt")), default=0)

@@ -45,6 +45,7 @@ def draw_search(found: Found, folder: Path) -> list[Path]:
     if measured:
         figures["objective"] = _over_trials(found, measured)
         figures["settings"] = _against_settings(found, measured)
+    if len(measured) > 1:
         figures["parallel"] = _parallel(found, measured)
     if isinstance(found.search.objective, Pareto) and measured:
         figures["front"] = _pareto(found, found.search.objective, measured)
@@ -189,7 +190,7 @@ def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
     figure = _new(max(6.0, 1.5 * (len(keys) + 1) + 1.2), 3.6)
     axes = figure.subplots()
     objectives = [entry.objective or 0.0 for entry in entries]
-    norm = Normalize(min(objectives), max(objectives) if max(objectives) > min(objectives) else min(objectives) + 1e-6)
+    norm = Normalize(min(objectives), max(*objectives, min(objectives) + 0.001))
     columns = [axis_of(found.search, key, [entry.values[key] for entry in entries]) for key in keys]
     heights = [_scaled(found.search, key, axis) for key, axis in zip(keys, columns, strict=True)]
     heights.append([float(norm(value)) for value in objectives])

@@ -13,7 +13,7 @@ from align_dist.files import write_text
 from align_dist.search.distributions import Value
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, front, goodness_of, value_of
-from align_dist.search.plan import Cost, branch_of, cost_at, measured_cost
+from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
 from align_dist.search.space import SearchConfig
 from align_dist.search.trunk import schedule_of
 
@@ -66,8 +66,8 @@ def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
     """Reads every trial's folder."""
     entries = [_entry(search, trial) for trial in trials]
     cost = measured_cost(search, trials)
-    trunks = {entry.trunk for entry in entries if entry.trunk is not None}
-    return Found(search, entries, best_of(entries), _front(search, entries), cost, len(trunks))
+    trunks = count_trunks(search, trials)
+    return Found(search, entries, best_of(entries), _front(search, entries), cost, trunks)
 
 
 def _entry(search: SearchConfig, trial: Trial) -> Entry:

@@ -17,7 +17,7 @@ from align_dist.files import write_text
 from align_dist.search.board import Lines, make_board, trunk_name
 from align_dist.search.distributions import Choice
 from align_dist.search.folders import Trial, standing_of
-from align_dist.search.plan import branch_of, known_trials, predicted_cost
+from align_dist.search.plan import branch_of, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
 from align_dist.search.results import (
     Found,
@@ -149,7 +149,7 @@ def show_plan(search: SearchConfig) -> None:
         print(f"the other {search.samples - len(trials)} trials are chosen by what these find ({search.algorithm})")
     if trials:
         cost = predicted_cost(search, trials)
-        print(cost_line(cost, len(trials), len({branch_of(search, trial).trunk for trial in trials})))
+        print(cost_line(cost, len(trials), count_trunks(search, trials)))
     for key in sorted(set(search.space) - {"training.warmup", "training.masker_head_start"}):
         if search.share_warmup and acts_in_warmup(key) and not isinstance(search.space[key], Choice):
             print(f"note: {key} acts in warm-up and is drawn from a range, so that hardly two trials share a trunk")

@@ -15,7 +15,7 @@ from align_dist.search.board import LogBoard
 from align_dist.search.child import environment_of
 from align_dist.search.folders import standing_of
 from align_dist.search.plan import random_trials
-from align_dist.search.search import carry_out_search
+from align_dist.search.search import carry_out_search, show_plan
 from align_dist.search.space import SearchConfig, parse_search
 from align_dist.training.run_folder import RunFolder
 
@@ -114,3 +114,16 @@ def test_a_log_has_a_line_for_each_change_and_none_for_none(
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("trial 0: warm-up at step 0/24: lambda1=") and first.endswith("trunk abc@10")
     assert second.startswith("trial 0: finished at step 24/24, best 0.7500: lambda1=")
+
+
+def test_a_plan_says_what_is_shared_and_what_would_be_if_more_were(
+    squares: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs of 24 steps, 3.5 of them an epoch, guided from step 10 on."""
+    show_plan(make_search(squares, tmp_path))
+    assert "10.9 epochs, 13.7 without sharing warm-up: 0.792 of them (2 trials on 1 trunk;" in capsys.readouterr().out
+    show_plan(make_search(squares, tmp_path, share_warmup=False))
+    assert "1.000 of them (2 trials on 2 trunks;" in capsys.readouterr().out
+    show_plan(make_search(squares, tmp_path, space={"objective.lambda4": {"loguniform": [0.1, 1.0]}}))
+    assert "note: objective.lambda4 acts in warm-up" in capsys.readouterr().out
+    assert not (tmp_path / "search").exists(), "a plan makes nothing"
