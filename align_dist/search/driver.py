@@ -19,11 +19,12 @@ from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
+from align_dist.search.job import Job, metrics_of
 from align_dist.search.plan import Ended, Next, one_after_another, passing_steps, taking_turns
 from align_dist.search.scheduler import GuidedASHA
 from align_dist.search.space import SearchConfig
 from align_dist.search.suggest import Suggestions
-from align_dist.search.trainable import Job, metrics_of, train_trial
+from align_dist.search.trainable import train_trial
 from align_dist.search.trunk import schedule_of
 from align_dist.training.signals import StopRequest
 

@@ -12,10 +12,10 @@ from align_dist.errors import UserError
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
 from align_dist.search.folders import ending_of
+from align_dist.search.job import AGAIN, Job, TrialLost, metrics_of
 from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, read_reports
 from align_dist.search.space import SearchConfig
-from align_dist.search.trainable import AGAIN, Job, TrialLost, metrics_of
 from align_dist.search.worker import Task, train_trunk
 
 

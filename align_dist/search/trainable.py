@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align_dist.config import RunConfig, parse_config
-from align_dist.errors import LostRankError, Preempted
+from align_dist.config import RunConfig
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
-from align_dist.search.objective import is_faithful, value_of
+from align_dist.search.job import AGAIN, Job, TrialLost, metrics_of
+from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, Report, read_reports
-from align_dist.search.space import SearchConfig, with_values
+from align_dist.search.space import SearchConfig
 from align_dist.search.worker import Task
-
-# Exit codes after which another start is worth it at once; so is one after a signal that killed.
-AGAIN = (LostRankError.exit_code, Preempted.exit_code)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all trials of a search have in common, as plain values. cwd: what relative paths are relative to."""
-
-    search: dict[str, Any]
-    base: dict[str, Any]
-    cwd: str
-
-    def config_of(self, values: dict[str, Any]) -> RunConfig:
-        return with_values(parse_config(self.base), values)
-
-
-class TrialLost(Exception):
-    """A trial's process was killed or lost a rank: Ray starts the trial again, from its last checkpoint."""
-
-
-def metrics_of(search: SearchConfig, report: Report) -> dict[str, float]:
-    """A report as schedulers see it."""
-    objective = value_of(search.objective, report.metrics)
-    return {**report.metrics, "objective": objective, "guided_epochs": report.guided_epochs, "step": report.step}
 
 
 def train_trial(config: dict[str, Any], job: Job) -> None:
