@@ -22,7 +22,6 @@ from local_slurm import (
     wait_for_step,
     wait_until,
 )
-from ranks import run_ranks
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig
@@ -55,15 +54,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def by_hand(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run's folder of two ranks that no Slurm has started or stopped."""
-    path = tmp_path_factory.mktemp("hand")
-    config = described(squares, path)
-    run_ranks(2, ["-m", "align_dist.cli", "train", str(path / "run.yaml")])
-    return config.folder
-
-
 def submitted(checkout: Path, squares: RunConfig, name: str, *options: str, overrides: tuple[str, ...] = ()) -> Job:
     """A job of two nodes, a task each."""
     config = described(squares, checkout / name)
@@ -73,9 +63,9 @@ def submitted(checkout: Path, squares: RunConfig, name: str, *options: str, over
     return Job(number, config.folder, output)
 
 
-def test_two_nodes_train_what_two_ranks_started_by_hand_do(checkout: Path, squares: RunConfig, by_hand: Path) -> None:
+def test_two_nodes_train_what_two_ranks_started_by_hand_do(checkout: Path, patient: RunConfig, by_hand: Path) -> None:
     runs = checkout / """Ann's "best" runs"""
-    job = submitted(checkout, squares, "two nodes", overrides=(f"runs={runs}",))
+    job = submitted(checkout, patient, "two nodes", overrides=(f"runs={runs}",))
     said = job.finished()
     folder = runs / job.folder.relative_to(checkout / "two nodes" / "runs")
     assert str(folder) in said and not job.folder.exists()
@@ -84,10 +74,10 @@ def test_two_nodes_train_what_two_ranks_started_by_hand_do(checkout: Path, squar
 
 
 def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_nothing(
-    checkout: Path, squares: RunConfig, by_hand: Path, slurm: Path
+    checkout: Path, patient: RunConfig, by_hand: Path, slurm: Path
 ) -> None:
     """One job through all three: each start costs the test ten seconds of imports."""
-    job = submitted(checkout, squares, "requeued", "--partition=low")
+    job = submitted(checkout, patient, "requeued", "--partition=low")
     wait_for_step(job.folder, 4, job.output)
     told("scancel", "--signal=USR2", job.number)
 
@@ -109,9 +99,9 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
 
 
 def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_its_time_limit(
-    checkout: Path, squares: RunConfig, by_hand: Path
+    checkout: Path, patient: RunConfig, by_hand: Path
 ) -> None:
-    job = submitted(checkout, squares, "cancelled")
+    job = submitted(checkout, patient, "cancelled")
     wait_for_step(job.folder, 8, job.output)
     told("scancel", job.number)
     wait_for_state(job.number, "CANCELLED", output=job.output)
@@ -121,7 +111,7 @@ def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_
     assert "SIGTERM: saved at step" in said and "not requeued" in said
 
     # A minute is less than the grace: it leaves after one step, and more time is given while it waits.
-    again = submitted(checkout, squares, "cancelled", "--time=1")
+    again = submitted(checkout, patient, "cancelled", "--time=1")
     wait_until(lambda: restarts_of(again.number) >= 1, 60, lambda: text_of(again.output))
     told("scontrol", "update", f"JobId={again.number}", "TimeLimit=10")
     assert "time limit: saved at step" in again.finished()

@@ -35,7 +35,7 @@ class Study:
     def __init__(self, config: RunConfig, folder: Path, experiment: str, **distributed: float) -> None:
         self.folder = folder
         self.description = folder / f"{experiment}.yaml"
-        training = config.training.model_copy(update={"length": "60 steps", "device": "cpu"})
+        training = config.training.model_copy(update={"device": "cpu"})
         changed = {"runs": Path("""Ann's "best" runs"""), "experiment": experiment, "training": training}
         waiting = config.distributed.model_copy(update={"timeout": 60.0, **distributed})
         self.description.write_text(to_yaml(config.model_copy(update={**changed, "distributed": waiting})))
@@ -130,36 +130,48 @@ def test_nothing_secret_lands_in_a_run_folder(undisturbed: tuple[Study, str]) ->
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_preempted_out_of_time_and_without_power_a_job_comes_back_to_the_same_weights(
-    undisturbed: tuple[Study, str], squares: RunConfig, place: Path, slurm: Path
+def test_preempted_and_without_power_a_job_comes_back_to_the_same_weights(
+    patient: RunConfig, by_hand: Path, place: Path, slurm: Path
 ) -> None:
-    """One job through all three: each start costs the test ten seconds of imports."""
-    study = Study(squares, place, "preempted")
+    """One job through both: each start costs the test ten seconds of imports."""
+    study = Study(patient, place, "preempted")
     study.says("--partition", "low")
     study.begun(8)
     urgent = told("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
                   "--wrap=sleep 1")  # fmt: skip
     wait_for_state(urgent, "COMPLETED")
     wait_until(lambda: restarts_of(study.job()) == 1, 60, lambda: state_of(study.job()))
-    assert "SIGUSR2: saved at step" in study.log().read_text()
-    study.begun(16)
-    # A minute is over soon, and it wants to know two before: Slurm tells it now.
-    told("scontrol", "update", f"jobid={study.job()}", "timelimit=1")
-    wait_until(lambda: restarts_of(study.job()) == 2, 90, lambda: state_of(study.job()))
-    told("scontrol", "update", f"jobid={study.job()}", "timelimit=60")
-    assert study.log().read_text().count(": saved at step") == 2
-    study.begun(24)
+    saved = re.findall(r"SIGUSR2: saved at step (\d+)", study.log().read_text())
+    assert len(saved) == 1
+    study.begun(int(saved[0]) + 4)
     assert local_cluster("node-kill", "node2", "--dir", slurm).returncode == 0
     assert local_cluster("node-start", "node2", "--dir", slurm).returncode == 0
-    wait_until(lambda: restarts_of(study.job()) == 3, 60, lambda: state_of(study.job()))
+    wait_until(lambda: restarts_of(study.job()) == 2, 60, lambda: state_of(study.job()))
     study.finished()
-    assert_same_weights(study.run(), undisturbed[0].run())
+    assert study.log().read_text().count("resuming at step") == 2
+    assert_same_weights(study.run(), by_hand)
+
+
+def test_a_job_that_nears_its_time_limit_saves_and_goes_on_in_another(patient: RunConfig, place: Path) -> None:
+    """The weights after such a stop are the business of the test before: it is the same signal."""
+    endless = patient.training.model_copy(update={"length": "100000 steps"})
+    study = Study(patient.model_copy(update={"training": endless}), place, "limited")
+    study.says()
+    study.begun(8)
+    # A minute is over soon, and the job wants to know two before: Slurm, which looks twice a minute, tells it.
+    told("scontrol", "update", f"jobid={study.job()}", "timelimit=1")
+    wait_until(lambda: restarts_of(study.job()) == 1, 90, lambda: state_of(study.job()))
+    told("scontrol", "update", f"jobid={study.job()}", "timelimit=60")
+    (saved,) = re.findall(r"SIGUSR2: saved at step (\d+)", study.log().read_text())
+    study.begun(int(saved) + 2)
+    assert f"resuming at step {saved} of" in study.log().read_text()
+    told("scancel", study.job())
 
 
 def test_cancelled_and_submitted_again_it_goes_on_where_it_saved(
-    undisturbed: tuple[Study, str], squares: RunConfig, place: Path
+    patient: RunConfig, by_hand: Path, place: Path
 ) -> None:
-    study = Study(squares, place, "cancelled")
+    study = Study(patient, place, "cancelled")
     study.says()
     study.begun(8)
     first = study.job()
@@ -171,7 +183,7 @@ def test_cancelled_and_submitted_again_it_goes_on_where_it_saved(
     assert study.job() != first
     study.finished()
     assert "resuming at step" in study.log().read_text()
-    assert_same_weights(study.run(), undisturbed[0].run())
+    assert_same_weights(study.run(), by_hand)
 
 
 def test_a_failed_cell_is_shown_with_its_last_lines_and_left_until_retry(squares: RunConfig, place: Path) -> None:
