@@ -158,6 +158,8 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on_in_another(patient: R
     study = Study(patient.model_copy(update={"training": endless}), place, "limited")
     study.says()
     study.begun(8)
+    first = study.job()
+    assert "1 running" in study.says() and study.job() == first
     # A minute is over soon, and the job wants to know two before: Slurm, which looks twice a minute, tells it.
     told("scontrol", "update", f"jobid={study.job()}", "timelimit=1")
     wait_until(lambda: restarts_of(study.job()) == 1, 90, lambda: state_of(study.job()))
@@ -175,7 +177,6 @@ def test_cancelled_and_submitted_again_it_goes_on_where_it_saved(
     study.says()
     study.begun(8)
     first = study.job()
-    assert "1 running" in study.says() and study.job() == first
     told("scancel", first)
     wait_for_state(first, "CANCELLED")
     assert "SIGTERM: saved at step" in study.says("--watch-only")
