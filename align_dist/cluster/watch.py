@@ -14,6 +14,7 @@ from align_dist.cluster.states import Standing, State, last_lines, pace_of
 from align_dist.cluster.submission import standings
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 STYLES = {
@@ -109,15 +110,25 @@ class Looker:
             self._live.update(grid_table(self._cells, standings(self._cells)), refresh=True)
 
 
+def _watch_in_log(console: Console, cells: Sequence[Cell], found: list[Standing], every: float) -> list[Standing]:
+    console.print(grid_table(cells, found))
+    while any(standing.state in ACTIVE for standing in found):
+        time.sleep(every)
+        before, found = found, standings(cells)
+        if [standing.state for standing in found] != [standing.state for standing in before]:
+            console.print(grid_table(cells, found))
+    return found
+
+
 def watch(cells: Sequence[Cell], every: float) -> None:
-    """Shows the table until nothing runs or waits; on a terminal in place, in a log once."""
+    """Shows the table until nothing runs or waits; on a terminal in place, in a log again whenever a state changes."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
     found = standings(cells)
     if not console.is_terminal:
-        Console(width=200).print(grid_table(cells, found))
+        found = _watch_in_log(Console(width=200), cells, found, every)
     else:
         with Live(grid_table(cells, found), console=console, auto_refresh=False) as live:
             while any(standing.state in ACTIVE for standing in found):

@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_used(
     newest.write_bytes(content)
     said: list[str] = []
     train(config, said.append)
-    assert any("last.ckpt: damaged" in line and "Trying previous.ckpt" in line for line in said)
+    assert any("last.ckpt: damaged" in line and "trying previous.ckpt" in line for line in said)
     assert_same_weights(config.folder, uninterrupted.path)
 
 
