@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +82,14 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
     wait_for_step(job.folder, 4, job.output)
     told("scancel", "--signal=USR2", job.number)
 
-    wait_for_step(job.folder, 10, job.output)
+    wait_until(lambda: restarts_of(job.number) == 1, 60, lambda: text_of(job.output))
+    wait_for_step(job.folder, saved_at(job) + 4, job.output)
     assert restarts_of(job.number) == 1 and text_of(job.output).count("SIGUSR2: saved at step") == 1
     of_urgent = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     wait_for_state(sbatch(*of_urgent, cwd=checkout), "COMPLETED")
 
-    wait_for_step(job.folder, 14, job.output)
+    wait_until(lambda: restarts_of(job.number) == 2, 60, lambda: text_of(job.output))
+    wait_for_step(job.folder, saved_at(job) + 4, job.output)
     assert restarts_of(job.number) == 2 and text_of(job.output).count("SIGUSR2: saved at step") == 2
     for verb in ("node-kill", "node-start"):
         done = local_cluster(verb, "node2", "--dir", slurm)
@@ -96,6 +99,11 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
     assert said.count("resuming at step") == 3 and said.count("saved at step") == 2
     assert restarts_of(job.number) == 3
     assert_same_weights(job.folder, by_hand)
+
+
+def saved_at(job: Job) -> int:
+    """The step of its latest save: only a later one is trained by the start after it."""
+    return int(re.findall(r"saved at step (\d+)", text_of(job.output))[-1])
 
 
 def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_its_time_limit(
