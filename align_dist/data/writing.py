@@ -8,12 +8,11 @@ the main process watches the workers and checks the file's length.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from align_dist.data.manifest import ImageField
 from align_dist.data.progress import progress
 from align_dist.data.scan import Scanned, decode_image, decode_mask
 from align_dist.errors import DataError, StorageError, UserError
+from align_dist.files import locked
 
 _CHUNK = 50
 _SMALLEST_PAGE = 1 << 21
@@ -68,11 +68,9 @@ class Pictures:
 def exclusive_partial(destination: Path) -> Iterator[Path]:
     """`<name>.partial`, locked against a second writer, and removed unless it was renamed."""
     partial = destination.with_name(f"{destination.name}.partial")
-    with partial.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{destination}: another process is writing it; wait for it to finish") from None
+    with locked(partial, wait=False) as mine:
+        if not mine:
+            raise DataError(f"{destination}: another process is writing it; wait for it to finish")
         try:
             yield partial
         finally:
@@ -80,19 +78,28 @@ def exclusive_partial(destination: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """Ctrl-C takes effect at the end of the block. Blocking the signal would not do: other threads get it."""
+def interrupts_deferred() -> Iterator[Callable[[], None]]:
+    """Ctrl-C takes effect where the function that this gives is called, or else at the end of the block.
+
+    Anywhere else it may be raised in a callback of a weak reference (numba has thousands), or in Python's own hooks
+    around a fork, which swallow it. Blocking the signal would not do: other threads get it.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     received: list[int] = []
     previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+
+    def check() -> None:
+        # Called, not raised as a signal again: that would be served at some later instruction.
+        if received and callable(previous):
+            previous(received.pop(), None)
+
     try:
-        yield
+        yield check
     finally:
         signal.signal(signal.SIGINT, previous)
-        if received:
-            signal.raise_signal(signal.SIGINT)
+        check()
 
 
 def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
@@ -119,9 +126,9 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with interrupts_deferred():  # between creating the shared memory and knowing its name
+        with interrupts_deferred() as check:
             writer.prepare()
-        _fill(writer, pictures)
+            _fill(writer, pictures, check)
     finally:
         cv2.setNumThreads(threads)
         shared: Any = getattr(writer, "metadata_sm", None)
@@ -130,7 +137,7 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
             shared.unlink()
 
 
-def _fill(writer: Any, pictures: Pictures) -> None:
+def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
     from ffcv.memory_allocator import MemoryAllocator
 
     # Forked: the pictures' records, the locks and the shared memory are simply there.
@@ -150,10 +157,9 @@ def _fill(writer: Any, pictures: Pictures) -> None:
     )  # fmt: skip
     processes = [context.Process(target=_work, args=(failures, arguments)) for _ in range(writer.num_workers)]
     try:
-        with interrupts_deferred():  # Python's own hooks around a fork swallow them
-            for process in processes:
-                process.start()
-        table = _collect(processes, allocations, failures, done, len(pictures))
+        for process in processes:
+            process.start()
+        table = _collect(processes, allocations, failures, done, len(pictures), check)
         _check_length(Path(writer.fname), allocator)
         writer.finalize(table)
     finally:
@@ -177,12 +183,15 @@ def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
         raise SystemExit(1) from None
 
 
-def _collect(processes: Sequence[Any], allocations: Any, failures: Any, done: Any, total: int) -> list[Any]:
-    """Waits for every worker's allocations; raises as soon as one worker has failed."""
+def _collect(
+    processes: Sequence[Any], allocations: Any, failures: Any, done: Any, total: int, check: Callable[[], None]
+) -> list[Any]:
+    """Waits for every worker's allocations; raises as soon as one worker has failed, or Ctrl-C came."""
     table: list[Any] = []
     finished = 0
     with progress("writing", total) as report:
         while finished < len(processes):
+            check()
             try:
                 table.extend(allocations.get(timeout=0.1))
                 finished += 1
