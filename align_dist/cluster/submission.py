@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import logging
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -24,6 +24,7 @@ from align_dist.cluster.resources import (
 from align_dist.cluster.states import Standing, State, standings_of
 from align_dist.code import code_identity
 from align_dist.errors import MachineError
+from align_dist.files import locked
 from align_dist.training.run_folder import revision
 
 Say = Callable[[str], None]
@@ -124,9 +125,22 @@ def _start_here(cell: Cell, resources: Resources, retry: bool, say: Say) -> Any:
     with _alone(folder, say):
         if not to_submit([cell], standings([cell]), retry):
             return None
-        job = local_executor(folder, resources).submit(job_of(cell))
+        with _ignoring_interrupts():
+            job = local_executor(folder, resources).submit(job_of(cell))
         _record(cell, "local", job)
     return job
+
+
+@contextmanager
+def _ignoring_interrupts() -> Iterator[None]:
+    """What is started inside ignores Ctrl-C, as submitit's controller has to: it would kill its tasks after a second.
+    We tell it to end them instead, and a run listens for itself.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pause(running: list[Any], look: Callable[[], None]) -> None:
@@ -146,10 +160,10 @@ def _record(cell: Cell, cluster: str, job: Any) -> None:
 def _alone(folder: Path, say: Say) -> Iterator[None]:
     """While inside, nobody else submits this experiment."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".submitting").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("submit: another one submits this experiment, waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(folder / ".submitting", wait=False) as mine:
+        if mine:
+            yield
+            return
+    say("submit: another one submits this experiment, waiting for it")
+    with locked(folder / ".submitting"):
         yield
