@@ -23,16 +23,16 @@ def main(arguments: list[str] | None = None) -> int:
     return answer(lambda: options.run(options))
 
 
-def answer(action: Callable[[], int | None]) -> int:
-    """The exit code of what a command does; a user's mistake is one line on stderr."""
+def answer(action: Callable[[], int | None], name: str = "align-dist", interrupted: str = "interrupted") -> int:
+    """The exit code of what a command does; a user's mistake is one line on stderr, under the command's name."""
     try:
         return int(action() or 0)
     except UserError as error:
         if not error.told_elsewhere:
-            print(f"align-dist: {error}", file=sys.stderr)
+            print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("align-dist: interrupted", file=sys.stderr)
+        print(f"{name}: {interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from align_dist.errors import StorageError
 
@@ -40,6 +42,35 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
     write_whole(path, write)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Whether this process has the lock of a file to itself while inside; waits for it unless told not to.
+
+    The file is made where it is missing, its folder is not. The lock ends with the process, however it ends.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, in order; none where it is missing. A line torn by a crash is left out."""
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    return [value for value in map(_object_in, lines) if value is not None]
+
+
+def _object_in(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def unwritable(path: Path, error: OSError) -> StorageError:

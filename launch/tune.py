@@ -9,8 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from align_dist.cli import EXIT_CODES
-from align_dist.errors import UserError
+from align_dist.cli import EXIT_CODES, answer
 from align_dist.search.space import load_search
 
 
@@ -30,21 +29,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
     options = parser.parse_args(arguments)
     changes = {"samples": options.samples, "concurrency": options.concurrency}
-    try:
-        search = load_search(options.search, {key: value for key, value in changes.items() if value is not None})
+
+    def search() -> None:
+        described = load_search(options.search, {key: value for key, value in changes.items() if value is not None})
         from align_dist.search.search import carry_out_search, show, show_plan
 
         if options.plan:
-            show_plan(search)
+            show_plan(described)
         else:
-            show(carry_out_search(search, options.ray_address, options.ray_nodes))
-    except UserError as error:
-        print(f"tune.py: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("tune.py: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+            show(carry_out_search(described, options.ray_address, options.ray_nodes))
+
+    return answer(search, "tune.py", "interrupted; the same command goes on")
 
 
 if __name__ == "__main__":

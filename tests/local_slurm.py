@@ -18,8 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from align_dist.config import RunConfig, to_yaml
-
 CHECKOUT = Path(__file__).parents[1]
 SCRIPT = CHECKOUT / "slurm" / "local_cluster.sh"
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"}
@@ -115,15 +113,6 @@ def recorded(job: str) -> dict[str, tuple[str, str]]:
     # The accounting is some seconds late.
     wait_until(lambda: rows().get(job, ("",))[0] in ENDED, 30, lambda: str(rows()))
     return rows()
-
-
-def described(config: RunConfig, path: Path) -> RunConfig:
-    """The config with its runs under `path`, written to `path`/run.yaml; a waiting rank gives up after a minute."""
-    distributed = config.distributed.model_copy(update={"timeout": 60.0})
-    changed = config.model_copy(update={"runs": path / "runs", "distributed": distributed})
-    path.mkdir(exist_ok=True)
-    (path / "run.yaml").write_text(to_yaml(changed))
-    return changed
 
 
 def wait_for_step(folder: Path, step: int, output: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from align_dist.config import RunConfig, to_yaml
+
 TESTS = Path(__file__).parent
 LIMIT = 300
 
@@ -75,3 +77,16 @@ def run_ranks(world_size: int, command: list[str], launcher: str = "torchrun") -
     assert all(code == 0 for code, _ in results), "\n".join(
         f"--- rank {i}\n{out}" for i, (_, out) in enumerate(results)
     )
+
+
+def described(config: RunConfig, path: Path, **distributed: object) -> RunConfig:
+    """The config with its runs under `path`, written to `path`/run.yaml; a waiting rank gives up after a minute."""
+    changed = config.model_copy(
+        update={
+            "runs": path / "runs",
+            "distributed": config.distributed.model_copy(update={"timeout": 60.0, **distributed}),
+        }
+    )
+    path.mkdir(exist_ok=True)
+    (path / "run.yaml").write_text(to_yaml(changed))
+    return changed

@@ -37,8 +37,7 @@ def cells_of(
     base = load_config(path, list(overrides))
     check_names(base)
     _refuse_decided(overrides)
-    names = verify_beton(base.benchmark.beton, quick=True).domains if list(domains) == ["all"] else list(domains)
-    _check_domains(base, names)
+    names = _domains_of(base, list(domains))
     for what, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"{what}: takes one or more different values, got {list(values)}")
@@ -79,11 +78,14 @@ def _refuse_decided(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{key}: the grid decides it; use {options[key]}")
 
 
-def _check_domains(base: RunConfig, names: Sequence[str]) -> None:
-    """Where the beton is there it knows; otherwise the jobs will say so."""
-    if not base.benchmark.beton.exists():
-        return
-    known = verify_beton(base.benchmark.beton, quick=True).domains
-    for name in names:
+def _domains_of(base: RunConfig, asked: list[str]) -> list[str]:
+    """The domains by name, checked where the beton is there; otherwise the jobs will say so. `all` needs it."""
+    if asked != ["all"] and not base.benchmark.beton.exists():
+        return asked
+    known = list(verify_beton(base.benchmark.beton, quick=True).domains)
+    if asked == ["all"]:
+        return known
+    for name in asked:
         if name not in known:
             raise ConfigError(f"--domains: {base.benchmark.name} has no {name!r}; it has {', '.join(known)}")
+    return asked

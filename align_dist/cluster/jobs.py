@@ -12,6 +12,7 @@ from typing import Any
 
 from align_dist.code import refuse_other_code
 from align_dist.errors import Preempted, UserError
+from align_dist.files import read_json_lines
 
 RECORD = "jobs.jsonl"
 # What asks for a stop and wants the job back; after SIGTERM or SIGINT somebody wants it gone.
@@ -41,14 +42,7 @@ def record_submission(folder: Path, submission: Submission) -> None:
 
 def submissions_of(folder: Path) -> list[Submission]:
     """A run's submissions, oldest first; a line torn by a crash is left out."""
-    path = folder / RECORD
-    found = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            found.append(Submission(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return found
+    return [Submission(**line) for line in read_json_lines(folder / RECORD)]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from align_dist.cluster.jobs import Submission, submissions_of
 from align_dist.cluster.queue import Queue, QueuedJob, read_queue
@@ -63,10 +62,10 @@ def standing_of(path: Path, history: Sequence[Submission], queue: Queue) -> Stan
         return Standing(State.WAITING if queued.waiting else State.RUNNING, _note_of(queued), latest)
     if folder.is_held():
         return Standing(State.RUNNING, "started by hand or by another submission", latest)
-    ended = _read_end(folder)
-    if ended is not None:
-        state = State.STOPPED if ended["exit_code"] == Preempted.exit_code else State.FAILED
-        return Standing(state, str(ended["reason"]), latest)
+    ending = folder.ending()
+    if ending is not None:
+        state = State.STOPPED if ending.exit_code == Preempted.exit_code else State.FAILED
+        return Standing(state, ending.reason, latest)
     if latest and Path(latest.log).exists():
         return Standing(State.FAILED, last_line(Path(latest.log)), latest)
     if latest:
@@ -77,14 +76,6 @@ def standing_of(path: Path, history: Sequence[Submission], queue: Queue) -> Stan
 
 def _note_of(queued: QueuedJob) -> str:
     return queued.reason if queued.waiting else ""
-
-
-def _read_end(folder: RunFolder) -> dict[str, Any] | None:
-    try:
-        told = json.loads(folder.ended.read_text("utf-8"))
-        return {"exit_code": int(told["exit_code"]), "reason": told["reason"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def last_lines(log: Path, count: int) -> list[str]:

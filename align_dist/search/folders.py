@@ -10,16 +10,17 @@ from typing import Any, Literal
 
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFiniteError, Preempted
-from align_dist.files import write_text
+from align_dist.files import read_json_lines, write_text
 from align_dist.search.distributions import Value
 from align_dist.search.objective import selected
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
+from align_dist.training.run_folder import RunFolder
 
 State = Literal["waiting", "interrupted", "stopped", "failed", "finished"]
 SUGGESTED, STOPPED = "suggested.json", "stopped.json"
 # Another start would end the same way.
 FINAL_CODES = (ConfigError.exit_code, NonFiniteError.exit_code)
-# What another start gets over.
+# What another start gets over at once; so it does a signal that killed.
 PASSING_CODES = (LostRankError.exit_code, Preempted.exit_code)
 
 
@@ -37,14 +38,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How the latest start of a run ended early."""
-
-    exit_code: int
-    reason: str
-
-
-@dataclass(frozen=True)
 class Standing:
     """reason: of an early end. steps: trained so far, with those of its trunk. reports: so far, by step. chosen: of the
     weights that selection keeps, None before guidance. over: whether the search does not start it again.
@@ -58,14 +51,6 @@ class Standing:
     over: bool = False
 
 
-def ending_of(folder: Path) -> Ending | None:
-    """What ended.json says; None where it is missing or torn."""
-    values = _read_json(folder / "ended.json")
-    if not isinstance(values.get("exit_code"), int):
-        return None
-    return Ending(values["exit_code"], str(values.get("reason", "")))
-
-
 def standing_of(folder: Path) -> Standing:
     """Where a trial is. Nobody has to be at work on it."""
     reports = read_reports(folder)
@@ -75,7 +60,7 @@ def standing_of(folder: Path) -> Standing:
         outcome = _outcome_of(folder)
         if outcome is not None:
             return Standing("finished", "", max(steps, outcome.step), reports, outcome, True)
-    stop, ending = _read_json(folder / STOPPED), ending_of(folder)
+    stop, ending = _read_json(folder / STOPPED), RunFolder(folder).ending()
     if stop:
         return Standing("stopped", str(stop.get("reason", "")), steps, reports, chosen, True)
     if ending is not None:
@@ -94,14 +79,8 @@ def _outcome_of(folder: Path) -> Report | None:
 
 def steps_in(folder: Path) -> int:
     """The last step in metrics.jsonl; 0 before the first."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
-            continue  # torn by a crash
-    return 0
+    steps = [int(line["step"]) for line in read_json_lines(folder / "metrics.jsonl") if "step" in line]
+    return steps[-1] if steps else 0
 
 
 def mark_stopped(folder: Path, reason: str) -> None:

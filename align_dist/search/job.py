@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from align_dist.config import RunConfig, parse_config
-from align_dist.errors import LostRankError, Preempted
 from align_dist.search.objective import value_of
 from align_dist.search.outcome import Report
 from align_dist.search.space import SearchConfig, with_values
-
-# Exit codes after which another start is worth it at once; so is one after a signal that killed.
-AGAIN = (LostRankError.exit_code, Preempted.exit_code)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.errors import CheckpointError
+from align_dist.files import read_json_lines
 
 OUTCOME = "trial.json"
 
@@ -25,15 +26,7 @@ class Report:
 
 def read_reports(folder: Path) -> list[Report]:
     """What a trial has reported, by step, each step once; a line torn by a crash is not there."""
-    path = folder / "reports.jsonl"
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    found: dict[int, Report] = {}
-    for line in lines:
-        try:
-            made = Report(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        found[made.step] = made
+    found = {made.step: made for made in (Report(**line) for line in read_json_lines(folder / "reports.jsonl"))}
     return [found[step] for step in sorted(found)]
 
 

@@ -11,12 +11,13 @@ from align_dist.config import RunConfig
 from align_dist.errors import UserError
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
-from align_dist.search.folders import ending_of
-from align_dist.search.job import AGAIN, Job, TrialLost, metrics_of
+from align_dist.search.folders import PASSING_CODES
+from align_dist.search.job import Job, TrialLost, metrics_of
 from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, read_reports
 from align_dist.search.space import SearchConfig
 from align_dist.search.worker import Task, train_trunk
+from align_dist.training.run_folder import RunFolder
 
 
 def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfig, job: Job) -> None:
@@ -24,7 +25,6 @@ def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfi
     from ray import tune
 
     from align_dist.search.trunk import begin_from_trunk
-    from align_dist.training.run_folder import RunFolder
 
     if (run.folder / OUTCOME).exists():
         return
@@ -39,7 +39,7 @@ def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfi
         task = Task(run.model_dump(mode="json"), faithful=is_faithful(search.objective))
         _fit(task, run, search, job, earlier[-1].step if earlier else 0)
     except UserError as error:
-        if error.exit_code in AGAIN:
+        if error.exit_code in PASSING_CODES:
             raise TrialLost(str(error)) from None
         RunFolder(run.folder).end_badly(error.exit_code, str(error))
 
@@ -47,7 +47,7 @@ def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfi
 def _warm_up(trunk: RunConfig, search: SearchConfig, job: Job) -> None:
     """Trains a trunk over ranks. Raises what its folder says that it ended with."""
     _fit(Task(trunk.model_dump(mode="json"), is_trunk=True), trunk, search, job, 0)
-    ending = ending_of(trunk.folder)
+    ending = RunFolder(trunk.folder).ending()
     if ending is not None:
         raise _error_of(ending.exit_code)(ending.reason)
 
@@ -117,7 +117,7 @@ def rank_of_trial(config: dict[str, Any]) -> None:
             if report.step > config["told"]:
                 ray.train.report(metrics_of(search, report))
         code = process.exit_code()
-    if code < 0 or code in AGAIN:
+    if code < 0 or code in PASSING_CODES:
         raise TrialLost(f"rank {ranks.rank} ended with {code}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from align_dist.errors import ConfigError, LostRankError, UserError
-from align_dist.files import write_text
+from align_dist.files import locked, write_text
 from align_dist.search.board import Lines, make_board, trunk_name
 from align_dist.search.distributions import Choice
 from align_dist.search.folders import Trial, standing_of
@@ -116,11 +115,9 @@ def _check_ending(found: Found) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """While inside, no other process carries out this search. Raises ConfigError where one does."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".searching").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"{folder}: another process carries out this search; wait for it, or end it") from None
+    with locked(folder / ".searching", wait=False) as mine:
+        if not mine:
+            raise ConfigError(f"{folder}: another process carries out this search; wait for it, or end it")
         yield
 
 

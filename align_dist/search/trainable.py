@@ -10,7 +10,8 @@ from typing import Any
 from align_dist.config import RunConfig
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
-from align_dist.search.job import AGAIN, Job, TrialLost, metrics_of
+from align_dist.search.folders import PASSING_CODES
+from align_dist.search.job import Job, TrialLost, metrics_of
 from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, Report, read_reports
 from align_dist.search.space import SearchConfig
@@ -57,5 +58,5 @@ def _reports_of(task: Task, run: RunConfig, threads: int, cwd: Path) -> Iterator
                 told = report.step
                 yield report
         code = process.exit_code()
-    if code < 0 or code in AGAIN:
+    if code < 0 or code in PASSING_CODES:
         raise TrialLost(f"{run.folder}: its process ended with {code}; see {LOG} there")

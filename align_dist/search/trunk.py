@@ -7,9 +7,7 @@ scratch, because the masker's initial weights depend on the seed alone and every
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from align_dist.config import RunConfig, parse_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import CheckpointError
+from align_dist.files import locked
 from align_dist.methods.registry import find_method
 from align_dist.training.assembly import split_of, training_order
 from align_dist.training.checkpoint import load_weights, save_checkpoint, save_weights
@@ -87,7 +86,8 @@ def begin_from_trunk(
     branch, folder = Branch(trunk.folder, step), RunFolder(config.folder)
     if step == 0 or any(folder.checkpoints.glob("*.ckpt")):
         return branch
-    with _alone(trunk.folder):
+    trunk.folder.mkdir(parents=True, exist_ok=True)
+    with locked(trunk.folder / ".branching"):
         point = branch_path(trunk.folder, step)
         for stop in sorted({step, *passing}) if not point.exists() else ():
             if 0 < stop <= step and not branch_path(trunk.folder, stop).exists():
@@ -129,12 +129,3 @@ def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any
     networks = {"classifier": state["networks"]["classifier"]}
     position = asdict(Position(step=state["position"]["step"]))
     return {"identity": config.identity, "networks": networks, "untouched": ["masker"], "position": position}
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Waits until no other trial is at work on this trunk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".branching").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

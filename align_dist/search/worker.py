@@ -103,9 +103,9 @@ def warm_up(config: RunConfig) -> None:
 
 def train_trunk(config: RunConfig, train: Callable[[RunConfig], None] = warm_up) -> None:
     """Trains a trunk. Raises NonFiniteError saying that it was in warm-up, at once for one that diverged before."""
-    from align_dist.search.folders import ending_of
+    from align_dist.training.run_folder import RunFolder
 
-    before = ending_of(config.folder)
+    before = RunFolder(config.folder).ending()
     try:
         if before is not None and before.exit_code == NonFiniteError.exit_code:
             raise NonFiniteError(before.reason)

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,14 @@ from align_dist.machine import describe_machine
 
 HOLD_TRIES = 30
 PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the latest start of a run ended early: as ended.json has it."""
+
+    exit_code: int
+    reason: str
 
 
 class RunFolder:
@@ -91,6 +100,14 @@ class RunFolder:
         """Says why the run's latest start ended before its end; the next start forgets it."""
         with suppress(StorageError):  # which may be the reason itself
             write_text(self.ended, json.dumps({"exit_code": exit_code, "reason": reason}) + "\n")
+
+    def ending(self) -> Ending | None:
+        """How the latest start ended early; None where it did not, or its record is torn."""
+        try:
+            told = json.loads(self.ended.read_text("utf-8"))
+            return Ending(int(told["exit_code"]), str(told["reason"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 import yaml
 from ranks import run_ranks
+from weights import assert_same_weights
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import ConfigError
@@ -24,7 +24,6 @@ from align_dist.search.distributions import Choice, draw
 from align_dist.search.search import carry_out_search
 from align_dist.search.space import SearchConfig, parse_search
 from align_dist.search.trunk import branch_step, schedule_of
-from align_dist.training.checkpoint import load_weights
 
 LIMIT = 600
 WORKER = "align_dist.search.worker"
@@ -83,17 +82,6 @@ def workers(runs: Path) -> list[psutil.Process]:
         if WORKER in command and str(runs) in command:
             found.append(process)
     return found
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    networks = load_weights(folder / "selected" / "last.pt")["networks"]
-    return {f"{n}.{k}": v for n, state in networks.items() for k, v in state.items()}
-
-
-def assert_same_weights(left: Path, right: Path) -> None:
-    ours, theirs = weights(left), weights(right)
-    assert ours.keys() == theirs.keys() and len(ours) > 20
-    assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
 
 
 def starts_of(folder: Path) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from local_slurm import described
-from ranks import run_ranks
+from ranks import described, run_ranks
 
 from align_dist.config import RunConfig
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from local_slurm import (
     CHECKOUT,
-    described,
     local_cluster,
     recorded,
     restarts_of,
@@ -23,6 +22,7 @@ from local_slurm import (
     wait_for_step,
     wait_until,
 )
+from ranks import described
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig

@@ -13,29 +13,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ranks import environment_of, finish, free_port, start_ranks
+from ranks import described, environment_of, finish, free_port, start_ranks
 from weights import assert_same_weights, weights
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import RunConfig
 from align_dist.training.assembly import make_classifier
 from align_dist.training.checkpoint import load_weights
 from align_dist.training.run_folder import RunFolder
 
 TRAIN = ["-m", "align_dist.cli", "train"]
 TORCHRUN = ["-m", "torch.distributed.run"]
-
-
-def described(config: RunConfig, path: Path, **distributed: object) -> RunConfig:
-    """The config with its runs under `path`, written to `path`/run.yaml; a waiting rank gives up after a minute."""
-    changed = config.model_copy(
-        update={
-            "runs": path / "runs",
-            "distributed": config.distributed.model_copy(update={"timeout": 60.0, **distributed}),
-        }
-    )
-    path.mkdir(exist_ok=True)
-    (path / "run.yaml").write_text(to_yaml(changed))
-    return changed
 
 
 def start(world_size: int, path: Path, port: int | None = None) -> list[subprocess.Popen[str]]:
