@@ -4,7 +4,8 @@
 #   printf '%s\n' 'method=erm seed=0' 'method=align seed=0' | bash launch/many.sh CONFIG [KEY=VALUE for all ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export OMP_NUM_THREADS=1
-xargs -P "${PROCESSES:-$(nproc)}" -I{} sh -c '
+processes=${PROCESSES:-$(nproc)}
+export OMP_NUM_THREADS=1  # which nproc would take for the number of cores
+xargs -P "$processes" -I{} sh -c '
   line=$1 config=$2; shift 2
   exec .venv/bin/align-dist train "$config" $line data.workers=1 training.threads=1 "$@"' sh {} "$@"

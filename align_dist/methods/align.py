@@ -44,14 +44,14 @@ class ALIGN(GuidedMethod):
             masks = [self.mask(part) if self.guided(step) else None for part in parts]
             guided = list(zip(parts, masks, strict=True))
             logged |= scalars(
-                "classifier", self.classifier.update(lambda x: self.classifier_terms(self.classifier, *x), guided)
+                "classifier", self.classifier.update(lambda x: self.classifier_terms(self.classifier, *x, step), guided)
             )
             logged |= _described([mask for mask in masks if mask is not None])
         return logged
 
     def masker_terms(self, masker: Forward, batch: Batch, step: int) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
-        objective = self.context.objective
+        objective = self.context.objective_at(step)
         mask = masker(batch.images)
         with frozen(self.classifier) as classifier, self.classifier.autocast():
             keep = self.seen(mask, batch)[:, None].to(batch.images.dtype)
@@ -78,7 +78,7 @@ class ALIGN(GuidedMethod):
 
     def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
         mask = self.mask(batch) if self.guided(step) else None
-        terms = {"classifier": self.classifier_terms(self.classifier.module, batch, mask)}
+        terms = {"classifier": self.classifier_terms(self.classifier.module, batch, mask, step)}
         if step >= self.context.masker_start:
             terms["masker"] = self.masker_terms(self.masker.module, batch, step)
         return terms
@@ -90,10 +90,11 @@ class ALIGN(GuidedMethod):
         does not mind contrast then never tells it anything before it is empty. Before EfficientNet-Lite0 a
         straight line from the first step on was already too much.
         """
+        weight = self.context.objective_at(step).lambda1
         if not self.context.sparsity_ramp:
-            return self.context.objective.lambda1
+            return weight
         share = 2 * (step - self.context.masker_start) / self.context.sparsity_ramp - 1
-        return min(1.0, max(0.0, share)) * self.context.objective.lambda1
+        return min(1.0, max(0.0, share)) * weight
 
     def _turn(self, step: int) -> str:
         """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""

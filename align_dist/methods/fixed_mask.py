@@ -41,7 +41,7 @@ class FixedMask(GuidedMethod):
 
     def _terms(self, batch: Batch, step: int, classifier: Forward) -> Terms:
         mask = self.mask(batch) if self.guided(step) else None
-        return self.classifier_terms(classifier, batch, mask)
+        return self.classifier_terms(classifier, batch, mask, step)
 
 
 def luminance(images: Tensor) -> Tensor:

@@ -18,14 +18,15 @@ class GuidedMethod(Method):
 
     silent_in_warmup: tuple[str, ...] = (
         "objective.lambda3",
+        "objective.changes",
         "objective.cam_normalisation",
         "objective.cam_epsilon",
         "objective.guidance_resolution",
         "training.warmup",
     )
 
-    def classifier_terms(self, classifier: Forward, batch: Batch, mask: Tensor | None) -> Terms:
-        objective, labels = self.context.objective, batch.labels
+    def classifier_terms(self, classifier: Forward, batch: Batch, mask: Tensor | None, step: int) -> Terms:
+        objective, labels = self.context.objective_at(step), batch.labels
         if objective.lambda4 > 0:
             mixed, partners, share = objectives.mix_same_class(
                 batch.images, labels, mixing_generator(self.context.seed, batch)

@@ -81,4 +81,3 @@ def _missing(lines: dict[Line, list[Row]], wanted: Sequence[Place]) -> list[str]
     there = {Place(row.domain, line.method, line.variant, row.seed) for line, found in lines.items() for row in found}
     missing = [place.text for place in wanted if place not in there]
     return [f"Missing, {len(missing)} of {len(wanted)} runs: {'; '.join(missing)}."] if missing else []
-

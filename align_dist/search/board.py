@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from align_dist.search.folders import Standing, Trial, standing_of, steps_in
 from align_dist.search.objective import value_of
-from align_dist.search.space import LAMBDAS, SearchConfig
+from align_dist.search.space import LAMBDA_KEYS, SearchConfig
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -30,7 +30,7 @@ class Line:
     step: int
     length: int
     best: float | None
-    trunk: str
+    origin: str
     reason: str
 
 
@@ -69,8 +69,15 @@ class Lines:
         if running and not standing.over:
             warm = step <= branch.step and not any((trial.folder / "checkpoints").glob("*.ckpt")) and branch.step
             state, step = ("warm-up", steps_in(branch.trunk)) if warm else ("running", max(step, branch.step))
+        elif state == "interrupted" and not standing.reason and self._search.algorithm == "pbt":
+            state = "paused"  # until the others of its generation are as far
         best = None if standing.chosen is None else value_of(self._search.objective, standing.chosen.metrics)
-        return Line(trial, state, step, length, best, trunk_name(branch), standing.reason)
+        return Line(trial, state, step, length, best, origin_of(trial, branch), standing.reason)
+
+
+def origin_of(trial: Trial, branch: Branch) -> str:
+    """What a trial goes on from: its trunk, or the trial that it is a copy of."""
+    return trunk_name(branch) if trial.parent is None else f"trial {trial.parent}@{trial.since}"
 
 
 def trunk_name(branch: Branch) -> str:
@@ -108,7 +115,7 @@ def in_words(line: Line) -> str:
     best = "" if line.best is None else f", best {line.best:.4f}"
     why = f" ({line.reason})" if line.reason else ""
     shown = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in line.trial.values.items())
-    return f"{line.state} at step {line.step}/{line.length}{best}: {shown}, trunk {line.trunk}{why}"
+    return f"{line.state} at step {line.step}/{line.length}{best}: {shown}, from {line.origin}{why}"
 
 
 class TableBoard:
@@ -145,21 +152,21 @@ def table_of(lines: Sequence[Line]) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     keys = list(dict.fromkeys(key for line in lines for key in line.trial.values))
-    keys = [key for key in LAMBDAS if key in keys] + [key for key in keys if key not in LAMBDAS]
-    for name in ("trial", "state", "step", *(key.rpartition(".")[2] for key in keys), "best", "trunk"):
-        table.add_column(name, justify="left" if name in ("state", "trunk") else "right")
+    keys = [key for key in LAMBDA_KEYS if key in keys] + [key for key in keys if key not in LAMBDA_KEYS]
+    for name in ("trial", "state", "step", *(key.rpartition(".")[2] for key in keys), "best", "from"):
+        table.add_column(name, justify="left" if name in ("state", "from") else "right")
     best = max((line.best for line in lines if line.best is not None), default=None)
     for line in lines:
         values = [str(line.trial.values.get(key, "")) for key in keys]
         objective = "" if line.best is None else f"{line.best:.4f}"
         style = "green" if line.best is not None and line.best == best else _STYLES.get(line.state, "")
         step = f"{line.step}/{line.length}"
-        table.add_row(str(line.trial.number), line.state, step, *values, objective, line.trunk, style=style)
+        table.add_row(str(line.trial.number), line.state, step, *values, objective, line.origin, style=style)
     return table
 
 
 _ORDER = {"running": 0, "warm-up": 0, "waiting": 2}
-_STYLES = {"waiting": "dim", "stopped": "dim", "failed": "red"}
+_STYLES = {"waiting": "dim", "paused": "dim", "stopped": "dim", "failed": "red"}
 
 
 def make_board(lines: Lines) -> Board:

@@ -53,6 +53,10 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
 def _source(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]) -> tuple[Next, Ended]:
     if search.algorithm == "random":
         return one_after_another(pending), lambda _: None
+    if search.algorithm == "pbt":
+        from align_dist.search.generations import in_generations
+
+        return in_generations(search, trials)
     from align_dist.search.adaptive import adaptive
 
     return adaptive(search, trials, pending)
@@ -61,7 +65,7 @@ def _source(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial])
 def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, watch: _Watch) -> tune.Tuner:
     storage = (search.base().runs / search.experiment / "ray").absolute()
     shutil.rmtree(storage, ignore_errors=True)
-    job = Job(search.model_dump(mode="json"), search.base().model_dump(mode="json"), os.getcwd())
+    job = Job(search.model_dump(mode="json"), os.getcwd())
     resources = {"cpu": search.cpus_per_trial, "gpu": search.gpus_per_trial}
     if search.ranks_per_trial > 1:
         resources = {"cpu": 0, "memory": 1}  # the ranks have the rest; nothing at all is no request to Ray
@@ -72,9 +76,9 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
             mode="max",
             search_alg=suggestions,
             scheduler=_scheduler(search, trials),
-            num_samples=search.samples,
+            num_samples=_starts(search),
             max_concurrent_trials=concurrency(search),
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}-{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -84,6 +88,15 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
             callbacks=[watch],
         ),
     )
+
+
+def _starts(search: SearchConfig) -> int:
+    """As many as there are trials; of a population, each member in each generation."""
+    if search.algorithm != "pbt":
+        return search.samples
+    from align_dist.search.population import generation_ends
+
+    return search.samples * len(generation_ends(search, search.base()))
 
 
 def concurrency(search: SearchConfig) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from align_dist.config import RunConfig, parse_config
 from align_dist.search.objective import value_of
 from align_dist.search.outcome import Report
-from align_dist.search.space import SearchConfig, with_values
+from align_dist.search.space import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -16,11 +15,7 @@ class Job:
     """What all trials of a search have in common, as plain values. cwd: what relative paths are relative to."""
 
     search: dict[str, Any]
-    base: dict[str, Any]
     cwd: str
-
-    def config_of(self, values: dict[str, Any]) -> RunConfig:
-        return with_values(parse_config(self.base), values)
 
 
 class TrialLost(Exception):

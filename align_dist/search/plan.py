@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from align_dist.errors import ConfigError
@@ -13,8 +14,17 @@ from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of
 
 ATTEMPTS = 100
+
+
+class Later(Enum):
+    """No trial now: what comes next depends on those that are being trained."""
+
+    LATER = "later"
+
+
+LATER = Later.LATER
 # The next trial, or None when there is no more.
-Next = Callable[[], Trial | None]
+Next = Callable[[], Trial | Later | None]
 # Of a trial that has ended for now, however it did.
 Ended = Callable[[Trial], None]
 
@@ -65,6 +75,10 @@ def known_trials(search: SearchConfig) -> list[Trial]:
     """Every trial that is known without training: all of a random search, those begun of another."""
     if search.algorithm == "random":
         return random_trials(search, search.samples)
+    if search.algorithm == "pbt":
+        from align_dist.search.generations import members_of, read_generations
+
+        return members_of(read_generations(search))
     return begun_trials(search)
 
 
@@ -109,21 +123,25 @@ def predicted_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
 
 
 def measured_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
-    """Of what has been trained, from the run folders; steps done twice after an interruption count once."""
+    """Of what has been trained, from the run folders; steps done twice after an interruption count once, and what a
+    copy has from its parent is the parent's.
+    """
     trunks: dict[Path, float] = {}
     alone = sharing = 0.0
     for trial in trials:
         steps, epoch = standing_of(trial.folder).steps, schedule_of(trial.config).epoch
         branch = branch_of(search, trial)
-        alone += steps / epoch
-        sharing += max(0, steps - branch.step) / epoch
+        alone += max(0, steps - trial.since) / epoch
+        sharing += max(0, steps - max(branch.step, trial.since)) / epoch
         trunks[branch.trunk] = max(trunks.get(branch.trunk, 0.0), trunk_steps(branch.trunk) / epoch)
     return Cost(sharing + sum(trunks.values()), alone)
 
 
 def count_trunks(search: SearchConfig, trials: Sequence[Trial]) -> int:
     """How many warm-ups the trials need: one each where none is shared."""
-    return len({branch_of(search, trial).trunk for trial in trials}) if search.share_warmup else len(trials)
+    if not search.share_warmup:
+        return sum(trial.parent is None for trial in trials)
+    return len({branch_of(search, trial).trunk for trial in trials})
 
 
 def trunk_steps(trunk: Path) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,12 +47,16 @@ def draw_search(found: Found, folder: Path) -> list[Path]:
         figures["settings"] = _against_settings(found, measured)
     if len(measured) > 1:
         figures["parallel"] = _parallel(found, measured)
+    if found.search.algorithm == "pbt" and measured:
+        from align_dist.search.lineage import draw_lineage
+
+        figures["lineage"] = draw_lineage(found)
     if isinstance(found.search.objective, Pareto) and measured:
         figures["front"] = _pareto(found, found.search.objective, measured)
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
-def _new(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,7 +70,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _quiet(axes: Axes) -> None:
+def quiet(axes: Axes) -> None:
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
@@ -110,13 +114,13 @@ def _points(axes: Axes, found: Found, entries: Sequence[Entry], x: Sequence[floa
     for i, entry in enumerate(entries):
         if entry.number == found.best or entry.number in found.front:
             axes.scatter([x[i]], [y[i]], s=110, facecolors="none", edgecolors=ORANGE, linewidths=1.6)
-    _quiet(axes)
+    quiet(axes)
 
 
 def _over_trials(found: Found, entries: Sequence[Entry]) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
-    figure = _new(6.4, 3.4)
+    figure = new_figure(6.4, 3.4)
     axes = figure.subplots()
     numbers = [float(entry.number) for entry in entries]
     values = [entry.objective or 0.0 for entry in entries]
@@ -143,7 +147,7 @@ def _over_trials(found: Found, entries: Sequence[Entry]) -> Figure:
 def _against_settings(found: Found, entries: Sequence[Entry]) -> Figure:
     keys = list(found.search.space)
     columns, rows = min(COLUMNS, len(keys)), -(-len(keys) // COLUMNS)
-    figure = _new(3.4 * columns, 2.7 * rows)
+    figure = new_figure(3.4 * columns, 2.7 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     objectives = [entry.objective or 0.0 for entry in entries]
     for axes, key in zip(panels.flat, [*keys, *[""] * (rows * columns - len(keys))], strict=True):
@@ -153,7 +157,7 @@ def _against_settings(found: Found, entries: Sequence[Entry]) -> Figure:
         axis = axis_of(found.search, key, [entry.values[key] for entry in entries])
         _points(axes, found, entries, axis.numbers, objectives)
         axes.set_xlabel(axis.name, fontsize=9)
-        _scale(axes, found.search, key, axis)
+        scale(axes, "x", found.search, key, axis)
     for row in panels:
         row[0].set_ylabel(objective_name(found.search), fontsize=8)
     handles, names = panels.flat[0].get_legend_handles_labels()
@@ -162,22 +166,22 @@ def _against_settings(found: Found, entries: Sequence[Entry]) -> Figure:
     return figure
 
 
-def _scale(axes: Axes, search: SearchConfig, key: str, axis: Axis) -> None:
-    """The horizontal axis over all that the space allows, with numbers that people read."""
+def scale(axes: Axes, side: Literal["x", "y"], search: SearchConfig, key: str, axis: Axis) -> None:
+    """One side of a picture over all that the space allows, with numbers that people read."""
     from matplotlib.ticker import NullLocator
 
-    low, high = _bounds(search, key, axis)
+    (low, high), line = _bounds(search, key, axis), axes.xaxis if side == "x" else axes.yaxis
     if axis.logarithmic:
-        axes.set_xscale("log")
+        axes.set(**{f"{side}scale": "log"})
         marks = np.geomspace(low, high, 5)
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(list(marks), [f"{mark:.2g}" for mark in marks])
-        axes.set_xlim(low / (high / low) ** 0.05, high * (high / low) ** 0.05)
+        line.set_minor_locator(NullLocator())
+        line.set_ticks(list(marks), [f"{mark:.2g}" for mark in marks])
+        axes.set(**{f"{side}lim": (low / (high / low) ** 0.05, high * (high / low) ** 0.05)})
         return
     if axis.ticks:
-        axes.set_xticks(list(axis.ticks), list(axis.ticks.values()))
+        line.set_ticks(list(axis.ticks), list(axis.ticks.values()))
     space = 0.3 if axis.ticks else 0.05 * (high - low)
-    axes.set_xlim(low - space, high + space)
+    axes.set(**{f"{side}lim": (low - space, high + space)})
 
 
 def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
@@ -187,7 +191,7 @@ def _parallel(found: Found, entries: Sequence[Entry]) -> Figure:
     from matplotlib.colors import Normalize
 
     keys = list(found.search.space)
-    figure = _new(max(6.0, 1.5 * (len(keys) + 1) + 1.2), 3.6)
+    figure = new_figure(max(6.0, 1.5 * (len(keys) + 1) + 1.2), 3.6)
     axes = figure.subplots()
     objectives = [entry.objective or 0.0 for entry in entries]
     norm = Normalize(min(objectives), max(*objectives, min(objectives) + 0.001))
@@ -248,7 +252,7 @@ def _cost(found: Found) -> Figure:
     from align_dist.search.plan import cost_at
     from align_dist.search.results import PAPER_LENGTHS
 
-    figure = _new(7.6, 3.0)
+    figure = new_figure(7.6, 3.0)
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
     cost, trials = found.cost, len(found.entries)
     bars = left.barh(
@@ -261,7 +265,7 @@ def _cost(found: Found) -> Figure:
     )
     left.margins(x=0.15)
     left.invert_yaxis()
-    _quiet(left)
+    quiet(left)
     lengths = np.linspace(PAPER_WARMUP, 3 * PAPER_WARMUP, 60)
     right.plot(lengths, [cost_at(trials, found.trunks, PAPER_WARMUP, float(x)).ratio for x in lengths], color=BLUE)
     marked = [cost_at(trials, found.trunks, PAPER_WARMUP, x).ratio for x in PAPER_LENGTHS]
@@ -271,12 +275,12 @@ def _cost(found: Found) -> Figure:
     right.set_xlabel("length of a run, epochs", fontsize=9)
     right.set_title(f"by formula: warm-up of {PAPER_WARMUP:g} epochs", fontsize=9, loc="left")
     right.set_ylim(0, 1)
-    _quiet(right)
+    quiet(right)
     return figure
 
 
 def _pareto(found: Found, objective: Pareto, entries: Sequence[Entry]) -> Figure:
-    figure = _new(5.0, 3.8)
+    figure = new_figure(5.0, 3.8)
     axes = figure.subplots()
     x = [entry.metrics["accuracy"] for entry in entries]
     y = [entry.metrics[objective.metric] for entry in entries]

@@ -80,7 +80,7 @@ def _fit(task: Task, run: RunConfig, search: SearchConfig, job: Job, told: int) 
             resources_per_worker={name: number for name, number in resources.items() if number},
         ),
         run_config=TrainRun(
-            name=f"{run.folder.name}-{'trunk' if task.is_trunk else 'trial'}",
+            name=f"{run.folder.name}-{run.training.until or 'whole'}".replace(" ", "-"),
             storage_path=str((search.base().runs / search.experiment / "ray").absolute()),
             failure_config=FailureConfig(max_failures=0),
             callbacks=[TuneReportCallback()],

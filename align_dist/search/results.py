@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align_dist.config import to_yaml
+from align_dist.config import LAMBDAS, RunConfig, to_yaml
 from align_dist.files import write_text
 from align_dist.search.distributions import Value
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, front, goodness_of, value_of
 from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
-from align_dist.search.space import SearchConfig
+from align_dist.search.space import LAMBDA_KEYS, SearchConfig
 from align_dist.search.trunk import schedule_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ HPARAMS = ".search"
 @dataclass(frozen=True)
 class Entry:
     """A trial's line in search.json. objective, metrics: of the selected weights, on source validation. steps: with
-    those of its trunk, of which there are branch_step.
+    those of its trunk, of which there are branch_step. values: of a member of a population those it ended with;
+    parent, since: the trial that it began as a copy of, and after which step.
     """
 
     number: int
@@ -45,6 +46,8 @@ class Entry:
     length: int
     trunk: str | None
     branch_step: int
+    parent: int | None
+    since: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Found:
     """All that a search knows. best: the number of the best trial, finished before stopped. front: of Pareto."""
 
     search: SearchConfig
+    trials: Sequence[Trial]
     entries: Sequence[Entry]
     best: int | None
     front: Sequence[int]
@@ -61,13 +65,16 @@ class Found:
     def entry(self, number: int) -> Entry:
         return next(entry for entry in self.entries if entry.number == number)
 
+    def config(self, number: int) -> RunConfig:
+        return next(trial.config for trial in self.trials if trial.number == number)
+
 
 def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
     """Reads every trial's folder."""
     entries = [_entry(search, trial) for trial in trials]
     cost = measured_cost(search, trials)
     trunks = count_trunks(search, trials)
-    return Found(search, entries, best_of(entries), _front(search, entries), cost, trunks)
+    return Found(search, trials, entries, best_of(entries), _front(search, entries), cost, trunks)
 
 
 def _entry(search: SearchConfig, trial: Trial) -> Entry:
@@ -88,6 +95,8 @@ def _entry(search: SearchConfig, trial: Trial) -> Entry:
         length=schedule_of(trial.config).length,
         trunk=str(branch.trunk) if branch.step else None,
         branch_step=branch.step,
+        parent=trial.parent,
+        since=trial.since,
     )
 
 
@@ -159,15 +168,12 @@ def cost_as_json(cost: Cost, trials: int, trunks: int) -> dict[str, Any]:
 
 
 def _write_config(found: Found, number: int, path: Path) -> None:
-    from align_dist.search.space import with_values
-
     entry = found.entry(number)
-    config = with_values(found.search.base(), entry.values)
     objective = "none yet" if entry.objective is None else f"{entry.objective:.4f}"
     told = f"# Trial {number} of the search {found.search.experiment}, objective {objective} on source validation.\n"
     command = f"#\n#   align-dist train {path}\n#\n"
     why = "# goes on in the trial's own folder, and measures it on every domain.\n"
-    write_text(path, told + command + why + to_yaml(config))
+    write_text(path, told + command + why + to_yaml(found.config(number)))
 
 
 def write_hparams(found: Found) -> None:
@@ -188,10 +194,9 @@ def _write_hparams(found: Found, entry: Entry, events: Path, name: str) -> None:
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    from align_dist.search.space import with_values
-
-    config = with_values(found.search.base(), entry.values)
-    lambdas = {f"lambda{k}": getattr(config.objective, f"lambda{k}") for k in range(1, 5)}
+    config = found.config(entry.number)
+    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
+    lambdas |= {key.rpartition(".")[2]: value for key, value in entry.values.items() if key in LAMBDA_KEYS}
     settings = {"warmup": config.training.warmup, **lambdas}
     settings |= {key: "none" if value is None else value for key, value in entry.values.items()}
     metrics = {"search/objective": entry.objective, **{f"search/{k}": v for k, v in entry.metrics.items()}}

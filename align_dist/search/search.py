@@ -13,7 +13,7 @@ from pathlib import Path
 
 from align_dist.errors import ConfigError, LostRankError, UserError
 from align_dist.files import locked, write_text
-from align_dist.search.board import Lines, make_board, trunk_name
+from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.plan import branch_of, count_trunks, known_trials, predicted_cost
@@ -141,8 +141,16 @@ def show_plan(search: SearchConfig) -> None:
     for trial in trials:
         branch, schedule = branch_of(search, trial), schedule_of(trial.config)
         values = " ".join(f"{key}={value}" for key, value in trial.values.items())
-        print(f"trial {trial.number}: {values}, trunk {trunk_name(branch)}, {schedule.length} steps: {trial.folder}")
-    if len(trials) < search.samples:
+        print(
+            f"trial {trial.number}: {values}, from {origin_of(trial, branch)}, {schedule.length} steps: {trial.folder}"
+        )
+    if search.algorithm == "pbt":
+        from align_dist.search.population import generation_ends
+
+        ends = generation_ends(search, search.base())
+        print(f"{search.samples} members in {len(ends)} generations, which end at steps {', '.join(map(str, ends))}")
+        trials = trials[: search.samples]  # a copy costs what the member that it replaces would have cost
+    elif len(trials) < search.samples:
         print(f"the other {search.samples - len(trials)} trials are chosen by what these find ({search.algorithm})")
     if trials:
         cost = predicted_cost(search, trials)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from align_dist.config import Count, RunConfig, known_keys, load_config, parse_config
+from align_dist.config import LAMBDAS, Count, RunConfig, known_keys, load_config, parse_config
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
 from align_dist.search.objective import Accuracy, Objective, Pareto
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-LAMBDAS = tuple(f"objective.lambda{k}" for k in range(1, 5))
+LAMBDA_KEYS = tuple(f"objective.{name}" for name in LAMBDAS)
 # λ4 acts in warm-up: on a grid, so that trials share trunks.
 LAMBDA_SPACE: dict[str, Distribution] = {
     "objective.lambda1": LogUniform(loguniform=(0.3, 30.0)),
@@ -36,6 +36,7 @@ REFUSED = {
     "runs": "the search names its trials' folder",
     "variant": "the search names its trials' folder",
     "training.until": "a trial is trained to its end; a scheduler may stop it",
+    "objective.changes": "algorithm: pbt makes them",
 }
 
 
@@ -54,6 +55,16 @@ class Scheduler(_Part):
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
 
 
+class Population(_Part):
+    """What `algorithm: pbt` does. interval: guided epochs of a generation. quantile: the share of members that go on as
+    copies of as many good ones. resample: how likely a copy's λ is drawn anew rather than made a fifth more or less.
+    """
+
+    interval: Positive = 2.0
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
+
+
 class SearchConfig(_Part):
     """A search. What its trials are follows from all but samples, concurrency and resources."""
 
@@ -64,6 +75,7 @@ class SearchConfig(_Part):
     space: dict[str, Distribution] = LAMBDA_SPACE
     algorithm: Literal["random", "tpe", "pbt"] = "random"
     scheduler: Scheduler = Scheduler()
+    population: Population = Population()
     samples: Count = 16
     concurrency: Count | None = None
     cpus_per_trial: Positive = 1.0
@@ -90,10 +102,7 @@ class SearchConfig(_Part):
         if not self.space:
             raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
         if self.algorithm == "pbt":
-            raise ValueError(
-                "algorithm: pbt is not there (a trial whose λs change on its way is no run that a config reproduces);"
-                " take tpe, or random with scheduler asha"
-            )
+            self._check_population()
         choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
         most = math.prod(len(distribution.choice) for distribution in choices)
         if len(choices) == len(self.space) and self.samples > most:
@@ -103,6 +112,17 @@ class SearchConfig(_Part):
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
             raise ValueError(f"scheduler.max: {self.scheduler.max:g} guided epochs is not after scheduler.grace")
         return self
+
+    def _check_population(self) -> None:
+        others = [key for key in self.space if key not in LAMBDA_KEYS]
+        if others:
+            raise ValueError(f"space: {others[0]} cannot change within a run, pbt takes λ1–λ4; set it in `overrides`")
+        if self.scheduler.kind != "none":
+            raise ValueError("scheduler: pbt replaces members itself; take kind: none")
+        if isinstance(self.objective, Pareto):
+            raise ValueError("objective: pbt ranks by one number, a Pareto search has two; take combined")
+        if self.samples < 2:
+            raise ValueError("samples: a population has at least 2 members")
 
     @property
     def trunks(self) -> str:
@@ -117,7 +137,9 @@ class SearchConfig(_Part):
 
     def identity(self) -> dict[str, Any]:
         """What the trials and what is known of them follow from."""
-        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial"}
+        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial", "population"}
+        if self.algorithm == "pbt":  # its first members decide who is copied
+            rest -= {"samples", "population"}
         base = self.base()
         measured = base.evaluation.model_dump(mode="json")
         return self.model_dump(mode="json", exclude=rest) | {"base run": base.identity, "evaluation": measured}
@@ -159,6 +181,8 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
     base = search.base()
+    if search.algorithm == "pbt" and base.objective.changes:
+        raise ConfigError("overrides: objective.changes and algorithm: pbt, which makes them, do not go together")
     for key, distribution in search.space.items():
         made = {_trial_at(base, key, value).identity for value in distribution.extremes()}
         if len(made) == 1 < len(distribution.extremes()):
@@ -173,7 +197,7 @@ def _trial_at(base: RunConfig, key: str, value: Value) -> RunConfig:
         raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
 
 
-def with_values(base: RunConfig, values: dict[str, Value]) -> RunConfig:
+def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """A trial's run: the base with other values at dotted keys. Raises ConfigError where that cannot be."""
     told = base.model_dump(mode="json")
     for key, value in values.items():

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from align_dist.search.folders import Trial, mark_suggested
-from align_dist.search.plan import Ended, Next
+from align_dist.search.plan import Ended, Later, Next
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
@@ -22,13 +22,19 @@ class Suggestions(Searcher):  # type: ignore[misc]
     def set_search_properties(self, metric: str, mode: str, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         trial = self._following()
+        if isinstance(trial, Later):
+            return None
         if trial is None:
             return str(Searcher.FINISHED)
         mark_suggested(trial)
         self._given[trial_id] = trial
-        return {"number": trial.number, "values": trial.values, "passing": list(self._passing(trial))}
+        return {
+            "number": trial.number,
+            "run": trial.config.model_dump(mode="json"),
+            "passing": list(self._passing(trial)),
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._ended(self._given[trial_id])

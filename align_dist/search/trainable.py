@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from align_dist.config import RunConfig
+from align_dist.config import RunConfig, parse_config
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
 from align_dist.search.folders import PASSING_CODES
@@ -21,13 +21,13 @@ from align_dist.search.worker import Task
 def train_trial(config: dict[str, Any], job: Job) -> None:
     """Trains one trial as far as Ray lets it. What becomes of it stands in its folder.
 
-    config: number, values and passing steps of the trial. Raises TrialLost where another start is worth it.
+    config: number, run and passing steps of the trial. Raises TrialLost where another start is worth it.
     """
     from ray import tune
 
     os.chdir(job.cwd)  # a path of a run is relative to where the search was started
     search = SearchConfig.model_validate(job.search)
-    run = job.config_of(config["values"])
+    run = parse_config(config["run"])
     if search.ranks_per_trial > 1:
         from align_dist.search.ranks import train_on_ranks
 

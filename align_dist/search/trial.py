@@ -35,8 +35,9 @@ def searchable(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"training": training, "evaluation": evaluation})
 
 
-def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithful: bool, say: Say) -> Report:
-    """Trains a trial from where its folder says it is; returns the report of the weights that it selected.
+def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithful: bool, say: Say) -> Report | None:
+    """Trains a trial from where its folder says it is; returns the report of the weights that it selected, None for
+    one that is to pause (training.until).
 
     report: called on every rank with each validation after guidance began, where warm-up can no longer explain it.
     faithful: whether explanations are measured too (slow). Raises what training raises. A finished trial returns
@@ -61,7 +62,7 @@ def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithfu
         run.group.first(lambda: _write_outcome(folder.path, position.validation.step))
 
     carry_through(searchable(config), say, conclude, observe, sources_only=True)
-    return read_outcome(config.folder)
+    return read_outcome(config.folder) if path.exists() else None
 
 
 def _append(folder: Path, made: Report) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from align_dist.config import RunConfig, parse_config
+from align_dist.config import BenchmarkConfig, DataConfig, ProtocolConfig, RunConfig, parse_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import CheckpointError
 from align_dist.files import locked
@@ -60,9 +61,17 @@ def _forget(values: dict[str, Any], path: list[str]) -> None:
 
 def schedule_of(config: RunConfig) -> Schedule:
     """A run's schedule in steps, from its benchmark's beton. Raises a UserError where that cannot be."""
-    manifest = verify_beton(config.benchmark.beton, quick=True)
-    order = training_order(manifest, split_of(manifest, config), config)
-    return make_schedule(config.training, order.steps_per_epoch)
+    beton = config.benchmark.beton
+    written = beton.stat().st_mtime_ns if beton.exists() else 0
+    return make_schedule(config.training, _steps_per_epoch(config.benchmark, config.protocol, config.data, written))
+
+
+@lru_cache
+def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data: DataConfig, _written: int) -> float:
+    """Kept for as long as the beton is the same: reading it takes longer than all else that a search plans."""
+    config = RunConfig(benchmark=benchmark, protocol=protocol, data=data)
+    manifest = verify_beton(benchmark.beton, quick=True)
+    return training_order(manifest, split_of(manifest, config), config).steps_per_epoch
 
 
 def branch_step(config: RunConfig) -> int:

@@ -23,7 +23,7 @@ from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.training.schedule import Schedule, check_masker, make_schedule
+from align_dist.training.schedule import Schedule, check_masker, make_schedule, objective_phases
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
         config.seed,
         sparsity_ramp=schedule.sparsity_ramp,
         micro_batches=config.data.micro_batches,
+        phases=objective_phases(config.objective, schedule),
     )
     built = method(networks, context)
     if built.uses_true_masks and not manifest.has_masks:
@@ -88,6 +89,7 @@ def _materials(
         split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
+    objective_phases(config.objective, schedule)
     if method.uses_masker:
         check_masker(config.training, schedule)
     loader = make_loader(config, manifest, device, group.cores)

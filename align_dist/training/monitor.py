@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import LAMBDAS, RunConfig, to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method
 from align_dist.parallel.engine import Terms
@@ -63,7 +63,8 @@ class Monitor:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         speed = {"speed/images_per_second": self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
-        self._run.group.first(lambda: self.write(step, {**means, **speed}))
+        lambdas = self._lambdas(step - 1)
+        self._run.group.first(lambda: self.write(step, {**means, **speed, **lambdas}))
         return {**means, **speed}
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -79,6 +80,11 @@ class Monitor:
     def close(self) -> None:
         if "_events" in vars(self):
             self._events.close()
+
+    def _lambdas(self, step: int) -> dict[str, float]:
+        """The λs of a step, in a run that changes them."""
+        objective = self._run.method.context.objective_at(step)
+        return {f"objective/{name}": getattr(objective, name) for name in LAMBDAS} if objective.changes else {}
 
     def _check_and_average(self) -> dict[str, float]:
         """One copy to the host for all pending scalars."""
@@ -123,7 +129,7 @@ def write_hyperparameters(folder: RunFolder, config: RunConfig, metrics: dict[st
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    lambdas = {f"lambda{k}": getattr(config.objective, f"lambda{k}") for k in range(1, 5)}
+    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
     events = SummaryWriter(str(folder.events))
     for summary in hparams(settings, metrics):

@@ -54,9 +54,7 @@ def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, 
     assert code == 0 and "Accuracy %" in said and "Missing" not in said
 
 
-def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(
-    description: Path, tmp_path: Path
-) -> None:
+def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(description: Path, tmp_path: Path) -> None:
     cell = ("--domains", "dark", "--methods", "align", "--seeds", "0", "--cluster", "local")
     grid = (*cell, "training.length=200 steps")
     process = start(description, *grid)

@@ -45,9 +45,7 @@ def test_single_source_gives_in_domain_and_the_mean_of_the_others() -> None:
         "align": ["1", "–", "100.0", "–"],
     }
     assert cells(outside)["erm"] == ["2", "55.0 ± 5.0", "20.0 (n=1)", "35.0 (n=1)"]
-    assert inside.notes[-1] == (
-        "Missing, 4 of 8 runs: a align seed 0; a align seed 1; b erm seed 1; b align seed 0."
-    )
+    assert inside.notes[-1] == ("Missing, 4 of 8 runs: a align seed 0; a align seed 1; b erm seed 1; b align seed 0.")
 
 
 def test_leave_one_out_takes_each_target_from_the_runs_that_held_it_out() -> None:

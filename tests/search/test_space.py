@@ -31,6 +31,7 @@ def description(squares: RunConfig, tmp_path: Path) -> dict[str, Any]:
     }
 
 
+PBT = {"algorithm": "pbt", "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}}, "samples": 4}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a key that is none": ({"sampels": 4}, "sampels: unknown key; did you mean samples?"),
     "a setting that is none": (
@@ -65,7 +66,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing at all": ({"space": {}}, "space: nothing varies"),
     "a target": ({"objective": {"kind": "accuracy", "domain": "dark"}}, "domain: unknown key"),
     "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.pareto.metric"),
-    "population based training": ({"algorithm": "pbt"}, "algorithm: pbt is not there"),
+    "PBT of a warm-up": (
+        {"algorithm": "pbt", "space": {"training.warmup": {"choice": ["4 steps", "8 steps"]}}},
+        "space: training.warmup cannot change within a run, pbt takes λ1–λ4; set it in `overrides`",
+    ),
+    "PBT and ASHA": ({**PBT, "scheduler": {"kind": "asha"}}, "scheduler: pbt replaces members itself"),
+    "PBT of two numbers": (
+        {**PBT, "objective": {"kind": "pareto", "metric": "sufficiency"}},
+        "objective: pbt ranks by one number",
+    ),
+    "PBT of one": ({**PBT, "samples": 1}, "samples: a population has at least 2 members"),
+    "λs that change": ({"space": {"objective.changes": {"choice": [1, 2]}}}, "algorithm: pbt makes them"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},
         "scheduler: asha ranks by one number",

@@ -1,0 +1,79 @@
+"""Real searches by Ray, through `launch/tune.py`: written, started, watched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from align_dist.config import RunConfig, to_yaml
+from align_dist.search.space import SearchConfig, parse_search
+
+LIMIT = 600
+WORKER = "align_dist.search.worker"
+
+
+def write_search(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, SearchConfig]:
+    """A search of tiny runs, whose base run and folder lie under `path`."""
+    (path / "run.yaml").write_text(to_yaml(squares))
+    overrides = ["training.length=16 steps", "training.validate_every=4 steps", "training.checkpoint_every=4 steps"]
+    values = {
+        "config": str(path / "run.yaml"),
+        "overrides": [*overrides, f"runs={path / 'runs'}"],
+        "experiment": "search",
+        "samples": 4,
+        **changes,
+    }
+    (path / "search.yaml").write_text(yaml.safe_dump(values))
+    return path / "search.yaml", parse_search(values)
+
+
+def start(path: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "launch/tune.py", str(path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        said, complained = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, complained = process.communicate()
+        raise AssertionError(f"the search did not end:\n{said}\n{complained}") from None
+    return process.returncode, said, complained
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(LIMIT * 20):
+        if condition():
+            return
+        assert process.poll() is None, finish(process)
+        time.sleep(0.05)
+    raise AssertionError("it never came so far")
+
+
+def workers(runs: Path) -> list[psutil.Process]:
+    """The processes that train trials whose runs lie there."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if WORKER in command and str(runs) in command:
+            found.append(process)
+    return found
+
+
+def starts_of(folder: Path) -> int:
+    return len(json.loads((folder / "environment.json").read_text()))
