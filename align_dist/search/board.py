@@ -115,6 +115,7 @@ def in_words(line: Line) -> str:
     best = "" if line.best is None else f", best {line.best:.4f}"
     why = f" ({line.reason})" if line.reason else ""
     shown = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in line.trial.values.items())
+    shown += f" seed={line.trial.config.seed}" if line.trial.confirms is not None else ""
     return f"{line.state} at step {line.step}/{line.length}{best}: {shown}, from {line.origin}{why}"
 
 

@@ -29,6 +29,7 @@ class Trial:
     """A trial: its number in the search, what was drawn for it, and the run that it is.
 
     parent, since: of a member of a population that began as a copy, the trial it is one of, and after which step.
+    confirms: the number of the trial that this is on another seed.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Trial:
     config: RunConfig
     parent: int | None = None
     since: int = 0
+    confirms: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -94,9 +96,9 @@ def mark_stopped(folder: Path, reason: str) -> None:
 
 
 def mark_suggested(trial: Trial) -> None:
-    """Puts a trial's number and values into its folder, once."""
+    """Puts a trial's number and values into its folder, once; a trial on another seed was not chosen anew."""
     path = trial.folder / SUGGESTED
-    if not path.exists():
+    if trial.confirms is None and not path.exists():
         write_text(path, json.dumps({"number": trial.number, "values": trial.values}) + "\n")
 
 

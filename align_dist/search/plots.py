@@ -137,6 +137,10 @@ def _over_trials(found: Found, entries: Sequence[Entry]) -> Figure:
         label="best so far",
     )
     _points(axes, found, entries, numbers, values)
+    again = [(made.confirms, made.objective) for made in found.confirmations if made.objective is not None]
+    if again:
+        x, y = zip(*again, strict=True)
+        axes.scatter(x, y, s=22, facecolors="none", edgecolors=GREEN, label="on other seeds")
     axes.set_xlabel("trial", fontsize=9)
     axes.set_ylabel(objective_name(found.search), fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -254,7 +258,7 @@ def _cost(found: Found) -> Figure:
 
     figure = new_figure(7.6, 3.0)
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
-    cost, trials = found.cost, len(found.entries)
+    cost, trials = found.cost, len(found.entries) + len(found.confirmations)
     bars = left.barh(
         ["warm-up shared", "from scratch"], [cost.sharing, cost.alone], color=[BLUE, "#999999"], height=0.6
     )

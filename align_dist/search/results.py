@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from align_dist.config import LAMBDAS, RunConfig, to_yaml
 from align_dist.files import write_text
 from align_dist.search.distributions import Value
+from align_dist.search.finalists import Finalist, confirmations_of, rank_finalists
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, front, goodness_of, value_of
 from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
@@ -33,6 +34,7 @@ class Entry:
     """
 
     number: int
+    seed: int
     values: dict[str, Value]
     id: str
     folder: str
@@ -48,11 +50,15 @@ class Entry:
     branch_step: int
     parent: int | None
     since: int
+    confirms: int | None
 
 
 @dataclass(frozen=True)
 class Found:
-    """All that a search knows. best: the number of the best trial, finished before stopped. front: of Pareto."""
+    """All that a search knows. best: the number of the best trial, by its mean over seeds where that is confirmed, and
+    finished before stopped. front: of Pareto. finalists: the best first, once they are confirmed. confirmations: the
+    finalists on other seeds.
+    """
 
     search: SearchConfig
     trials: Sequence[Trial]
@@ -61,6 +67,8 @@ class Found:
     front: Sequence[int]
     cost: Cost
     trunks: int
+    finalists: Sequence[Finalist]
+    confirmations: Sequence[Entry]
 
     def entry(self, number: int) -> Entry:
         return next(entry for entry in self.entries if entry.number == number)
@@ -72,9 +80,19 @@ class Found:
 def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
     """Reads every trial's folder."""
     entries = [_entry(search, trial) for trial in trials]
-    cost = measured_cost(search, trials)
-    trunks = count_trunks(search, trials)
-    return Found(search, trials, entries, best_of(entries), _front(search, entries), cost, trunks)
+    confirming, finalists = confirmations_of(search, trials), rank_finalists(search, trials)
+    every = [*trials, *confirming]
+    return Found(
+        search,
+        trials,
+        entries,
+        best=finalists[0].number if finalists else best_of(entries),
+        front=_front(search, entries),
+        cost=measured_cost(search, every),
+        trunks=count_trunks(search, every),
+        finalists=finalists,
+        confirmations=[_entry(search, trial) for trial in confirming],
+    )
 
 
 def _entry(search: SearchConfig, trial: Trial) -> Entry:
@@ -82,6 +100,7 @@ def _entry(search: SearchConfig, trial: Trial) -> Entry:
     metrics = {} if found.chosen is None else found.chosen.metrics
     return Entry(
         number=trial.number,
+        seed=trial.config.seed,
         values=trial.values,
         id=trial.config.identity,
         folder=str(trial.folder),
@@ -97,6 +116,7 @@ def _entry(search: SearchConfig, trial: Trial) -> Entry:
         branch_step=branch.step,
         parent=trial.parent,
         since=trial.since,
+        confirms=trial.confirms,
     )
 
 
@@ -146,7 +166,9 @@ def as_json(found: Found) -> dict[str, Any]:
         "objective": search.objective.model_dump(mode="json"),
         "best": None if found.best is None else asdict(found.entry(found.best)),
         "front": list(found.front),
-        "cost": cost_as_json(found.cost, len(found.entries), found.trunks),
+        "finalists": [asdict(finalist) | {"mean": round(finalist.mean, 6)} for finalist in found.finalists],
+        "confirmations": [asdict(entry) for entry in found.confirmations],
+        "cost": cost_as_json(found.cost, len(found.entries) + len(found.confirmations), found.trunks),
         "trials": [asdict(entry) for entry in found.entries],
     }
 

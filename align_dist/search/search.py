@@ -15,6 +15,7 @@ from align_dist.errors import ConfigError, LostRankError, UserError
 from align_dist.files import locked, write_text
 from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
+from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.plan import branch_of, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
@@ -27,7 +28,7 @@ from align_dist.search.results import (
     write_found,
     write_hparams,
 )
-from align_dist.search.space import SearchConfig
+from align_dist.search.space import Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of
 from align_dist.training.run_folder import RunFolder
 
@@ -50,6 +51,9 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
         try:
             if not is_done(search, trials):
                 _train(search, trials, address, nodes)
+            confirming = confirmations_of(search, trials)
+            if not all(standing_of(trial.folder).over for trial in confirming):
+                _train(_as_they_are(search, len(confirming)), confirming, address, nodes)
         finally:
             found = _write(search, trials)
     _check_ending(found)
@@ -59,6 +63,11 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
 def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
     """Whether no trial is left to start."""
     return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
+
+
+def _as_they_are(search: SearchConfig, count: int) -> SearchConfig:
+    """The search of so many trials that are known, each to its end."""
+    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler(), "samples": count})
 
 
 def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
@@ -106,7 +115,7 @@ def _check_ending(found: Found) -> None:
             f"{found.search.experiment}: every trial failed, the first with: {found.entries[0].reason}; "
             f"see trial.log in {found.entries[0].folder}"
         )
-    left = sum(state in ("waiting", "interrupted") for state in states)
+    left = sum(entry.state in ("waiting", "interrupted") for entry in (*found.entries, *found.confirmations))
     if left:
         raise LostRankError(f"{found.search.experiment}: {left} trials are not over; the same command goes on")
 
@@ -152,6 +161,8 @@ def show_plan(search: SearchConfig) -> None:
         trials = trials[: search.samples]  # a copy costs what the member that it replaces would have cost
     elif len(trials) < search.samples:
         print(f"the other {search.samples - len(trials)} trials are chosen by what these find ({search.algorithm})")
+    if search.confirm is not None:
+        print(f"then the best {search.confirm.finalists} on {search.confirm.seeds} other seeds, not counted here:")
     if trials:
         cost = predicted_cost(search, trials)
         print(cost_line(cost, len(trials), count_trunks(search, trials)))
@@ -174,7 +185,9 @@ def show(found: Found) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(summary_of(found))
-    print(cost_line(found.cost, len(found.entries), found.trunks))
+    if found.finalists:
+        console.print(table_of_finalists(found.finalists))
+    print(cost_line(found.cost, len(found.entries) + len(found.confirmations), found.trunks))
     folder = folder_of(found.search)
     for number in found.front:
         print(f"on the front: trial {number}: {folder / f'front-{number:04}.yaml'}")

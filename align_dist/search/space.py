@@ -65,6 +65,13 @@ class Population(_Part):
     resample: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
+class Confirmation(_Part):
+    """How many of the best trials are trained again, on how many other seeds: the best is then so on the average."""
+
+    finalists: Count = 3
+    seeds: Count = 2
+
+
 class SearchConfig(_Part):
     """A search. What its trials are follows from all but samples, concurrency and resources."""
 
@@ -83,6 +90,7 @@ class SearchConfig(_Part):
     ranks_per_trial: Count = 1
     objective: Objective = Accuracy()
     share_warmup: bool = True
+    confirm: Confirmation | None = None
 
     @field_validator("space", mode="before")
     @classmethod
@@ -109,6 +117,8 @@ class SearchConfig(_Part):
             raise ValueError(f"samples: {self.samples} are more than the {most} different trials of this space")
         if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
+        if self.confirm is not None and isinstance(self.objective, Pareto):
+            raise ValueError("confirm: a Pareto search has no best trial but a front; leave it out")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
             raise ValueError(f"scheduler.max: {self.scheduler.max:g} guided epochs is not after scheduler.grace")
         return self
@@ -137,7 +147,8 @@ class SearchConfig(_Part):
 
     def identity(self) -> dict[str, Any]:
         """What the trials and what is known of them follow from."""
-        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial", "population"}
+        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial"}
+        rest |= {"population", "confirm"}
         if self.algorithm == "pbt":  # its first members decide who is copied
             rest -= {"samples", "population"}
         base = self.base()

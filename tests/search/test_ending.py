@@ -112,7 +112,7 @@ def test_a_log_has_a_line_for_each_change_and_none_for_none(
     board.show(trials, set())
     board.show(trials, set())
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("trial 0: warm-up at step 0/24: lambda1=") and first.endswith("trunk abc@10")
+    assert first.startswith("trial 0: warm-up at step 0/24: lambda1=") and first.endswith("from abc@10")
     assert second.startswith("trial 0: finished at step 24/24, best 0.7500: lambda1=")
 
 

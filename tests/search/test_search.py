@@ -213,7 +213,8 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
 
 def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squares: RunConfig, tmp_path: Path) -> None:
     space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
-    path, _ = write_search(squares, tmp_path, space=space, samples=2, algorithm="tpe")
+    confirm = {"finalists": 1, "seeds": 1}
+    path, _ = write_search(squares, tmp_path, space=space, samples=2, algorithm="tpe", confirm=confirm)
     folder = tmp_path / "runs" / "search"
     process = start(path)
     wait_for(lambda: any(folder.glob("trunks/*/metrics.jsonl")), process)
@@ -225,6 +226,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squa
     chosen = {made.parent for made in folder.glob("*/suggested.json")}
     code, _, complained = finish(start(path))
     assert code == 0, complained
-    trials = json.loads((folder / "search.json").read_text())["trials"]
+    found = json.loads((folder / "search.json").read_text())
+    trials, (confirmed,) = found["trials"], found["confirmations"]
     assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "finished"), (1, "finished")]
+    assert (confirmed["number"], confirmed["seed"], confirmed["state"]) == (2, 1, "finished")
+    assert confirmed["values"] == found["best"]["values"] and len(found["finalists"][0]["objectives"]) == 2
     assert chosen and chosen <= {Path(trial["folder"]) for trial in trials}

@@ -1,0 +1,70 @@
+"""The best trials on other seeds: the best is then so on the average."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import write_search
+
+from align_dist.config import RunConfig
+from align_dist.errors import NonFiniteError
+from align_dist.search.finalists import confirmations_of, finalists_of, rank_finalists
+from align_dist.search.folders import Trial
+from align_dist.search.plan import random_trials
+from align_dist.search.results import find_results, write_found
+from align_dist.search.space import SearchConfig
+from align_dist.training.run_folder import RunFolder
+
+
+def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
+    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    return write_search(squares, path, space=space, confirm={"finalists": 2, "seeds": 2}, **changes)[1]
+
+
+def finish(trial: Trial, accuracy: float) -> None:
+    trial.folder.mkdir(parents=True)
+    told = json.dumps({"step": 16, "guided_epochs": 1.5, "metrics": {"accuracy": accuracy}})
+    (trial.folder / "reports.jsonl").write_text(told + "\n")
+    (trial.folder / "trial.json").write_text(told)
+
+
+def test_the_luckiest_seed_does_not_win(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    trials = random_trials(search, 4)
+    for trial, accuracy in zip(trials[:3], (0.5, 0.9, 0.8), strict=True):
+        finish(trial, accuracy)
+        assert confirmations_of(search, trials) == [], "not before every trial is over"
+    finish(trials[3], 0.7)
+    assert [trial.number for trial in finalists_of(search, trials)] == [1, 2]
+    confirming = confirmations_of(search, trials)
+    assert [(t.number, t.confirms, t.config.seed) for t in confirming] == [(4, 1, 1), (5, 2, 1), (6, 1, 2), (7, 2, 2)]
+    assert len({trial.folder for trial in (*trials, *confirming)}) == 8
+    assert find_results(search, trials).best == 1 and rank_finalists(search, trials) == []
+    for trial, accuracy in zip(confirming, (0.3, 0.8, 0.6, 0.74), strict=True):
+        finish(trial, accuracy)
+    best, second = rank_finalists(search, trials)
+    assert (best.number, list(best.objectives), best.mean) == (2, [0.8, 0.8, 0.74], pytest.approx(0.78))
+    assert best.error == pytest.approx(0.02), "standard deviation 0.0346 over the root of 3"
+    assert (second.number, second.mean) == (1, pytest.approx(0.6))
+    found = find_results(search, trials)
+    assert found.best == 2 and [entry.seed for entry in found.confirmations] == [1, 1, 2, 2]
+    folder = write_found(found)
+    assert json.loads((folder / "search.json").read_text())["finalists"][0]["mean"] == 0.78
+    assert "seed: 0\n" in (folder / "best.yaml").read_text()
+
+
+def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    trials = random_trials(search, 4)
+    for trial, accuracy in zip(trials, (0.5, 0.9, 0.8, 0.7), strict=True):
+        finish(trial, accuracy)
+    for trial in confirmations_of(search, trials):
+        if trial.confirms == 1 and trial.config.seed == 2:
+            trial.folder.mkdir(parents=True)
+            RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
+        else:
+            finish(trial, 0.6)
+    assert [(made.number, made.failed) for made in rank_finalists(search, trials)] == [(2, 0), (1, 1)]
