@@ -11,14 +11,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from ffcv.fields.rgb_image import IMAGE_MODES, SimpleRGBImageDecoder
-from ffcv.libffcv import imdecode, resize_crop
-from ffcv.pipeline.allocation_query import AllocationQuery
-from ffcv.pipeline.compiler import Compiler
-from ffcv.pipeline.state import State
 
 from align_dist.data import augmentation
 from align_dist.data.draws import PASS_SHIFT, SAMPLE_MASK
+from align_dist.data.ffcv_compat import (
+    IMAGE_MODES,
+    AllocationQuery,
+    Compiler,
+    SimpleRGBImageDecoder,
+    State,
+    imdecode,
+    resize_crop,
+)
 
 
 @dataclass(frozen=True)

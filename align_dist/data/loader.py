@@ -16,15 +16,11 @@ from typing import Any
 import numba
 import numpy as np
 import torch
-from ffcv.loader import Loader as FFCVLoader
-from ffcv.loader import OrderOption
-from ffcv.loader.epoch_iterator import EpochIterator
-from ffcv.transforms import ToTensor
 from numpy.typing import NDArray
 
-import align_dist.networks.torchvision_compat  # noqa: F401  (FFCV imports torchvision)
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
+from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
 from align_dist.errors import DataError
 from align_dist.machine import available_cores
 from align_dist.networks.backbones import IMAGENET, Statistics

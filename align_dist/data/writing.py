@@ -105,9 +105,8 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
 def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
     """Writes all pictures to `path`, in order. Raises DataError or StorageError if a worker fails."""
     import cv2
-    import torch  # noqa: F401  # FFCV's library needs torch's loaded first
-    from ffcv.fields import IntField, RGBImageField
-    from ffcv.writer import DatasetWriter
+
+    from align_dist.data.ffcv_compat import DatasetWriter, IntField, RGBImageField
 
     fields: dict[str, Any] = {
         "image": RGBImageField(write_mode=image_field.mode, jpeg_quality=image_field.quality),
@@ -138,7 +137,7 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
 
 
 def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
-    from ffcv.memory_allocator import MemoryAllocator
+    from align_dist.data.ffcv_compat import MemoryAllocator
 
     # Forked: the pictures' records, the locks and the shared memory are simply there.
     context = multiprocessing.get_context("fork")
@@ -171,7 +170,7 @@ def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
 
 def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
     """One worker: FFCV's, with its failure told to the parent."""
-    from ffcv.writer import worker_job_indexed_dataset
+    from align_dist.data.ffcv_compat import worker_job_indexed_dataset
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
     try:

@@ -159,7 +159,8 @@ def test_another_search_of_the_same_name_is_refused(searched: Searched, squares:
         carry_out_search(other)
 
 
-def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [[], ["distributed.engine=deepspeed", "training.precision=bfloat16"]], ids=str)
+def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: Path, engine: list[str]) -> None:
     space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
     overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
     path, _ = write_search(
@@ -168,7 +169,7 @@ def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: P
         space=space,
         samples=1,
         ranks_per_trial=2,
-        overrides=[*overrides, f"runs={tmp_path / 'runs'}"],
+        overrides=[*overrides, *engine, f"runs={tmp_path / 'runs'}"],
     )
     code, _, complained = finish(start(path))
     assert code == 0, complained
