@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from align_dist.config import LAMBDAS
 from align_dist.search.plots import BLUE, ORANGE, axis_of, new_figure, quiet, scale
 from align_dist.search.results import Entry, Found
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMNS = 2
 GREY = "#aaaaaa"
 
 
@@ -22,16 +22,16 @@ def draw_lineage(found: Found) -> Figure:
     A member that was replaced ends with a cross.
     """
     keys = list(found.search.space)
-    columns, rows = min(COLUMNS, len(keys)), -(-len(keys) // COLUMNS)
-    figure = new_figure(4.4 * columns, 2.6 * rows)
+    rows, columns = (2, 2) if len(keys) == len(LAMBDAS) else (1, len(keys))
+    figure = new_figure(1.6 + 3.2 * columns, 0.4 + 2.6 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
-    for axes, key in zip(panels.flat, [*keys, *[""] * (rows * columns - len(keys))], strict=True):
-        if key:
-            _panel(axes, found, key)
-        else:
-            axes.set_axis_off()
+    for axes, key in zip(panels.flat, keys, strict=True):
+        _panel(axes, found, key)
     for axes in panels[-1]:
         axes.set_xlabel("step", fontsize=9)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    told = dict(zip(names, handles, strict=True))
+    figure.legend(told.values(), told.keys(), loc="outside lower center", ncols=len(told), frameon=False, fontsize=8)
     return figure
 
 
@@ -54,13 +54,17 @@ def _panel(axes: Axes, found: Found, key: str) -> None:
     for entry in entries:
         y, start = height[entry.number], entry.since or entry.branch_step
         ends, best = entry.state == "stopped", entry.number in chosen
-        axes.hlines(y, start, entry.steps, colors=GREY, linewidths=1.1)
+        axes.hlines(y, start, entry.steps, colors=GREY, linewidths=1.1, label="member")
         if entry.parent is not None:
-            axes.plot([start, start], [height[entry.parent], y], color=BLUE if best else GREY, linestyle=":")
+            axes.plot(
+                [start, start], [height[entry.parent], y], color=BLUE if best else GREY, linestyle=":", label="copied"
+            )
         if best:
-            axes.hlines(y, start, left.get(entry.number, entry.steps), colors=BLUE, linewidths=2.4, zorder=3)
+            axes.hlines(
+                y, start, left.get(entry.number, entry.steps), colors=BLUE, linewidths=2.4, zorder=3, label="the best"
+            )
         elif ends:
-            axes.plot([entry.steps], [y], marker="x", markersize=5, color=ORANGE, zorder=4)
+            axes.plot([entry.steps], [y], marker="x", markersize=5, color=ORANGE, linestyle="", label="replaced")
     quiet(axes)
     axes.set_ylabel(axis.name, fontsize=9)
     scale(axes, "y", found.search, key, axis)
