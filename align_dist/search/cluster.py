@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import util
 from tempfile import TemporaryDirectory
 
@@ -42,7 +43,7 @@ def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = _own_token()
     import ray
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -53,6 +54,12 @@ def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@cache
+def _own_token() -> str:
+    """One a process: Ray reads it once, and would not let itself in with the next."""
+    return secrets.token_hex(32)
 
 
 def _start(address: str | None, nodes: int, scratch: str) -> None:
