@@ -161,6 +161,12 @@ class ObjectiveConfig(_Part):
     fixed_mask: Literal["constant", "grey", "given"] = "constant"
     constant: Fraction = 1.0
 
+    @property
+    def at_end(self) -> ObjectiveConfig:
+        """The same with the λs of the last change."""
+        changed = {name: value for change in self.changes for name, value in change.lambdas.items()}
+        return self.model_copy(update=changed)
+
 
 class TrainingConfig(_Part):
     """How long, how often, on what.

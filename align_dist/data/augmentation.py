@@ -26,24 +26,15 @@ CROP_TRIES = 10
 CROP, FLIP, JITTER, GREYSCALE = 0, 64, 80, 96
 
 
-def compiled(function: _F, kept: bool = False) -> _F:
+def compiled(function: _F) -> _F:
     """numba, without the reassociation that FFCV's own compiler allows.
 
-    kept: on disk for the next process; for functions that use nothing from outside their file, which tells numba when
-    what it kept is old.
+    Nothing is kept on disk: two processes that begin at once can mix up the entries of numba's index.
     """
-    settings: Any = {"nogil": True, "fastmath": False, "error_model": "numpy", "inline": "never"}
-    try:
-        return numba.njit(**settings, cache=kept)(function)  # type: ignore[no-any-return]
-    except RuntimeError:  # neither this folder nor the user's can be written
-        return numba.njit(**settings)(function)  # type: ignore[no-any-return]
+    return numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")(function)  # type: ignore[return-value]
 
 
-def _kept(function: _F) -> _F:
-    return compiled(function, kept=True)
-
-
-@_kept
+@compiled
 def mix(value: np.uint64) -> np.uint64:
     """SplitMix64's finaliser: a bijection of 64-bit integers that scatters neighbours.
 
@@ -55,7 +46,7 @@ def mix(value: np.uint64) -> np.uint64:
     return scattered
 
 
-@_kept
+@compiled
 def uniform(seed: np.uint64, draw: np.uint64, counter: int) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
     golden = np.uint64(0x9E3779B97F4A7C15)
@@ -65,7 +56,7 @@ def uniform(seed: np.uint64, draw: np.uint64, counter: int) -> float:
     return float(key >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@_kept
+@compiled
 def crop_box(
     height: int, width: int, scale: NDArray[np.float64], ratio: NDArray[np.float64], seed: np.uint64, draw: np.uint64
 ) -> tuple[int, int, int, int]:
@@ -87,7 +78,7 @@ def crop_box(
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
 
 
-@_kept
+@compiled
 def flip(image: Pixels) -> None:
     """Mirrors left and right, in place."""
     height, width, channels = image.shape
@@ -99,18 +90,18 @@ def flip(image: Pixels) -> None:
                 image[row, width - 1 - column, channel] = kept
 
 
-@_kept
+@compiled
 def _clip(value: float) -> float:
     return min(255.0, max(0.0, value))
 
 
-@_kept
+@compiled
 def _grey(red: float, green: float, blue: float) -> float:
     """Luma of ITU-R BT.601, as torchvision's rgb_to_grayscale."""
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 
 
-@_kept
+@compiled
 def blend(image: Pixels, kind: int, factor: float) -> None:
     """image <- factor * image + (1 - factor) * other, in place.
 
@@ -134,7 +125,7 @@ def blend(image: Pixels, kind: int, factor: float) -> None:
                 image[row, column, channel] = np.uint8(_clip(value))
 
 
-@_kept
+@compiled
 def shift_hue(image: Pixels, shift: float) -> None:
     """Turns the hue by `shift` of a full circle, in [-0.5, 0.5], in place (through HSV, as torchvision)."""
     height, width, _ = image.shape
@@ -161,7 +152,7 @@ def shift_hue(image: Pixels, shift: float) -> None:
                 image[row, column, channel] = np.uint8((value - chroma * share) * 255.0 + 0.5)
 
 
-@_kept
+@compiled
 def jitter(image: Pixels, strength: NDArray[np.float64], seed: np.uint64, draw: np.uint64) -> None:
     """torchvision's ColorJitter, in place: strengths of brightness, contrast, saturation, hue, random order."""
     remaining = np.arange(4)

@@ -36,8 +36,7 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
 
     Raises Preempted where something asked for a stop, LostRankError where Ray does not go on.
     """
-    pending = [trial for trial in trials if not standing_of(trial.folder).over]
-    following, ended = _source(search, trials, taking_turns(search, pending))
+    following, ended = _source(search, trials)
     watch = _Watch(trials, request, board)
     suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
     try:
@@ -50,13 +49,14 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
         board.close()
 
 
-def _source(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]) -> tuple[Next, Ended]:
-    if search.algorithm == "random":
-        return one_after_another(pending), lambda _: None
+def _source(search: SearchConfig, trials: list[Trial]) -> tuple[Next, Ended]:
     if search.algorithm == "pbt":
         from align_dist.search.generations import in_generations
 
         return in_generations(search, trials)
+    pending = taking_turns(search, [trial for trial in trials if not standing_of(trial.folder).over])
+    if search.algorithm == "random":
+        return one_after_another(pending), lambda _: None
     from align_dist.search.adaptive import adaptive
 
     return adaptive(search, trials, pending)
@@ -76,7 +76,7 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
             mode="max",
             search_alg=suggestions,
             scheduler=_scheduler(search, trials),
-            num_samples=_starts(search),
+            num_samples=_starts(search, trials),
             max_concurrent_trials=concurrency(search),
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}-{trial.trial_id}",
         ),
@@ -90,9 +90,11 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
     )
 
 
-def _starts(search: SearchConfig) -> int:
-    """As many as there are trials; of a population, each member in each generation."""
-    if search.algorithm != "pbt":
+def _starts(search: SearchConfig, trials: Sequence[Trial]) -> int:
+    """At most: each trial that is or will be; of a population, each member in each generation."""
+    if search.algorithm == "random":
+        return len(trials)
+    if search.algorithm == "tpe":
         return search.samples
     from align_dist.search.population import generation_ends
 

@@ -16,38 +16,63 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+ENDED = ("finished", "stopped", "failed")
+
+
 @dataclass(frozen=True)
 class Finalist:
-    """A trial's number, and its objective on each seed that it came to the end of, its own first. failed: on how many
-    it did not.
+    """A trial's number, its objective on the seed it was chosen on, and on each other that it came to the end of.
+    failed: on how many of those it did not.
     """
 
     number: int
-    objectives: Sequence[float]
+    chosen_on: float
+    others: Sequence[float]
     failed: int = 0
 
     @property
     def mean(self) -> float:
-        return mean(self.objectives)
+        """Over the other seeds: the one it was chosen on was luckier than they are. −∞ of none."""
+        return mean(self.others) if self.others else -math.inf
 
     @property
     def error(self) -> float | None:
-        """The standard error; None of one seed."""
-        return stdev(self.objectives) / math.sqrt(len(self.objectives)) if len(self.objectives) > 1 else None
+        """The standard error of the mean; None of one seed."""
+        return stdev(self.others) / math.sqrt(len(self.others)) if len(self.others) > 1 else None
+
+    def in_words(self) -> str:
+        """Such as `0.9611 ± 0.0061 over 2 other seeds`."""
+        error = "" if self.error is None else f" ± {self.error:.4f}"
+        return f"{self.mean:.4f}{error} over {len(self.others)} other seed{'s' * (len(self.others) != 1)}"
 
 
 def finalists_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The best finished trials; none before every trial is over, or where the search confirms none."""
+    """The best finished trials; none before every trial has ended, or where the search confirms none.
+
+    Of members of a population that selected weights of one ancestor, the first.
+    """
     standings = [(trial, standing_of(trial.folder)) for trial in trials]
-    if search.confirm is None or len(trials) < search.samples or not all(found.over for _, found in standings):
+    if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for _, s in standings):
         return []
     finished = [(trial, found) for trial, found in standings if found.state == "finished"]
     ranked = sorted(finished, key=lambda pair: (-_objective(search, pair[1]), pair[0].number))
-    return [trial for trial, _ in ranked[: search.confirm.finalists]]
+    different: dict[tuple[int, int], Trial] = {}
+    for trial, found in ranked:
+        assert found.chosen is not None, "a finished trial has chosen weights"
+        different.setdefault((_trained_by(trials, trial, found.chosen.step), found.chosen.step), trial)
+    return list(different.values())[: search.confirm.finalists]
+
+
+def _trained_by(trials: Sequence[Trial], trial: Trial, step: int) -> int:
+    """The number of the trial whose weights a member of a population had after a step: its own or an ancestor's."""
+    by_number = {other.number: other for other in trials}
+    while trial.parent is not None and step <= trial.since:
+        trial = by_number[trial.parent]
+    return trial.number
 
 
 def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The finalists on the seeds that follow the search's own, numbered on from the trials; seed by seed."""
+    """The finalists on the seeds that follow the base run's, numbered on from the trials; seed by seed."""
     chosen = finalists_of(search, trials)
     if search.confirm is None or not chosen:
         return []
@@ -66,35 +91,34 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
 
 
 def rank_finalists(search: SearchConfig, trials: Sequence[Trial]) -> list[Finalist]:
-    """By the mean over seeds, the best first; one that failed on a seed comes after all that did not.
+    """By the mean over the other seeds, the best first; one that failed on a seed comes after all that did not.
 
-    Empty until every confirmation is over.
+    Empty until every confirmation has ended.
     """
     confirming = confirmations_of(search, trials)
     standings = [(trial.confirms, standing_of(trial.folder)) for trial in confirming]
-    if not all(found.over for _, found in standings):
+    if any(found.state not in ENDED for _, found in standings):
         return []
     ranked = []
     for trial in finalists_of(search, trials):
         others = [found for number, found in standings if number == trial.number]
-        came = [found for found in (standing_of(trial.folder), *others) if found.state == "finished"]
-        objectives = [_objective(search, found) for found in came]
-        ranked.append(Finalist(trial.number, objectives, 1 + len(others) - len(came)))
+        came = [_objective(search, found) for found in others if found.state == "finished"]
+        own = _objective(search, standing_of(trial.folder))
+        ranked.append(Finalist(trial.number, own, came, len(others) - len(came)))
     return sorted(ranked, key=lambda finalist: (finalist.failed, -finalist.mean, finalist.number))
 
 
 def table_of_finalists(ranked: Sequence[Finalist]) -> Table:
-    """For people: the mean with its standard error, and each seed."""
+    """For people: the mean over the other seeds, and each seed."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("finalist", "mean", "s.e.", "by seed"):
-        table.add_column(name, justify="left" if name == "by seed" else "right")
+    for name in ("finalist", "mean", "each", "chosen on"):
+        table.add_column(name, justify="right" if name == "finalist" else "left")
     for finalist in ranked:
-        error = "–" if finalist.error is None else f"{finalist.error:.4f}"
-        seeds = " ".join(f"{value:.4f}" for value in finalist.objectives)
+        seeds = " ".join(f"{value:.4f}" for value in finalist.others)
         failed = f" ({finalist.failed} failed)" if finalist.failed else ""
-        table.add_row(str(finalist.number), f"{finalist.mean:.4f}", error, seeds + failed)
+        table.add_row(str(finalist.number), finalist.in_words(), seeds + failed, f"{finalist.chosen_on:.4f}")
     return table
 
 

@@ -25,7 +25,7 @@ def read_generations(search: SearchConfig) -> list[Generation]:
     """Every generation that has begun, in order. Reads only."""
     ends = generation_ends(search, search.base())
     generations = [Generation(0, ends[0], tuple(random_trials(search, search.samples)))]
-    saved: dict[Path, int] = {}
+    saved: dict[Path, int] = {}  # steps of checkpoints, each read once
     while len(generations) < len(ends) and _is_over(generations[-1], saved):
         generations.append(_after(search, generations, ends))
     return generations
@@ -69,7 +69,8 @@ def settle(search: SearchConfig, earlier: Generation, later: Generation, trials:
     for before, now in zip(earlier.members, later.members, strict=True):
         if before.number == now.number:
             continue
-        begin_as_copy(now, folders[now.parent if now.parent is not None else before.number])
+        assert now.parent is not None, "a place goes to a copy"
+        begin_as_copy(now, folders[now.parent])
         if not standing_of(before.folder).over:
             score = _score(search, before, earlier.end)
             shown = "" if score is None else f"{score:.4f} "
@@ -110,13 +111,19 @@ def _score(search: SearchConfig, trial: Trial, step: int) -> float | None:
 
 
 def _is_over(generation: Generation, saved: dict[Path, int]) -> bool:
-    return all(_has_ended(trial, generation.end, saved) for trial in generation.members)
+    """Whether every member has come to a generation's end, or has failed, and not all of them have.
+
+    A failure that another start might get over counts as well: the member's place goes to a copy.
+    """
+    failed = [standing_of(trial.folder).state == "failed" for trial in generation.members]
+    came = (_has_come(trial, generation.end, saved) for trial in generation.members)
+    return not all(failed) and all(bad or good for bad, good in zip(failed, came, strict=True))
 
 
-def _has_ended(trial: Trial, end: int, saved: dict[Path, int]) -> bool:
-    """Whether nothing is left to train of it in a generation. saved: steps of checkpoints that were read before."""
-    if standing_of(trial.folder).state in ("finished", "failed"):
-        return standing_of(trial.folder).over
+def _has_come(trial: Trial, end: int, saved: dict[Path, int]) -> bool:
+    """Whether a member is as far as a generation that is not the last; `stopped` is written after its end alone."""
+    if standing_of(trial.folder).state in ("finished", "stopped"):
+        return True
     if trial.folder not in saved:
         saved[trial.folder] = _steps_saved(trial.folder)
     return saved[trial.folder] >= end
@@ -131,6 +138,10 @@ def _steps_saved(folder: Path) -> int:
 
 
 def _to_train(search: SearchConfig, generation: Generation, length: int) -> list[Trial]:
-    saved: dict[Path, int] = {}
-    left = [trial for trial in generation.members if not _has_ended(trial, generation.end, saved)]
+    """The members that are not there yet; those at the run's end are left to write down how they came there."""
+    left = [
+        trial
+        for trial in generation.members
+        if not standing_of(trial.folder).over and not (generation.end < length and _has_come(trial, generation.end, {}))
+    ]
     return [segment_of(trial, generation, length) for trial in taking_turns(search, left)]

@@ -54,7 +54,7 @@ def _panel(axes: Axes, found: Found, key: str) -> None:
     for entry in entries:
         y, start = height[entry.number], entry.since or entry.branch_step
         ends, best = entry.state == "stopped", entry.number in chosen
-        axes.hlines(y, start, entry.steps, colors=GREY, linewidths=1.1, label="member")
+        axes.hlines(y, start, max(start, entry.steps), colors=GREY, linewidths=1.1, label="member")
         if entry.parent is not None:
             axes.plot(
                 [start, start], [height[entry.parent], y], color=BLUE if best else GREY, linestyle=":", label="copied"

@@ -12,6 +12,7 @@ from align_dist.search.distributions import draw
 from align_dist.search.folders import Trial, read_suggested, standing_of
 from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of
+from align_dist.training.schedule import objective_phases
 
 ATTEMPTS = 100
 
@@ -80,6 +81,12 @@ def known_trials(search: SearchConfig) -> list[Trial]:
 
         return members_of(read_generations(search))
     return begun_trials(search)
+
+
+def check_changes(trials: Sequence[Trial]) -> None:
+    """Raises ConfigError for a trial whose λs cannot change when they are to, before anybody pays for its warm-up."""
+    for trial in trials:
+        objective_phases(trial.config.objective, schedule_of(trial.config))
 
 
 def branch_of(search: SearchConfig, trial: Trial) -> Branch:

@@ -258,7 +258,7 @@ def _cost(found: Found) -> Figure:
 
     figure = new_figure(7.6, 3.0)
     left, right = figure.subplots(1, 2, width_ratios=[1.2, 1])
-    cost, trials = found.cost, len(found.entries) + len(found.confirmations)
+    cost, trials = found.cost, found.whole_runs
     bars = left.barh(
         ["warm-up shared", "from scratch"], [cost.sharing, cost.alone], color=[BLUE, "#999999"], height=0.6
     )

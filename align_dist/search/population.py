@@ -45,8 +45,9 @@ def generation_ends(search: SearchConfig, config: RunConfig) -> list[int]:
     ends = sorted({step for step in due if step < schedule.length})
     if not ends:
         raise ConfigError(
-            f"population.interval: {search.population.interval:g} guided epochs leave one generation, in which nothing "
-            f"is ever exchanged ({(schedule.length - schedule.warmup) / schedule.epoch:.1f} are guided); lower it"
+            f"population.interval: {search.population.interval:g} guided epochs and a validation every {every} "
+            f"steps leave one generation of {schedule.length - schedule.warmup} guided steps, in which nothing is "
+            "exchanged; lower it, or training.validate_every"
         )
     return [*ends, schedule.length]
 

@@ -15,7 +15,7 @@ from align_dist.search.finalists import Finalist, confirmations_of, rank_finalis
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, front, goodness_of, value_of
 from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
-from align_dist.search.space import LAMBDA_KEYS, SearchConfig
+from align_dist.search.space import SearchConfig
 from align_dist.search.trunk import schedule_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ HPARAMS = ".search"
 class Entry:
     """A trial's line in search.json. objective, metrics: of the selected weights, on source validation. steps: with
     those of its trunk, of which there are branch_step. values: of a member of a population those it ended with;
-    parent, since: the trial that it began as a copy of, and after which step.
+    parent, since: the trial that it began as a copy of, and after which step. Weights selected before that are the
+    parent's.
     """
 
     number: int
@@ -72,6 +73,11 @@ class Found:
 
     def entry(self, number: int) -> Entry:
         return next(entry for entry in self.entries if entry.number == number)
+
+    @property
+    def whole_runs(self) -> int:
+        """As many as were trained from the beginning: a population's copies go on where another ends."""
+        return sum(entry.parent is None for entry in self.entries) + len(self.confirmations)
 
     def config(self, number: int) -> RunConfig:
         return next(trial.config for trial in self.trials if trial.number == number)
@@ -168,7 +174,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "front": list(found.front),
         "finalists": [asdict(finalist) | {"mean": round(finalist.mean, 6)} for finalist in found.finalists],
         "confirmations": [asdict(entry) for entry in found.confirmations],
-        "cost": cost_as_json(found.cost, len(found.entries) + len(found.confirmations), found.trunks),
+        "cost": cost_as_json(found.cost, found.whole_runs, found.trunks),
         "trials": [asdict(entry) for entry in found.entries],
     }
 
@@ -191,7 +197,10 @@ def cost_as_json(cost: Cost, trials: int, trunks: int) -> dict[str, Any]:
 
 def _write_config(found: Found, number: int, path: Path) -> None:
     entry = found.entry(number)
-    objective = "none yet" if entry.objective is None else f"{entry.objective:.4f}"
+    confirmed = [finalist.in_words() for finalist in found.finalists if finalist.number == number]
+    objective = (
+        "none yet" if entry.objective is None else f"{entry.objective:.4f}" + "".join(f", {w}" for w in confirmed)
+    )
     told = f"# Trial {number} of the search {found.search.experiment}, objective {objective} on source validation.\n"
     command = f"#\n#   align-dist train {path}\n#\n"
     why = "# goes on in the trial's own folder, and measures it on every domain.\n"
@@ -217,8 +226,7 @@ def _write_hparams(found: Found, entry: Entry, events: Path, name: str) -> None:
     from torch.utils.tensorboard.writer import SummaryWriter
 
     config = found.config(entry.number)
-    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
-    lambdas |= {key.rpartition(".")[2]: value for key, value in entry.values.items() if key in LAMBDA_KEYS}
+    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
     settings = {"warmup": config.training.warmup, **lambdas}
     settings |= {key: "none" if value is None else value for key, value in entry.values.items()}
     metrics = {"search/objective": entry.objective, **{f"search/{k}": v for k, v in entry.metrics.items()}}

@@ -17,7 +17,7 @@ from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
-from align_dist.search.plan import branch_of, count_trunks, known_trials, predicted_cost
+from align_dist.search.plan import branch_of, check_changes, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
 from align_dist.search.results import (
     Found,
@@ -48,12 +48,13 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
     with _alone(folder):
         _check_same(search, folder)
         trials = known_trials(search)
+        check_changes(trials)
         try:
             if not is_done(search, trials):
                 _train(search, trials, address, nodes)
             confirming = confirmations_of(search, trials)
             if not all(standing_of(trial.folder).over for trial in confirming):
-                _train(_as_they_are(search, len(confirming)), confirming, address, nodes)
+                _train(_as_they_are(search), confirming, address, nodes)
         finally:
             found = _write(search, trials)
     _check_ending(found)
@@ -65,9 +66,9 @@ def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
     return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
 
 
-def _as_they_are(search: SearchConfig, count: int) -> SearchConfig:
-    """The search of so many trials that are known, each to its end."""
-    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler(), "samples": count})
+def _as_they_are(search: SearchConfig) -> SearchConfig:
+    """The search as one whose trials are known, each to be trained to its end."""
+    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler()})
 
 
 def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
@@ -147,6 +148,7 @@ def _check_same(search: SearchConfig, folder: Path) -> None:
 def show_plan(search: SearchConfig) -> None:
     """Prints the trials that are known before training, their trunks, and the epochs that they will cost."""
     trials = known_trials(search)
+    check_changes(trials)
     for trial in trials:
         branch, schedule = branch_of(search, trial), schedule_of(trial.config)
         values = " ".join(f"{key}={value}" for key, value in trial.values.items())
@@ -187,7 +189,7 @@ def show(found: Found) -> None:
     console.print(summary_of(found))
     if found.finalists:
         console.print(table_of_finalists(found.finalists))
-    print(cost_line(found.cost, len(found.entries) + len(found.confirmations), found.trunks))
+    print(cost_line(found.cost, found.whole_runs, found.trunks))
     folder = folder_of(found.search)
     for number in found.front:
         print(f"on the front: trial {number}: {folder / f'front-{number:04}.yaml'}")

@@ -7,6 +7,7 @@ What it reports is measured on the source domains' validation part. Its folder e
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -68,6 +69,8 @@ def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithfu
 def _append(folder: Path, made: Report) -> None:
     with (folder / "reports.jsonl").open("a") as file:
         file.write("\n" + json.dumps(asdict(made)) + "\n")  # a crash may have left half a line
+        file.flush()
+        os.fsync(file.fileno())  # the checkpoint that follows is on disk, and a population's history is its reports
 
 
 def _write_outcome(folder: Path, selected: int) -> None:

@@ -23,7 +23,7 @@ from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.training.schedule import Schedule, check_masker, make_schedule, objective_phases
+from align_dist.training.schedule import Phases, Schedule, check_masker, make_schedule, objective_phases
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     """
     ranks = group or Group()
     device = choose_device(config.training.device)
-    manifest, split, order, schedule, loader = ranks.together(lambda: _materials(config, ranks, device, sources_only))
+    materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
+    manifest, split, order, schedule, phases, loader = materials
     method = find_method(config.method)
     networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
     context = Context(
@@ -69,7 +70,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
         config.seed,
         sparsity_ramp=schedule.sparsity_ramp,
         micro_batches=config.data.micro_batches,
-        phases=objective_phases(config.objective, schedule),
+        phases=phases,
     )
     built = method(networks, context)
     if built.uses_true_masks and not manifest.has_masks:
@@ -79,7 +80,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
 
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
-) -> tuple[Manifest, Split, Order, Schedule, Loader]:
+) -> tuple[Manifest, Split, Order, Schedule, Phases, Loader]:
     """All that is read and checked before networks are made."""
     method = find_method(config.method)
     check_shares(config, group)
@@ -89,13 +90,13 @@ def _materials(
         split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
-    objective_phases(config.objective, schedule)
+    phases = objective_phases(config.objective, schedule)
     if method.uses_masker:
         check_masker(config.training, schedule)
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))
-    return manifest, split, order, schedule, loader
+    return manifest, split, order, schedule, phases, loader
 
 
 def choose_device(name: str) -> torch.device:

@@ -129,7 +129,7 @@ def write_hyperparameters(folder: RunFolder, config: RunConfig, metrics: dict[st
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
+    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
     events = SummaryWriter(str(folder.events))
     for summary in hparams(settings, metrics):

@@ -67,7 +67,9 @@ class RunFolder:
         self.ended.unlink(missing_ok=True)
         self.begun = True
         start = environment(ranks) | ({"pictures": pictures} if pictures else {})
-        write_text(description, to_yaml(config))
+        # Where this start is to pause is no part of the run: its config goes on to the end.
+        whole = config.model_copy(update={"training": config.training.model_copy(update={"until": None})})
+        write_text(description, to_yaml(whole))
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
 
     def check_pictures(self, pictures: str) -> None:

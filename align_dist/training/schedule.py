@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from align_dist.config import ObjectiveConfig, OptimiserConfig, TrainingConfig, to_steps
 from align_dist.errors import ConfigError
 
+# The objective's later forms, each with the number of finished steps from which on it holds.
+Phases = tuple[tuple[int, ObjectiveConfig], ...]
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -79,7 +82,7 @@ def check_masker(training: TrainingConfig, schedule: Schedule) -> None:
         )
 
 
-def objective_phases(objective: ObjectiveConfig, schedule: Schedule) -> tuple[tuple[int, ObjectiveConfig], ...]:
+def objective_phases(objective: ObjectiveConfig, schedule: Schedule) -> Phases:
     """The objective from each of its changes on: finished steps before it holds, and itself with the λs of then.
 
     Raises ConfigError for a change that comes before guidance, after the end or not after the one before it.

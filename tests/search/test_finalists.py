@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from searches import write_search
 
 from align_dist.config import RunConfig
-from align_dist.errors import NonFiniteError
+from align_dist.errors import NonFiniteError, StorageError, UserError
 from align_dist.search.finalists import confirmations_of, finalists_of, rank_finalists
 from align_dist.search.folders import Trial
 from align_dist.search.plan import random_trials
 from align_dist.search.results import find_results, write_found
+from align_dist.search.search import _as_they_are
 from align_dist.search.space import SearchConfig
 from align_dist.training.run_folder import RunFolder
 
@@ -46,17 +48,19 @@ def test_the_luckiest_seed_does_not_win(squares: RunConfig, tmp_path: Path) -> N
     for trial, accuracy in zip(confirming, (0.3, 0.8, 0.6, 0.74), strict=True):
         finish(trial, accuracy)
     best, second = rank_finalists(search, trials)
-    assert (best.number, list(best.objectives), best.mean) == (2, [0.8, 0.8, 0.74], pytest.approx(0.78))
-    assert best.error == pytest.approx(0.02), "standard deviation 0.0346 over the root of 3"
-    assert (second.number, second.mean) == (1, pytest.approx(0.6))
+    assert (best.number, best.chosen_on, list(best.others), best.mean) == (2, 0.8, [0.8, 0.74], pytest.approx(0.77))
+    assert best.error == pytest.approx(0.03), "standard deviation 0.0424 over the root of 2"
+    assert (second.number, second.mean) == (1, pytest.approx(0.45)), "what it was chosen for does not count"
     found = find_results(search, trials)
     assert found.best == 2 and [entry.seed for entry in found.confirmations] == [1, 1, 2, 2]
     folder = write_found(found)
-    assert json.loads((folder / "search.json").read_text())["finalists"][0]["mean"] == 0.78
-    assert "seed: 0\n" in (folder / "best.yaml").read_text()
+    assert json.loads((folder / "search.json").read_text())["finalists"][0]["mean"] == 0.77
+    written = (folder / "best.yaml").read_text()
+    assert "seed: 0\n" in written and "objective 0.8000, 0.7700 ± 0.0300 over 2 other seeds on" in written
 
 
-def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [NonFiniteError, StorageError])
+def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path, error: type[UserError]) -> None:
     search = make_search(squares, tmp_path)
     trials = random_trials(search, 4)
     for trial, accuracy in zip(trials, (0.5, 0.9, 0.8, 0.7), strict=True):
@@ -64,7 +68,25 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path)
     for trial in confirmations_of(search, trials):
         if trial.confirms == 1 and trial.config.seed == 2:
             trial.folder.mkdir(parents=True)
-            RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
+            RunFolder(trial.folder).end_badly(error.exit_code, "so it is")
         else:
             finish(trial, 0.6)
     assert [(made.number, made.failed) for made in rank_finalists(search, trials)] == [(2, 0), (1, 1)]
+
+
+def test_more_confirmations_than_a_space_of_choices_has_trials_are_a_search(squares: RunConfig, tmp_path: Path) -> None:
+    space = {"objective.lambda4": {"choice": [0.0, 0.5]}}
+    confirm = {"finalists": 2, "seeds": 2}
+    _, search = write_search(squares, tmp_path, space=space, samples=2, confirm=confirm)
+    known = _as_they_are(search)
+    assert SearchConfig.model_validate(known.model_dump(mode="json")) == known, "as Ray's workers read it"
+
+
+def test_members_that_selected_one_ancestors_weights_are_one_finalist(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    trials = random_trials(search, 4)
+    for trial, accuracy in zip(trials, (0.5, 0.9, 0.9, 0.7), strict=True):
+        finish(trial, accuracy)  # selected at step 16
+    apart, heir = replace(trials[2], parent=1, since=8), replace(trials[2], parent=1, since=16)
+    assert [t.number for t in finalists_of(search, [*trials[:2], apart, trials[3]])] == [1, 2]
+    assert [t.number for t in finalists_of(search, [*trials[:2], heir, trials[3]])] == [1, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +19,11 @@ from searches import finish, start, wait_for, workers, write_search
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig, load_config, to_yaml
-from align_dist.errors import ConfigError, NonFiniteError
+from align_dist.errors import ConfigError, NonFiniteError, StorageError, UserError
 from align_dist.search.distributions import Choice, LogUniform
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.generations import in_generations, read_generations
-from align_dist.search.plan import known_trials
+from align_dist.search.plan import LATER, known_trials
 from align_dist.search.population import exchange, generation_ends, mutated
 from align_dist.search.search import show_plan
 from align_dist.search.space import SearchConfig
@@ -59,8 +60,11 @@ def pretend(trial: Trial, length: int) -> None:
         (trial.folder / "trial.json").write_text(told)
 
 
-def carry_on(search: SearchConfig, most: int = 1000) -> list[Trial]:
-    """Trains up to so many segments, one at a time; returns the trials there have been by then."""
+def carry_on(search: SearchConfig, most: int = 1000, failing: tuple[int, int] | None = None) -> list[Trial]:
+    """Trains up to so many segments, one at a time; returns the trials there have been by then.
+
+    failing: the number of a trial that fails whenever it is started, and its exit code.
+    """
     trials = known_trials(search)
     following, ended = in_generations(search, trials)
     for _ in range(most):
@@ -68,7 +72,11 @@ def carry_on(search: SearchConfig, most: int = 1000) -> list[Trial]:
         if not isinstance(trial, Trial):
             assert trial is None, "nothing runs, so there is nothing to wait for"
             break
-        pretend(trial, 44)
+        if failing is not None and trial.number == failing[0]:
+            trial.folder.mkdir(parents=True, exist_ok=True)
+            RunFolder(trial.folder).end_badly(failing[1], "so it is")
+        else:
+            pretend(trial, 44)
         ended(trial)
     return trials
 
@@ -131,16 +139,48 @@ def test_a_copy_has_the_givers_past_and_a_damaged_half_of_it_is_made_again(squar
     assert all((copy.folder / "checkpoints" / "last.ckpt").exists() for copy in copies)
 
 
-def test_a_failed_member_is_replaced_and_nobody_copies_it(squares: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [NonFiniteError, StorageError])
+def test_a_failed_member_is_replaced_and_nobody_copies_it(
+    squares: RunConfig, tmp_path: Path, error: type[UserError]
+) -> None:
     search = make_search(squares, tmp_path)
-    bad = known_trials(search)[5].folder
-    bad.mkdir(parents=True)
-    RunFolder(bad).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite")
-    trials = carry_on(search)
-    assert standing_of(trials[5].folder).reason == "classifier/guidance is not finite"
+    trials = carry_on(search, failing=(5, error.exit_code))
+    assert told(trials) == told(known_trials(search))
+    assert standing_of(trials[5].folder).reason == "so it is"
     assert 5 not in {trial.number for trial in read_generations(search)[1].members}
     assert len(read_generations(search)[-1].members) == 8
     assert 5 not in {trial.parent for trial in trials}
+
+
+def test_a_population_of_which_all_failed_goes_nowhere(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    for trial in known_trials(search):
+        trial.folder.mkdir(parents=True)
+        RunFolder(trial.folder).end_badly(StorageError.exit_code, "the disk is full")
+    assert len(read_generations(search)) == 1
+    following, _ = in_generations(search, known_trials(search))
+    trial = following()
+    assert isinstance(trial, Trial) and trial.config.training.until == "16 steps", "another start may get over it"
+
+
+def test_a_member_that_died_just_before_its_outcome_is_started_again(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    carry_on(search)
+    member = read_generations(search)[-1].members[3]
+    (member.folder / "trial.json").unlink()
+    following, _ = in_generations(search, known_trials(search))
+    again = following()
+    assert isinstance(again, Trial) and again.number == member.number and again.config.training.until is None
+    assert following() is LATER
+
+
+def test_checkpoints_of_the_replaced_may_be_deleted(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    trials = carry_on(search, 20)
+    for trial in trials:
+        if standing_of(trial.folder).state == "stopped":
+            shutil.rmtree(trial.folder / "checkpoints")
+    assert told(known_trials(search)) == told(trials)
 
 
 @given(st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=12), st.floats(0.05, 0.5))
@@ -169,7 +209,9 @@ def test_a_step_in_lambda_is_a_fifth_within_the_bounds() -> None:
 
 def test_one_long_generation_is_refused(squares: RunConfig, tmp_path: Path) -> None:
     search = make_search(squares, tmp_path, population={"interval": 30})
-    with pytest.raises(ConfigError, match=r"population.interval: 30 guided epochs leave one generation"):
+    with pytest.raises(
+        ConfigError, match=r"population.interval: 30 guided epochs and a validation every 8 steps leave"
+    ):
         known_trials(search)
 
 
@@ -209,7 +251,9 @@ def test_a_killed_population_goes_on_and_a_copy_is_a_run_from_scratch(squares: R
     assert [change.at for change in by_hand.objective.changes] == ["16 steps"]
     (tmp_path / "scratch.yaml").write_text(to_yaml(by_hand))
     run_ranks(1, ["-m", "align_dist.cli", "train", str(tmp_path / "scratch.yaml")])
-    assert_same_weights(by_hand.folder, Path(copy["folder"]))
+    assert "resuming at step 16 of 24" in (Path(copy["folder"]) / "trial.log").read_text(), "not from its trunk"
+    for selection in ("last", "validation"):
+        assert_same_weights(by_hand.folder, Path(copy["folder"]), selection)
     metrics = [json.loads(line) for line in (by_hand.folder / "metrics.jsonl").read_text().splitlines()]
     shown = {line["step"]: line["objective/lambda1"] for line in metrics if "objective/lambda1" in line}
     assert shown[16] == found["trials"][copy["parent"]]["values"]["objective.lambda1"]

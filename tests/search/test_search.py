@@ -231,5 +231,5 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squa
     trials, (confirmed,) = found["trials"], found["confirmations"]
     assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "finished"), (1, "finished")]
     assert (confirmed["number"], confirmed["seed"], confirmed["state"]) == (2, 1, "finished")
-    assert confirmed["values"] == found["best"]["values"] and len(found["finalists"][0]["objectives"]) == 2
+    assert confirmed["values"] == found["best"]["values"] and len(found["finalists"][0]["others"]) == 1
     assert chosen and chosen <= {Path(trial["folder"]) for trial in trials}
