@@ -71,11 +71,11 @@ def settle(search: SearchConfig, earlier: Generation, later: Generation, trials:
             continue
         assert now.parent is not None, "a place goes to a copy"
         begin_as_copy(now, folders[now.parent])
-        if not standing_of(before.folder).over:
-            score = _score(search, before, earlier.end)
-            shown = "" if score is None else f"{score:.4f} "
+        standing, score = standing_of(before.folder), _score(search, before, earlier.end)
+        if not standing.over:
+            how = f"failed ({standing.reason})" if score is None else f"{score:.4f} at step {earlier.end}"
             heir = f"its place went to trial {now.number}, a copy of trial {now.parent}"
-            mark_stopped(before.folder, f"PBT: {shown}at step {earlier.end}, {heir}")
+            mark_stopped(before.folder, f"PBT: {how}, {heir}")
 
 
 def begin_as_copy(copy: Trial, giver: Path) -> None:
