@@ -1,6 +1,6 @@
 """Searches λ1–λ4, the warm-up length, or anything else of a run's config, with one shared warm-up.
 
-python launch/tune.py configs/search/quickstart.yaml [--samples N] [--concurrency N] [--ray-address A] [--plan]
+python launch/tune.py configs/search/quickstart.yaml [KEY=VALUE ...] [--plan] [--samples N] [--concurrency N]
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("search", type=Path, help="a YAML file, such as configs/search/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the base run, after the file's own")
     parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
     parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
     parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     changes = {"samples": options.samples, "concurrency": options.concurrency}
 
     def search() -> None:
-        described = load_search(options.search, {key: value for key, value in changes.items() if value is not None})
+        given = {key: value for key, value in changes.items() if value is not None}
+        described = load_search(options.search, given, options.overrides)
         from align_dist.search.search import carry_out_search, show, show_plan
 
         if options.plan:

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.tune import Callback
 from ray.tune.error import TuneError
 
-from align_dist.errors import LostRankError, Preempted
+from align_dist.errors import LostRankError, MachineError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
@@ -36,6 +36,7 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
 
     Raises Preempted where something asked for a stop, LostRankError where Ray does not go on.
     """
+    check_room(search)
     following, ended = _source(search, trials)
     watch = _Watch(trials, request, board)
     suggestions = Suggestions(following, ended, lambda trial: passing_steps(search, trial))
@@ -107,11 +108,33 @@ def concurrency(search: SearchConfig) -> int:
 
     if search.concurrency is not None:
         return search.concurrency
-    there = ray.cluster_resources()
-    fits = there.get("CPU", 1) / (search.cpus_per_trial * search.ranks_per_trial)
-    if search.gpus_per_trial:
-        fits = min(fits, there.get("GPU", 0) / (search.gpus_per_trial * search.ranks_per_trial))
-    return max(1, int(fits))
+    return max(1, _places(search, ray.nodes()) // search.ranks_per_trial)
+
+
+def check_room(search: SearchConfig) -> None:
+    """Raises MachineError where Ray's machines hold no single trial, which Ray would wait for without a word."""
+    import ray
+
+    places = _places(search, ray.nodes())
+    if places < search.ranks_per_trial:
+        machines = ", ".join(
+            f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in _rooms(ray.nodes())
+        )
+        raise MachineError(
+            f"a trial is {search.ranks_per_trial} × ({search.cpus_per_trial:g} CPUs, {search.gpus_per_trial:g} GPUs); "
+            f"Ray's machines have {machines}; lower cpus_per_trial, gpus_per_trial or ranks_per_trial, or ask for more"
+        )
+
+
+def _rooms(nodes: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def _places(search: SearchConfig, nodes: Sequence[dict[str, Any]]) -> int:
+    """How many ranks Ray's machines hold at once; a rank is never over two of them."""
+    wanted = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
+    each = [min(int(room.get(name, 0) / number) for name, number in wanted.items() if number) for room in _rooms(nodes)]
+    return sum(each)
 
 
 def _scheduler(search: SearchConfig, trials: Sequence[Trial]) -> Any:

@@ -41,6 +41,8 @@ class Pareto(_Objective):
 
 Objective = Annotated[Accuracy | Combined | Pareto, Field(discriminator="kind")]
 
+OBJECTIVE_KEYS = tuple(Combined.model_fields)
+
 
 def is_faithful(objective: Accuracy | Combined | Pareto) -> bool:
     """Whether explanations have to be measured for it."""

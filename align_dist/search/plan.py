@@ -83,10 +83,22 @@ def known_trials(search: SearchConfig) -> list[Trial]:
     return begun_trials(search)
 
 
-def check_changes(trials: Sequence[Trial]) -> None:
-    """Raises ConfigError for a trial whose λs cannot change when they are to, before anybody pays for its warm-up."""
-    for trial in trials:
-        objective_phases(trial.config.objective, schedule_of(trial.config))
+def check_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
+    """Raises ConfigError for what would come out only once a warm-up is paid for: a trial whose λs cannot change when
+    they are to, and a first rung after every trial's end.
+    """
+    schedules = [schedule_of(trial.config) for trial in trials]
+    for trial, schedule in zip(trials, schedules, strict=True):
+        try:
+            objective_phases(trial.config.objective, schedule)
+        except ConfigError as error:
+            raise ConfigError(f"trial {trial.number} (warm-up of {trial.config.training.warmup}): {error}") from None
+    guided = max(((schedule.length - schedule.warmup) / schedule.epoch for schedule in schedules), default=None)
+    if search.scheduler.kind == "asha" and guided is not None and search.scheduler.grace >= guided:
+        raise ConfigError(
+            f"scheduler.grace: {search.scheduler.grace:g} guided epochs are no less than any trial has ({guided:.1f}), "
+            "nothing would be stopped; lower it"
+        )
 
 
 def branch_of(search: SearchConfig, trial: Trial) -> Branch:

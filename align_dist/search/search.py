@@ -17,7 +17,7 @@ from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
-from align_dist.search.plan import branch_of, check_changes, count_trunks, known_trials, predicted_cost
+from align_dist.search.plan import branch_of, check_trials, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
 from align_dist.search.results import (
     Found,
@@ -48,7 +48,7 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
     with _alone(folder):
         _check_same(search, folder)
         trials = known_trials(search)
-        check_changes(trials)
+        check_trials(search, trials)
         try:
             if not is_done(search, trials):
                 _train(search, trials, address, nodes)
@@ -148,7 +148,7 @@ def _check_same(search: SearchConfig, folder: Path) -> None:
 def show_plan(search: SearchConfig) -> None:
     """Prints the trials that are known before training, their trunks, and the epochs that they will cost."""
     trials = known_trials(search)
-    check_changes(trials)
+    check_trials(search, trials)
     for trial in trials:
         branch, schedule = branch_of(search, trial), schedule_of(trial.config)
         values = " ".join(f"{key}={value}" for key, value in trial.values.items())
@@ -162,9 +162,10 @@ def show_plan(search: SearchConfig) -> None:
         print(f"{search.samples} members in {len(ends)} generations, which end at steps {', '.join(map(str, ends))}")
         trials = trials[: search.samples]  # a copy costs what the member that it replaces would have cost
     elif len(trials) < search.samples:
-        print(f"the other {search.samples - len(trials)} trials are chosen by what these find ({search.algorithm})")
+        by = "what these find" if trials else "what earlier ones find"
+        print(f"{search.samples - len(trials)} trials are chosen by {by} ({search.algorithm}): no list of them yet")
     if search.confirm is not None:
-        print(f"then the best {search.confirm.finalists} on {search.confirm.seeds} other seeds, not counted here:")
+        print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
     if trials:
         cost = predicted_cost(search, trials)
         print(cost_line(cost, len(trials), count_trunks(search, trials)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from align_dist.config import LAMBDAS, Count, RunConfig, known_keys, load_config, parse_config
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
-from align_dist.search.objective import Accuracy, Objective, Pareto
+from align_dist.search.objective import OBJECTIVE_KEYS, Accuracy, Objective, Pareto
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LAMBDA_KEYS = tuple(f"objective.{name}" for name in LAMBDAS)
@@ -117,6 +117,10 @@ class SearchConfig(_Part):
             raise ValueError(f"samples: {self.samples} are more than the {most} different trials of this space")
         if self.scheduler.kind == "asha" and isinstance(self.objective, Pareto):
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
+        if any(override.startswith("method=") for override in self.overrides):
+            raise ValueError(f"overrides: method: {REFUSED['method']}; leave it out")
+        if self.confirm is not None and self.confirm.finalists > self.samples:
+            raise ValueError(f"confirm.finalists: {self.confirm.finalists} are more than the {self.samples} samples")
         if self.confirm is not None and isinstance(self.objective, Pareto):
             raise ValueError("confirm: a Pareto search has no best trial but a front; leave it out")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
@@ -167,8 +171,8 @@ def check_key(key: str) -> None:
             raise ValueError(f"space: {key} cannot be searched: {reason}")
 
 
-def load_search(path: Path, changes: dict[str, Any] | None = None) -> SearchConfig:
-    """A search's YAML with `changes` from the command line. Raises ConfigError, one line."""
+def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Sequence[str] = ()) -> SearchConfig:
+    """A search's YAML with `changes`, and more overrides of its base run. Raises ConfigError, one line."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -182,6 +186,11 @@ def load_search(path: Path, changes: dict[str, Any] | None = None) -> SearchConf
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a search: takes keys such as config, experiment, space")
     given: dict[str, Any] = {str(key): value for key, value in values.items()}
+    if "benchmark" in given or "training" in given:
+        raise ConfigError(f"{path}: a run's config, not a search; a search names it as `config: {path}`")
+    own = given.get("overrides") or []
+    if overrides and isinstance(own, list):
+        given["overrides"] = [*own, *overrides]
     return parse_search(given | (changes or {}))
 
 
@@ -230,13 +239,41 @@ def branch_variants(search: SearchConfig, config: RunConfig) -> Iterator[RunConf
             continue  # two choices that do not go together are no trial
 
 
+# A key's form, and the keys within it.
+FORMS = {
+    "objective": (
+        "{kind: accuracy}, {kind: combined, metric: M, weight: W} or {kind: pareto, metric: M}",
+        OBJECTIVE_KEYS,
+    ),
+    "scheduler": ("{kind: asha, grace: 2, factor: 3}", (*Scheduler.model_fields,)),
+    "population": ("{interval: 2, quantile: 0.25, resample: 0.25}", (*Population.model_fields,)),
+    "confirm": ("{finalists: 3, seeds: 2}", (*Confirmation.model_fields,)),
+    "overrides": ("a list, [KEY=VALUE, ...]", ()),
+    "space": ("{KEY: {loguniform: [LOW, HIGH]}, ...}", ()),
+}
+MISSHAPEN = (
+    "model_type",
+    "model_attributes_type",
+    "dict_type",
+    "tuple_type",
+    "union_tag_invalid",
+    "union_tag_not_found",
+)
+
+
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = list(dict.fromkeys(str(part) for part in first["loc"]))  # a kind of distribution is named twice
     key = ".".join(where)
+    form, keys = FORMS.get(where[0] if where else "", ("", ()))
     if first["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where[-1], SearchConfig.model_fields, 1, cutoff=0.0)
-        return f"{key}: unknown key; did you mean {nearest[0]}?"
+        known = SearchConfig.model_fields if len(where) == 1 else keys
+        nearest = difflib.get_close_matches(where[-1], known, 1, cutoff=0.0)
+        return f"{key}: unknown key; " + (f"did you mean {nearest[0]}?" if nearest else f"takes {form}")
+    if form and first["type"] in MISSHAPEN:
+        return f"{where[0]}: takes {form}, got {first['input']!r}"
+    if first["type"] == "missing":
+        return f"{key}: missing" + (f"; takes {form}" if form else "; every search has it")
     message = first["msg"].removeprefix("Value error, ")
     if not key or first["type"] == "value_error":
         return f"{key}: {message}" if key and not message.startswith(key) else message

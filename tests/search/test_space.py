@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import Choice, LogUniform, Uniform, draw, rounded
-from align_dist.search.plan import random_trials
+from align_dist.search.plan import check_trials, random_trials
 from align_dist.search.space import SearchConfig, load_search, parse_search
 
 
@@ -75,6 +76,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {**PBT, "objective": {"kind": "pareto", "metric": "sufficiency"}},
         "objective: pbt ranks by one number",
     ),
+    "a misspelt key of a part": ({"scheduler": {"factr": 2}}, "scheduler.factr: unknown key; did you mean factor?"),
+    "an objective that is a word": ({"objective": "accuracy"}, "objective: takes {kind: accuracy}, {kind: combined"),
+    "an objective that there is not": ({"objective": {"kind": "acuracy"}}, "objective: takes {kind: accuracy}, "),
+    "no weight": ({"objective": {"kind": "combined", "metric": "sufficiency"}}, "weight: missing; takes {kind"),
+    "another method": ({"overrides": ["method=erm"]}, "overrides: method: a search is for ALIGN; leave it out"),
+    "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
     "PBT of one": ({**PBT, "samples": 1}, "samples: a population has at least 2 members"),
     "λs that change": ({"space": {"objective.changes": {"choice": [1, 2]}}}, "algorithm: pbt makes them"),
     "two numbers for ASHA": (
@@ -159,3 +166,27 @@ def test_what_has_nothing_to_do_with_trials_is_no_part_of_a_search(description: 
     )
     for change in ({"seed": 1}, {"objective": {"kind": "combined", "metric": "sufficiency", "weight": 1}}):
         assert parse_search(description | change).identity() != first.identity()
+
+
+def test_a_run_that_is_given_as_a_search_is_told_so(squares: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(to_yaml(squares))
+    with pytest.raises(ConfigError, match=r"run.yaml: a run's config, not a search; a search names it as `config: "):
+        load_search(tmp_path / "run.yaml")
+
+
+def test_overrides_of_the_command_line_come_after_the_files(description: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_text(yaml.safe_dump(description))
+    search = load_search(path, {"samples": 1}, ["training.length=20 steps", "objective.lambda2=0.7"])
+    assert search.overrides[:-2] == tuple(description["overrides"])
+    assert search.base().training.length == "20 steps" and search.base().objective.lambda2 == 0.7
+
+
+def test_what_would_come_out_after_warmup_is_refused_before(description: dict[str, Any]) -> None:
+    late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 99}})
+    with pytest.raises(ConfigError, match=r"scheduler.grace: 99 guided epochs are no less than any trial has"):
+        check_trials(late, random_trials(late, 1))
+    changes = "objective.changes=[{at: 2 steps, lambda2: 3}]"
+    early = parse_search(description | {"overrides": [*description["overrides"], changes]})
+    with pytest.raises(ConfigError, match=r"trial 0 \(warm-up of .* steps\): objective.changes\[0\].at: 2 steps"):
+        check_trials(early, random_trials(early, 1))
