@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("search", type=Path, help="a YAML file, such as configs/search/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the base run, after the file's own")
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of the base run")
     parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
