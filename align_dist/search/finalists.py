@@ -90,17 +90,17 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
     ]
 
 
-def rank_finalists(search: SearchConfig, trials: Sequence[Trial]) -> list[Finalist]:
+def rank_finalists(search: SearchConfig, trials: Sequence[Trial], confirming: Sequence[Trial]) -> list[Finalist]:
     """By the mean over the other seeds, the best first; one that failed on a seed comes after all that did not.
 
-    Empty until every confirmation has ended.
+    confirming: `confirmations_of` the trials. Empty until every one of them has ended.
     """
-    confirming = confirmations_of(search, trials)
     standings = [(trial.confirms, standing_of(trial.folder)) for trial in confirming]
     if any(found.state not in ENDED for _, found in standings):
         return []
     ranked = []
-    for trial in finalists_of(search, trials):
+    finalists = {trial.confirms for trial in confirming}
+    for trial in (trial for trial in trials if trial.number in finalists):
         others = [found for number, found in standings if number == trial.number]
         came = [_objective(search, found) for found in others if found.state == "finished"]
         own = _objective(search, standing_of(trial.folder))

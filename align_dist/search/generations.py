@@ -46,15 +46,16 @@ def in_generations(search: SearchConfig, trials: list[Trial]) -> tuple[Next, End
     ends = generation_ends(search, search.base())
     for earlier, later in pairwise(generations):
         settle(search, earlier, later, trials)
-    queue, running = _to_train(search, generations[-1], ends[-1]), set[int]()
+    queue, running = _to_train(search, generations[-1], ends[-1], {}), set[int]()
 
     def following() -> Trial | Later | None:
-        if not queue and not running and len(generations) < len(ends) and _is_over(generations[-1], {}):
+        saved: dict[Path, int] = {}  # nothing runs while it is in use
+        if not queue and not running and len(generations) < len(ends) and _is_over(generations[-1], saved):
             generations.append(_after(search, generations, ends))
             known = {trial.number for trial in trials}
             trials.extend(trial for trial in generations[-1].members if trial.number not in known)
             settle(search, generations[-2], generations[-1], trials)
-            queue.extend(_to_train(search, generations[-1], ends[-1]))
+            queue.extend(_to_train(search, generations[-1], ends[-1], saved))
         if queue:
             running.add(queue[0].number)
             return queue.pop(0)
@@ -137,11 +138,12 @@ def _steps_saved(folder: Path) -> int:
     return 0 if state is None else int(state["position"]["step"])
 
 
-def _to_train(search: SearchConfig, generation: Generation, length: int) -> list[Trial]:
+def _to_train(search: SearchConfig, generation: Generation, length: int, saved: dict[Path, int]) -> list[Trial]:
     """The members that are not there yet; those at the run's end are left to write down how they came there."""
     left = [
         trial
         for trial in generation.members
-        if not standing_of(trial.folder).over and not (generation.end < length and _has_come(trial, generation.end, {}))
+        if not standing_of(trial.folder).over
+        and not (generation.end < length and _has_come(trial, generation.end, saved))
     ]
     return [segment_of(trial, generation, length) for trial in taking_turns(search, left)]

@@ -86,7 +86,8 @@ class Found:
 def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
     """Reads every trial's folder."""
     entries = [_entry(search, trial) for trial in trials]
-    confirming, finalists = confirmations_of(search, trials), rank_finalists(search, trials)
+    confirming = confirmations_of(search, trials)
+    finalists = rank_finalists(search, trials, confirming)
     every = [*trials, *confirming]
     return Found(
         search,

@@ -44,10 +44,13 @@ def test_the_luckiest_seed_does_not_win(squares: RunConfig, tmp_path: Path) -> N
     confirming = confirmations_of(search, trials)
     assert [(t.number, t.confirms, t.config.seed) for t in confirming] == [(4, 1, 1), (5, 2, 1), (6, 1, 2), (7, 2, 2)]
     assert len({trial.folder for trial in (*trials, *confirming)}) == 8
-    assert find_results(search, trials).best == 1 and rank_finalists(search, trials) == []
+    assert (
+        find_results(search, trials).best == 1
+        and rank_finalists(search, trials, confirmations_of(search, trials)) == []
+    )
     for trial, accuracy in zip(confirming, (0.3, 0.8, 0.6, 0.74), strict=True):
         finish(trial, accuracy)
-    best, second = rank_finalists(search, trials)
+    best, second = rank_finalists(search, trials, confirmations_of(search, trials))
     assert (best.number, best.chosen_on, list(best.others), best.mean) == (2, 0.8, [0.8, 0.74], pytest.approx(0.77))
     assert best.error == pytest.approx(0.03), "standard deviation 0.0424 over the root of 2"
     assert (second.number, second.mean) == (1, pytest.approx(0.45)), "what it was chosen for does not count"
@@ -71,7 +74,9 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path,
             RunFolder(trial.folder).end_badly(error.exit_code, "so it is")
         else:
             finish(trial, 0.6)
-    assert [(made.number, made.failed) for made in rank_finalists(search, trials)] == [(2, 0), (1, 1)]
+    assert [
+        (made.number, made.failed) for made in rank_finalists(search, trials, confirmations_of(search, trials))
+    ] == [(2, 0), (1, 1)]
 
 
 def test_more_confirmations_than_a_space_of_choices_has_trials_are_a_search(squares: RunConfig, tmp_path: Path) -> None:
