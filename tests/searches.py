@@ -23,6 +23,12 @@ WORKER = "align_dist.search.worker"
 
 def write_search(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, SearchConfig]:
     """A search of tiny runs, whose base run and folder lie under `path`."""
+    written, values = write_values(squares, path, **changes)
+    return written, parse_search(values)
+
+
+def write_values(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
+    """The same, unread: it may be no search."""
     (path / "run.yaml").write_text(to_yaml(squares))
     overrides = ["training.length=16 steps", "training.validate_every=4 steps", "training.checkpoint_every=4 steps"]
     values = {
@@ -33,7 +39,7 @@ def write_search(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, 
         **changes,
     }
     (path / "search.yaml").write_text(yaml.safe_dump(values))
-    return path / "search.yaml", parse_search(values)
+    return path / "search.yaml", values
 
 
 def start(path: Path, *options: str) -> subprocess.Popen[str]:

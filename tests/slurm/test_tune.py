@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from local_slurm import CHECKOUT, recorded, restarts_of, sbatch, text_of, told, wait_for_state, wait_until
+from searches import write_values
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import RunConfig
 
 pytestmark = pytest.mark.usefixtures("slurm")
 SECONDS = 900.0
@@ -28,17 +28,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_search(squares: RunConfig, path: Path, **changes: object) -> Path:
-    (path / "run.yaml").write_text(to_yaml(squares))
-    overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
-    values = {
-        "config": str(path / "run.yaml"),
-        "overrides": [*overrides, f"runs={path / 'runs'}"],
-        "experiment": "search",
-        "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}},
-        **changes,
-    }
-    (path / "search.yaml").write_text(yaml.safe_dump(values))
-    return path / "search.yaml"
+    lengths = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
+    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    return write_values(squares, path, **{"space": space, "overrides": [*lengths, f"runs={path / 'runs'}"], **changes})[
+        0
+    ]
 
 
 def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
