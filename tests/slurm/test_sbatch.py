@@ -118,8 +118,9 @@ def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_
     said = job.output.read_text()
     assert "SIGTERM: saved at step" in said and "not requeued" in said
 
-    # A minute is less than the grace: it leaves after one step, and more time is given while it waits.
-    again = submitted(checkout, patient, "cancelled", "--time=1")
+    # A minute is less than the grace: it leaves after one step, and more time is given while it waits. Slurm's own
+    # signal, at any moment of its first half minute, is one that nobody listens to.
+    again = submitted(checkout, patient, "cancelled", "--time=1", "--signal=URG@1")
     wait_until(lambda: restarts_of(again.number) >= 1, 60, lambda: text_of(again.output))
     told("scontrol", "update", f"JobId={again.number}", "TimeLimit=10")
     assert "time limit: saved at step" in again.finished()
