@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import util
 from tempfile import TemporaryDirectory
 
+import psutil
+
 from align_dist.errors import MachineError
 from align_dist.machine import available_cores
 
 PATIENCE = 180.0  # seconds for a cluster that is being started
+SERVERS = ("gcs_server", "raylet")
 OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
 # Set for this process and what it starts; what the user has set stays.
 SETTINGS = {
@@ -33,10 +37,13 @@ SETTINGS = {
 
 
 @contextmanager
-def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
+def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) -> Iterator[None]:
     """Ray while inside. address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or
     Ray's own file; None starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited
-    for to have, 0 for as it is. Raises MachineError.
+    for to have, 0 for as it is. lost: told, in another thread, which process of a Ray of its own is gone; without Ray
+    this process waits for a minute in Ray's code and is then ended by it, so `lost` had better do that.
+
+    Raises MachineError.
     """
     if util.find_spec("ray") is None:
         raise MachineError("ray is not installed, which searches need: bash launch/install.sh ffcv,embedded,lite0,tune")
@@ -51,9 +58,41 @@ def ray_running(address: str | None, nodes: int = 0) -> Iterator[None]:
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
         try:
             _start(address, nodes, scratch)
-            yield
+            with _watching(_own_processes() if address is None else [], lost):
+                yield
         finally:
             ray.shutdown()
+
+
+def _own_processes() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if process.name() in SERVERS]
+
+
+@contextmanager
+def _watching(servers: list[psutil.Process], lost: Callable[[str], None]) -> Iterator[None]:
+    names, leaving = {server: server.name() for server in servers}, threading.Event()
+
+    def watch() -> None:
+        while not leaving.wait(0.5):
+            gone = [server for server in servers if not _lives(server)]
+            if gone:
+                for server in set(servers) - set(gone):
+                    server.kill()  # with it go its workers, whose trials then save
+                lost(names[gone[0]])
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        leaving.set()
+
+
+def _lives(server: psutil.Process) -> bool:
+    try:
+        return server.is_running() and bool(server.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @cache

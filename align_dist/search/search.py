@@ -28,7 +28,7 @@ from align_dist.search.results import (
     write_found,
     write_hparams,
 )
-from align_dist.search.space import Scheduler, SearchConfig
+from align_dist.search.space import Population, Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of
 from align_dist.training.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
                 _train(search, trials, address, nodes)
             confirming = confirmations_of(search, trials)
             if not all(standing_of(trial.folder).over for trial in confirming):
-                _train(_as_they_are(search), confirming, address, nodes)
+                _train(as_they_are(search), confirming, address, nodes)
         finally:
             found = _write(search, trials)
     _check_ending(found)
@@ -66,9 +66,9 @@ def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
     return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
 
 
-def _as_they_are(search: SearchConfig) -> SearchConfig:
+def as_they_are(search: SearchConfig) -> SearchConfig:
     """The search as one whose trials are known, each to be trained to its end."""
-    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler()})
+    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler(), "population": Population()})
 
 
 def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
@@ -78,8 +78,15 @@ def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes
     board = make_board(Lines(search, lambda trial: branch_of(search, trial), _length))
     # Trials have the same end, and are to be told by the search before they leave on their own.
     deadline = deadline_of(os.environ, search.base().distributed.grace + EARLIER)
+
+    def end_without_ray(process: str) -> None:
+        board.close()
+        told = f"tune.py: Ray's {process} was killed; trials save, the same command goes on"
+        print(told, file=sys.stderr, flush=True)
+        os._exit(LostRankError.exit_code)
+
     try:
-        with noticing_signals(deadline) as request, ray_running(address, nodes):
+        with noticing_signals(deadline) as request, ray_running(address, nodes, end_without_ray):
             from align_dist.search.driver import run_trials
 
             run_trials(search, trials, request, board)

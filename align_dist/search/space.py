@@ -111,6 +111,8 @@ class SearchConfig(_Part):
             raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
         if self.algorithm == "pbt":
             self._check_population()
+        elif self.population != Population():
+            raise ValueError(f"population: algorithm {self.algorithm} has none; leave it out, or take algorithm: pbt")
         choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
         most = math.prod(len(distribution.choice) for distribution in choices)
         if len(choices) == len(self.space) and self.samples > most:

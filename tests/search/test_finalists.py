@@ -16,7 +16,7 @@ from align_dist.search.finalists import confirmations_of, finalists_of, rank_fin
 from align_dist.search.folders import Trial
 from align_dist.search.plan import random_trials
 from align_dist.search.results import find_results, write_found
-from align_dist.search.search import _as_they_are
+from align_dist.search.search import as_they_are
 from align_dist.search.space import SearchConfig
 from align_dist.training.run_folder import RunFolder
 
@@ -79,12 +79,16 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path,
     ] == [(2, 0), (1, 1)]
 
 
-def test_more_confirmations_than_a_space_of_choices_has_trials_are_a_search(squares: RunConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["random", "pbt"])
+def test_confirmations_are_a_search_as_rays_workers_read_it(squares: RunConfig, tmp_path: Path, algorithm: str) -> None:
+    """There are more of them than a space of choices has trials, and a population has no more generations."""
     space = {"objective.lambda4": {"choice": [0.0, 0.5]}}
-    confirm = {"finalists": 2, "seeds": 2}
-    _, search = write_search(squares, tmp_path, space=space, samples=2, confirm=confirm)
-    known = _as_they_are(search)
-    assert SearchConfig.model_validate(known.model_dump(mode="json")) == known, "as Ray's workers read it"
+    given: dict[str, Any] = {"confirm": {"finalists": 2, "seeds": 2}, "algorithm": algorithm}
+    if algorithm == "pbt":
+        given["population"] = {"interval": 3}
+    _, search = write_search(squares, tmp_path, space=space, samples=2, **given)
+    known = as_they_are(search)
+    assert SearchConfig.model_validate(known.model_dump(mode="json")) == known
 
 
 def test_members_that_selected_one_ancestors_weights_are_one_finalist(squares: RunConfig, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ranks import run_ranks
 from searches import finish, start, starts_of, wait_for, workers, write_search
@@ -46,13 +47,14 @@ def seed_with_one_bad_trial(samples: int) -> int:
 
 
 class Searched:
-    """A search that was killed with SIGKILL in its middle, lost a worker after that, and came to its end."""
+    """A search that was killed with SIGKILL in its middle, then lost Ray, then a worker, and came to its end."""
 
     def __init__(self, squares: RunConfig, path: Path) -> None:
         seed = seed_with_one_bad_trial(3)
         self.path, self.search = write_search(squares, path, space=SPACE, seed=seed, samples=3)
         self.folder = path / "runs" / "search"
         self.early = self._killed_in_the_middle()
+        self.without_ray, _, self.complained_without_ray = self._without_ray()
         self.code, self.said, self.complained = self._to_its_end()
         self.json: Json = json.loads((self.folder / "search.json").read_text())
 
@@ -69,6 +71,12 @@ class Searched:
             assert time.monotonic() < gone, "trials outlive the search"
             time.sleep(0.1)
         return finished
+
+    def _without_ray(self) -> tuple[int, str, str]:
+        process = start(self.path, "--concurrency", "1")
+        wait_for(lambda: len(workers(self.folder.parent)) > 0, process)
+        next(child for child in psutil.Process(process.pid).children() if child.name() == "gcs_server").kill()
+        return finish(process)
 
     def _to_its_end(self) -> tuple[int, str, str]:
         process = start(self.path)
@@ -91,6 +99,12 @@ def test_a_killed_search_goes_on_and_repeats_nothing(searched: Searched) -> None
     assert {folder: starts_of(folder) for folder in searched.early} == searched.early
     assert [trial["number"] for trial in searched.json["trials"]] == [0, 1, 2]
     assert len(searched.good()) == 2
+
+
+def test_a_search_whose_ray_is_killed_ends_in_one_line(searched: Searched) -> None:
+    assert searched.without_ray == 8
+    last = searched.complained_without_ray.strip().splitlines()[-1]
+    assert last == "tune.py: Ray's gcs_server was killed; trials save, the same command goes on"
 
 
 def test_a_trial_that_diverges_is_on_record_and_stops_nobody(searched: Searched) -> None:

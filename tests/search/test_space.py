@@ -82,6 +82,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no weight": ({"objective": {"kind": "combined", "metric": "sufficiency"}}, "weight: missing; takes {kind"),
     "another method": ({"overrides": ["method=erm"]}, "overrides: method: a search is for ALIGN; leave it out"),
     "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
+    "a population without PBT": ({"population": {"interval": 3}}, "population: algorithm random has none; leave it"),
     "PBT of one": ({**PBT, "samples": 1}, "samples: a population has at least 2 members"),
     "λs that change": ({"space": {"objective.changes": {"choice": [1, 2]}}}, "algorithm: pbt makes them"),
     "two numbers for ASHA": (
