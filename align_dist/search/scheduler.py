@@ -13,6 +13,9 @@ from align_dist.search.space import Scheduler
 
 # Takes the number of a trial that is stopped, and why.
 Stop = Callable[[int, str], None]
+# A validation that comes this little before a rung is of it: an epoch is rarely a whole number of steps, and the next
+# validation may be an epoch away. As near to its end a trial is not stopped any more.
+EARLY = 0.95
 History = Sequence[dict[str, float]]
 
 
@@ -24,17 +27,20 @@ class _Earlier:
 
 
 class GuidedASHA(ASHAScheduler):  # type: ignore[misc]
-    """Says of each trial that it stops why; `earlier` are the reports of trials that are over, a list a trial."""
+    """Says of each trial that it stops why. guided: epochs of guidance of the longest trial. earlier: the reports of
+    trials that are over, a list a trial.
+    """
 
     def __init__(self, settings: Scheduler, guided: float, stop: Stop, earlier: Sequence[History] = ()) -> None:
-        most = max(min(settings.max or guided, guided), settings.grace)
+        last = max(min(settings.max or guided, EARLY * guided), settings.grace)
         super().__init__(
             time_attr="guided_epochs",
             metric="objective",
             mode="max",
-            grace_period=settings.grace,
-            max_t=most,
+            grace_period=EARLY * settings.grace,
+            max_t=EARLY * last,
             reduction_factor=settings.factor,
+            stop_last_trials=False,  # what survives the last rung is trained to its end
         )
         self._stop, self._factor = stop, settings.factor
         for number, history in enumerate(earlier):

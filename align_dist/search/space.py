@@ -46,7 +46,8 @@ class _Part(BaseModel):
 
 class Scheduler(_Part):
     """asha: stops the worse of the trials that have come equally far. grace, max: in guided epochs, the first rung
-    and where rungs end (none: at the trial's end); factor: one in so many goes on at a rung.
+    and the latest possible one (none: short of the trial's end), after which a trial is trained to its end; factor:
+    one in so many goes on at a rung.
     """
 
     kind: Literal["asha", "none"] = "none"
