@@ -18,8 +18,8 @@ from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
 from align_dist.training.assembly import Assembly, assemble, choose_device
+from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
-from align_dist.training.monitor import write_hyperparameters
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
@@ -119,7 +119,7 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
 
 
 def _write_results(config: RunConfig, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
-    write_hyperparameters(folder, config, _final_accuracies(rows))
+    write_hyperparameters(folder.events, config, _final_accuracies(rows), 0, "final", {})
     folder.write_results(rows)
 
 

@@ -1,4 +1,4 @@
-"""What a search found: search.json, best.yaml, hparams and a table, all from the run folders."""
+"""What a search found: search.json, best.yaml and a table, all from the run folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align_dist.config import LAMBDAS, RunConfig, to_yaml
+from align_dist.config import RunConfig, to_yaml
 from align_dist.files import write_text
 from align_dist.search.distributions import Value
 from align_dist.search.finalists import Finalist, confirmations_of, rank_finalists
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 PAPER_WARMUP = 200.0  # epochs
 PAPER_LENGTHS = (400.0, 300.0, 250.0)  # the paper does not say how long a run is
-HPARAMS = ".search"
 
 
 @dataclass(frozen=True)
@@ -206,37 +205,6 @@ def _write_config(found: Found, number: int, path: Path) -> None:
     command = f"#\n#   align-dist train {path}\n#\n"
     why = "# goes on in the trial's own folder, and measures it on every domain.\n"
     write_text(path, told + command + why + to_yaml(found.config(number)))
-
-
-def write_hparams(found: Found) -> None:
-    """Each trial's settings and objective into its own events, for TensorBoard's HPARAMS page; once per outcome."""
-    for entry in found.entries:
-        events = Path(entry.folder) / "events"
-        if entry.objective is None or not events.is_dir():
-            continue
-        name = f"{HPARAMS}-{entry.selected_step}-{entry.objective:.6f}"
-        if any(events.glob(f"*{name}")):
-            continue
-        for old in events.glob(f"*{HPARAMS}-*"):
-            old.unlink()
-        _write_hparams(found, entry, events, name)
-
-
-def _write_hparams(found: Found, entry: Entry, events: Path, name: str) -> None:
-    from torch.utils.tensorboard.summary import hparams
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    config = found.config(entry.number)
-    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
-    settings = {"warmup": config.training.warmup, **lambdas}
-    settings |= {key: "none" if value is None else value for key, value in entry.values.items()}
-    metrics = {"search/objective": entry.objective, **{f"search/{k}": v for k, v in entry.metrics.items()}}
-    writer = SummaryWriter(str(events), filename_suffix=name)
-    for summary in hparams(settings, metrics):
-        writer._get_file_writer().add_summary(summary)
-    for metric, value in metrics.items():
-        writer.add_scalar(metric, value, entry.selected_step)
-    writer.close()
 
 
 def summary_of(found: Found) -> Table:

@@ -17,6 +17,7 @@ from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
+from align_dist.search.hparams import write_hparams
 from align_dist.search.plan import branch_of, check_trials, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
 from align_dist.search.results import (
@@ -26,7 +27,6 @@ from align_dist.search.results import (
     folder_of,
     summary_of,
     write_found,
-    write_hparams,
 )
 from align_dist.search.space import Population, Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from align_dist.config import LAMBDAS, RunConfig, to_yaml
+from align_dist.config import LAMBDAS, to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method
 from align_dist.parallel.engine import Terms
@@ -122,21 +122,6 @@ def area_warning(values: dict[str, float]) -> str | None:
         return None
     advice = "raise" if area > AREA_RANGE[1] else "lower"
     return f"warning: masks cover {area:.1%} of the image on average; {advice} objective.lambda1"
-
-
-def write_hyperparameters(folder: RunFolder, config: RunConfig, metrics: dict[str, float]) -> None:
-    """What a search would vary, with the final metrics, for TensorBoard's HPARAMS page."""
-    from torch.utils.tensorboard.summary import hparams
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
-    settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas}
-    events = SummaryWriter(str(folder.events))
-    for summary in hparams(settings, metrics):
-        events._get_file_writer().add_summary(summary)
-    for name, value in metrics.items():
-        events.add_scalar(name, value, 0)
-    events.close()
 
 
 def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:

@@ -151,7 +151,9 @@ def test_the_search_saw_no_target_and_shows_what_it_found(searched: Searched) ->
     pictures = {path.stem: path.read_bytes() for path in searched.folder.glob("*.png")}
     assert pictures.keys() == {"objective", "settings", "parallel", "cost"}
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
-    assert all(list((Path(trial["folder"]) / "events").glob("*.search-*")) for trial in searched.good())
+    assert all(
+        list((Path(trial["folder"]) / "events" / "hyperparameters").glob("*.search-*")) for trial in searched.good()
+    )
     assert f"best: trial {searched.json['best']['number']}" in searched.said
     assert "of them (3 trials on 2 trunks" in searched.said
 

@@ -1,0 +1,31 @@
+"""A run on TensorBoard's HPARAMS page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from align_dist.config import LAMBDAS, RunConfig
+
+
+def write_hyperparameters(
+    events: Path, config: RunConfig, metrics: Mapping[str, float], step: int, teller: str, others: Mapping[str, Any]
+) -> None:
+    """What a search would vary and `others`, with metrics of a step, into a folder of their own among a run's events.
+
+    teller: whose metrics they are, a part of the file's name. No columns are written: of several runs that write some,
+    TensorBoard shows those of any one. Without, it shows all settings, and all scalars that lie beside them.
+    """
+    from torch.utils.tensorboard.summary import hparams
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
+    settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas, **others}
+    _columns, *session = hparams(settings, dict(metrics))
+    writer = SummaryWriter(str(events / "hyperparameters"), filename_suffix=f".{teller}")
+    for summary in session:
+        writer._get_file_writer().add_summary(summary)
+    for name, value in metrics.items():
+        writer.add_scalar(name, value, step)
+    writer.close()
