@@ -44,11 +44,16 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+# What a file system without locks says.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Whether this process has the lock of a file to itself while inside; waits for it unless told not to.
 
-    The file is made where it is missing, its folder is not. The lock ends with the process, however it ends.
+    The file is made where it is missing, its folder is not. The lock ends with the process, however it ends. A file
+    system without locks gives none.
     """
     with path.open("ab") as file:
         try:
@@ -56,6 +61,10 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
             mine = True
         except BlockingIOError:
             mine = False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            mine = True
         yield mine
 
 

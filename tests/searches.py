@@ -48,7 +48,7 @@ def start(path: Path, *options: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200", "RAY_ADDRESS": "127.0.0.1:1"},  # of a cluster that is not asked for
     )
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import optuna
 
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import Choice, LogUniform, Uniform, Value, rounded
+from align_dist.search.distributions import Choice, LogUniform, Uniform, Value, draw, rounded
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, goodness_of, value_of
 from align_dist.search.plan import Ended, Next
 from align_dist.search.space import SearchConfig, with_values
 
-ATTEMPTS = 100
+ATTEMPTS = 1000
+REPEATS = 10  # of a trial that there is already, before chance chooses
 
 
 def adaptive(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]) -> tuple[Next, Ended]:
@@ -52,9 +53,10 @@ def adaptive(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]
 
 def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
     """What TPE is told of a trial, the more the better; None of one that has no number."""
-    chosen = standing_of(trial.folder).chosen
-    if chosen is None:
-        return None
+    standing = standing_of(trial.folder)
+    chosen = standing.chosen
+    if chosen is None or standing.state not in ("finished", "stopped"):
+        return None  # one that diverged may have been good before
     if isinstance(search.objective, Pareto):
         return list(goodness_of(search.objective, chosen.metrics))
     return [value_of(search.objective, chosen.metrics)]
@@ -69,9 +71,11 @@ def _study(search: SearchConfig, begun: int) -> optuna.Study:
 
 
 def _propose(search: SearchConfig, study: optuna.Study, trials: list[Trial]) -> tuple[Trial, Any] | None:
-    """The next trial that is a run and no earlier one; None where TPE finds none."""
+    """The next trial that is a run and no earlier one; None where there seems to be none left."""
     taken, base = {trial.folder for trial in trials}, search.base()
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        if attempt >= REPEATS:  # TPE names its few favourites again and again
+            study.enqueue_trial(dict(draw(search.space, search.seed, len(trials), attempt)))
         asked = study.ask(_distributions(search))
         values = _within(search, asked.params)
         try:

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import util
 from tempfile import TemporaryDirectory
@@ -75,17 +75,20 @@ def _watching(servers: list[psutil.Process], lost: Callable[[str], None]) -> Ite
     def watch() -> None:
         while not leaving.wait(0.5):
             gone = [server for server in servers if not _lives(server)]
-            if gone:
+            if gone and not leaving.is_set():
                 for server in set(servers) - set(gone):
-                    server.kill()  # with it go its workers, whose trials then save
+                    with suppress(psutil.NoSuchProcess):
+                        server.kill()  # with it go its workers, whose trials then save
                 lost(names[gone[0]])
                 return
 
-    threading.Thread(target=watch, daemon=True).start()
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     try:
         yield
     finally:
         leaving.set()
+        watching.join()
 
 
 def _lives(server: psutil.Process) -> bool:
@@ -107,7 +110,7 @@ def _start(address: str | None, nodes: int, scratch: str) -> None:
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
         store = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE, "_temp_dir": scratch}
-        ray.init(_node_ip_address="127.0.0.1", **store, **quiet)
+        ray.init("local", _node_ip_address="127.0.0.1", **store, **quiet)  # whatever RAY_ADDRESS is
         return
     end = time.monotonic() + (PATIENCE if nodes else 0)
     while not ray.is_initialized():

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,12 +19,21 @@ from align_dist.parallel.group import Group
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
 from align_dist.search.job import Job, metrics_of
-from align_dist.search.plan import Ended, Next, one_after_another, passing_steps, taking_turns
+from align_dist.search.outcome import read_reports
+from align_dist.search.plan import (
+    Ended,
+    Next,
+    guidance_of,
+    longest_guidance,
+    one_after_another,
+    passing_steps,
+    taking_turns,
+)
 from align_dist.search.scheduler import GuidedASHA
 from align_dist.search.space import SearchConfig
 from align_dist.search.suggest import Suggestions
 from align_dist.search.trainable import train_trial
-from align_dist.search.trunk import schedule_of
+from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest
 
 ATTEMPTS = 3  # starts of a trial that is killed from outside, in one search
@@ -140,21 +148,20 @@ def _places(search: SearchConfig, nodes: Sequence[dict[str, Any]]) -> int:
 def _scheduler(search: SearchConfig, trials: Sequence[Trial]) -> Any:
     if search.scheduler.kind == "none":
         return None
-    folders = {trial.number: trial.folder for trial in trials}
-    base = search.base()
-    longest = max((schedule_of(trial.config) for trial in trials), key=lambda s: s.length - s.warmup, default=None)
-    schedule = longest or schedule_of(base)
+
+    def guided(number: int) -> float:
+        return guidance_of(_numbered(trials, number).config)
 
     def stop(number: int, reason: str) -> None:
-        mark_stopped(folders[number] if number in folders else _folder(trials, number), reason)
+        mark_stopped(_numbered(trials, number).folder, reason)
 
-    earlier = [standing_of(trial.folder) for trial in trials]
-    histories = [[metrics_of(search, report) for report in found.reports] for found in earlier if found.over]
-    return GuidedASHA(search.scheduler, (schedule.length - schedule.warmup) / schedule.epoch, stop, histories)
+    reports = {trial.number: read_reports(trial.folder) for trial in trials}
+    earlier = {number: [metrics_of(search, report) for report in told] for number, told in reports.items()}
+    return GuidedASHA(search.scheduler, longest_guidance(search, trials), guided, stop, earlier)
 
 
-def _folder(trials: Sequence[Trial], number: int) -> Path:
-    return next(trial.folder for trial in trials if trial.number == number)
+def _numbered(trials: Sequence[Trial], number: int) -> Trial:
+    return next(trial for trial in trials if trial.number == number)
 
 
 class _Watch(Callback):  # type: ignore[misc]
@@ -171,7 +178,13 @@ class _Watch(Callback):  # type: ignore[misc]
         self._running.discard(trial.config["number"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._running.discard(trial.config["number"])
+        """What no process of the trial could put on record, such as that there was none, is so here."""
+        number = trial.config["number"]
+        self._running.discard(number)
+        folder = RunFolder(_numbered(self._trials, number).folder)
+        if folder.ending() is None:
+            said = str(trial.get_error() or "Ray gave it up without a word").strip().splitlines()
+            folder.end_badly(LostRankError.exit_code, said[-1].strip()[:300])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._board.update(self._trials, self._running)

@@ -40,8 +40,14 @@ class Finalist:
         """The standard error of the mean; None of one seed."""
         return stdev(self.others) / math.sqrt(len(self.others)) if len(self.others) > 1 else None
 
+    def rounded_mean(self) -> float | None:
+        """As JSON takes it."""
+        return round(self.mean, 6) if self.others else None
+
     def in_words(self) -> str:
         """Such as `0.9611 ± 0.0061 over 2 other seeds`."""
+        if not self.others:
+            return f"failed on all of {self.failed} other seeds"
         error = "" if self.error is None else f" ± {self.error:.4f}"
         return f"{self.mean:.4f}{error} over {len(self.others)} other seed{'s' * (len(self.others) != 1)}"
 

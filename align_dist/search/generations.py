@@ -15,7 +15,7 @@ from align_dist.search.outcome import read_reports
 from align_dist.search.plan import LATER, Ended, Later, Next, random_trials, taking_turns
 from align_dist.search.population import Generation, generation_ends, next_generation, segment_of
 from align_dist.search.space import SearchConfig
-from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
+from align_dist.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from align_dist.training.run_folder import RunFolder
 
 COPIED = ("metrics.jsonl", "reports.jsonl")
@@ -85,7 +85,7 @@ def begin_as_copy(copy: Trial, giver: Path) -> None:
     Where the giver has gone on since, which only a lost folder can bring about, the copy is left to train from scratch.
     """
     folder = RunFolder(copy.folder)
-    if any(folder.checkpoints.glob("*.ckpt")):
+    if has_checkpoint(folder.checkpoints):
         return
     state = load_checkpoint(RunFolder(giver).checkpoints, lambda _: None)
     if state is None or state["position"]["step"] != copy.since:
@@ -112,13 +112,13 @@ def _score(search: SearchConfig, trial: Trial, step: int) -> float | None:
 
 
 def _is_over(generation: Generation, saved: dict[Path, int]) -> bool:
-    """Whether every member has come to a generation's end, or has failed, and not all of them have.
+    """Whether every member has come to a generation's end, or has failed before it, and not all of them have.
 
     A failure that another start might get over counts as well: the member's place goes to a copy.
     """
-    failed = [standing_of(trial.folder).state == "failed" for trial in generation.members]
-    came = (_has_come(trial, generation.end, saved) for trial in generation.members)
-    return not all(failed) and all(bad or good for bad, good in zip(failed, came, strict=True))
+    came = [_has_come(trial, generation.end, saved) for trial in generation.members]
+    late = [trial for trial, good in zip(generation.members, came, strict=True) if not good]
+    return any(came) and all(standing_of(trial.folder).state == "failed" for trial in late)
 
 
 def _has_come(trial: Trial, end: int, saved: dict[Path, int]) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import draw
 from align_dist.search.folders import Trial, read_suggested, standing_of
@@ -93,12 +94,24 @@ def check_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
             objective_phases(trial.config.objective, schedule)
         except ConfigError as error:
             raise ConfigError(f"trial {trial.number} (warm-up of {trial.config.training.warmup}): {error}") from None
-    guided = max(((schedule.length - schedule.warmup) / schedule.epoch for schedule in schedules), default=None)
-    if search.scheduler.kind == "asha" and guided is not None and search.scheduler.grace >= guided:
+    guided = longest_guidance(search, trials)
+    if search.scheduler.kind == "asha" and search.scheduler.grace >= guided:
         raise ConfigError(
             f"scheduler.grace: {search.scheduler.grace:g} guided epochs are no less than any trial has ({guided:.1f}), "
             "nothing would be stopped; lower it"
         )
+
+
+def longest_guidance(search: SearchConfig, trials: Sequence[Trial]) -> float:
+    """Guided epochs of the trial that has most of them; where they are chosen later, of any that may be."""
+    later = branch_variants(search, search.base()) if len(trials) < search.samples else ()
+    return max(map(guidance_of, [*(trial.config for trial in trials), *later]))
+
+
+def guidance_of(config: RunConfig) -> float:
+    """Guided epochs of a whole run."""
+    schedule = schedule_of(config)
+    return (schedule.length - schedule.warmup) / schedule.epoch
 
 
 def branch_of(search: SearchConfig, trial: Trial) -> Branch:

@@ -92,7 +92,7 @@ def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
         search,
         trials,
         entries,
-        best=finalists[0].number if finalists else best_of(entries),
+        best=finalists[0].number if finalists and finalists[0].others else best_of(entries),
         front=_front(search, entries),
         cost=measured_cost(search, every),
         trunks=count_trunks(search, every),
@@ -152,6 +152,8 @@ def write_found(found: Found) -> Path:
     write_text(folder / "search.json", json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n")
     if found.best is not None:
         _write_config(found, found.best, folder / "best.yaml")
+    for old in folder.glob("front-*.yaml"):
+        old.unlink()  # what was on the front of fewer trials
     for number in found.front:
         _write_config(found, number, folder / f"front-{number:04}.yaml")
     return folder
@@ -172,7 +174,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "objective": search.objective.model_dump(mode="json"),
         "best": None if found.best is None else asdict(found.entry(found.best)),
         "front": list(found.front),
-        "finalists": [asdict(finalist) | {"mean": round(finalist.mean, 6)} for finalist in found.finalists],
+        "finalists": [asdict(finalist) | {"mean": finalist.rounded_mean()} for finalist in found.finalists],
         "confirmations": [asdict(entry) for entry in found.confirmations],
         "cost": cost_as_json(found.cost, found.whole_runs, found.trunks),
         "trials": [asdict(entry) for entry in found.entries],

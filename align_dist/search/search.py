@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from align_dist.errors import ConfigError, LostRankError, UserError
+from align_dist.data.beton import verify_beton
+from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, write_text
 from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
@@ -32,6 +33,7 @@ from align_dist.search.space import Population, Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of
 from align_dist.training.run_folder import RunFolder
 
+PICTURES = "pictures"
 EARLIER = 30.0  # seconds
 LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
 
@@ -72,6 +74,7 @@ def as_they_are(search: SearchConfig) -> SearchConfig:
 
 
 def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
+    from align_dist.parallel.group import Group
     from align_dist.search.cluster import ray_running
     from align_dist.training.signals import deadline_of, noticing_signals
 
@@ -85,15 +88,18 @@ def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes
         print(told, file=sys.stderr, flush=True)
         os._exit(LostRankError.exit_code)
 
-    try:
-        with noticing_signals(deadline) as request, ray_running(address, nodes, end_without_ray):
-            from align_dist.search.driver import run_trials
+    with noticing_signals(deadline) as request:
+        try:
+            with ray_running(address, nodes, end_without_ray):
+                from align_dist.search.driver import run_trials
 
-            run_trials(search, trials, request, board)
-    finally:
-        board.close()
-        _wait_for_trials(search, trials)
-        shutil.rmtree(folder_of(search) / "ray", ignore_errors=True)
+                run_trials(search, trials, request, board)
+        finally:
+            board.close()
+            _wait_for_trials(search, trials)
+            shutil.rmtree(folder_of(search) / "ray", ignore_errors=True)
+        if request.agreed(Group()):  # while Ray was ended; there may be confirmations to come
+            raise Preempted(f"{request.name}: stops; the same command goes on")
 
 
 def _wait_for_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
@@ -126,6 +132,8 @@ def _check_ending(found: Found) -> None:
     left = sum(entry.state in ("waiting", "interrupted") for entry in (*found.entries, *found.confirmations))
     if left:
         raise LostRankError(f"{found.search.experiment}: {left} trials are not over; the same command goes on")
+    if len(states) < found.search.samples:
+        raise ConfigError(f"samples: the space seems to hold {len(states)} different trials only; lower it to that")
 
 
 @contextmanager
@@ -140,11 +148,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _check_same(search: SearchConfig, folder: Path) -> None:
     """Raises ConfigError where the folder holds trials of another search."""
-    path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
-    if not path.exists():
+    described = search.identity() | {PICTURES: verify_beton(search.base().benchmark.beton, quick=True).pictures}
+    path, identity = folder / "description.json", json.loads(json.dumps(described))
+    begun = any(folder.glob("*/suggested.json")) or any(folder.glob("trunks/*"))
+    if not path.exists() or not begun:
         write_text(path, json.dumps(identity, indent=1) + "\n")
         return
-    before = json.loads(path.read_text("utf-8"))
+    before = {PICTURES: identity[PICTURES]} | json.loads(path.read_text("utf-8"))  # older ones do not name them
     differing = [key for key in identity if identity[key] != before.get(key)]
     if differing:
         raise ConfigError(

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from align_dist.config import RunConfig
+from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
 from align_dist.files import write_text
 from align_dist.run import Say, carry_through
@@ -63,7 +64,11 @@ def carry_out_trial(config: RunConfig, report: Callable[[Report], None], faithfu
         run.group.first(lambda: _write_outcome(folder.path, position.validation.step))
 
     carry_through(searchable(config), say, conclude, observe, sources_only=True)
-    return read_outcome(config.folder) if path.exists() else None
+    if path.exists():
+        return read_outcome(config.folder)
+    if RunFolder(config.folder).done.exists():
+        raise _trained_elsewhere(config.folder)
+    return None
 
 
 def _append(folder: Path, made: Report) -> None:
@@ -74,7 +79,13 @@ def _append(folder: Path, made: Report) -> None:
 
 
 def _write_outcome(folder: Path, selected: int) -> None:
-    """The report of the step that model selection chose."""
-    (chosen,) = [made for made in read_reports(folder) if made.step == selected]
+    """The report of the step that model selection chose. Raises CheckpointError where the search has none."""
+    chosen = next((made for made in read_reports(folder) if made.step == selected), None)
+    if chosen is None:
+        raise _trained_elsewhere(folder)
     rounded = {name: round(value, 6) for name, value in chosen.metrics.items()}
     write_text(folder / OUTCOME, json.dumps(asdict(replace(chosen, metrics=rounded))) + "\n")
+
+
+def _trained_elsewhere(folder: Path) -> CheckpointError:
+    return CheckpointError(f"{folder}: was trained by another command, which reports nothing to a search; delete it")

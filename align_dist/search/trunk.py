@@ -19,7 +19,7 @@ from align_dist.errors import CheckpointError
 from align_dist.files import locked
 from align_dist.methods.registry import find_method
 from align_dist.training.assembly import split_of, training_order
-from align_dist.training.checkpoint import load_weights, save_checkpoint, save_weights
+from align_dist.training.checkpoint import has_checkpoint, load_weights, save_checkpoint, save_weights
 from align_dist.training.loop import Position
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import Schedule, make_schedule
@@ -93,7 +93,7 @@ def begin_from_trunk(
     """
     trunk, step = trunk_of(config, experiment), branch_step(config)
     branch, folder = Branch(trunk.folder, step), RunFolder(config.folder)
-    if step == 0 or any(folder.checkpoints.glob("*.ckpt")):
+    if step == 0 or has_checkpoint(folder.checkpoints):
         return branch
     trunk.folder.mkdir(parents=True, exist_ok=True)
     with locked(trunk.folder / ".branching"):

@@ -78,10 +78,10 @@ def carry_out_task(task: Task, reports: IO[str]) -> None:
     from align_dist.search.trunk import begin_from_trunk, schedule_of
 
     config = task.run()
+    _wait_until_free(config)
     if task.is_trunk:
         warm_up(config)
         return
-    _wait_until_free(config)
     if task.trunks is not None:
         begin_from_trunk(config, task.trunks, train_trunk, _say, task.passing)
     length = schedule_of(config).length

@@ -54,6 +54,11 @@ def load_weights(path: Path, remedy: str = "take another file, or train again") 
     return state
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has saved; a file that a crash left half-way is none."""
+    return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
+
+
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Makes `state` the newest checkpoint of a run; the one that was newest becomes the previous."""
     newest, waiting = folder / NEWEST, folder / ".next.ckpt"

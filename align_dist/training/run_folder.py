@@ -6,7 +6,6 @@ results.jsonl · done · ended.json (why the latest start ended before that)
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import math
@@ -23,7 +22,7 @@ from typing import IO, Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError
-from align_dist.files import unwritable, write_text
+from align_dist.files import NO_LOCKS, unwritable, write_text
 from align_dist.machine import describe_machine
 
 HOLD_TRIES = 30
@@ -155,7 +154,7 @@ def _lock(file: IO[str], kind: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno not in NO_LOCKS:
             raise
     return True
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from align_dist.config import RunConfig, to_yaml
-from align_dist.search.adaptive import adaptive
+from align_dist.errors import NonFiniteError
+from align_dist.search.adaptive import adaptive, values_of
+from align_dist.search.distributions import Choice
 from align_dist.search.folders import Trial, mark_suggested
 from align_dist.search.plan import begun_trials
 from align_dist.search.space import SearchConfig, parse_search
+from align_dist.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -75,3 +78,22 @@ def test_it_goes_on_with_what_was_begun_and_ends_at_the_number_of_samples(search
     fresh = following()
     assert fresh is not None and fresh.number == 3
     assert following() is None and len(trials) == 4
+
+
+def test_a_space_of_choices_is_used_up(search: SearchConfig) -> None:
+    """TPE alone names its favourites again and again, and came to eleven of sixteen."""
+    keys = ("objective.lambda1", "objective.lambda3")
+    choices = {key: Choice(choice=(0.5, 1.0, 2.0, 4.0)) for key in keys}
+    small = search.model_copy(update={"samples": 16, "space": choices})
+    made = carry_on(small, 16)
+    assert len({(trial.values[keys[0]], trial.values[keys[1]]) for trial in made}) == 16
+    following, _ = adaptive(small.model_copy(update={"samples": 17}), begun_trials(small), [])
+    assert following() is None, "there is no seventeenth"
+
+
+def test_what_diverged_is_no_success_however_good_it_was_before(search: SearchConfig) -> None:
+    (trial,) = carry_on(search, 1)
+    assert values_of(search, trial) is not None
+    (trial.folder / "trial.json").unlink()
+    RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite")
+    assert values_of(search, trial) is None

@@ -13,7 +13,7 @@ from align_dist.errors import ConfigError, NonFiniteError, StorageError, UserErr
 from align_dist.parallel.ranks import Ranks, find_ranks
 from align_dist.search.board import LogBoard
 from align_dist.search.child import environment_of
-from align_dist.search.folders import standing_of
+from align_dist.search.folders import Trial, mark_suggested, standing_of
 from align_dist.search.plan import random_trials
 from align_dist.search.search import carry_out_search, show_plan
 from align_dist.search.space import SearchConfig, parse_search
@@ -33,7 +33,7 @@ def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
 
 
 def finish(folder: Path, accuracy: float, **metrics: float) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     told = json.dumps({"step": 24, "guided_epochs": 3.5, "metrics": {"accuracy": accuracy, **metrics}})
     (folder / "reports.jsonl").write_text(told + "\n" + told[:20])
     (folder / "trial.json").write_text(told)
@@ -77,6 +77,64 @@ def test_a_pareto_search_finds_its_front_and_a_config_for_each_trial_on_it(squar
     folder = tmp_path / "search"
     assert sorted(path.name for path in folder.glob("front-*.yaml")) == ["front-0000.yaml", "front-0002.yaml"]
     assert (folder / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_front_is_that_of_all_trials(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path, objective={"kind": "pareto", "metric": "sufficiency"})
+    first, second = random_trials(search, 2)
+    finish(first.folder, 0.8, sufficiency=0.5)
+    RunFolder(second.folder).end_badly(ConfigError.exit_code, "so it is")
+    assert carry_out_search(search).front == [0]
+    (second.folder / "ended.json").unlink()
+    finish(second.folder, 0.9, sufficiency=0.4)
+    assert carry_out_search(search).front == [1]
+    assert [path.name for path in (tmp_path / "search").glob("front-*.yaml")] == ["front-0001.yaml"]
+
+
+def test_a_refused_description_may_be_corrected_until_a_trial_has_begun(
+    squares: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"scheduler.grace: 99 .* lower it"):
+        carry_out_search(make_search(squares, tmp_path, scheduler={"kind": "asha", "grace": 99}))
+
+    def train(_search: SearchConfig, trials: list[Trial], *_: object) -> None:
+        for trial in trials:
+            finish(trial.folder, 0.75)
+            mark_suggested(trial)
+
+    monkeypatch.setattr("align_dist.search.search._train", train)
+    assert carry_out_search(make_search(squares, tmp_path, scheduler={"kind": "asha", "grace": 1})).best == 0
+    with pytest.raises(ConfigError, match=r"holds another search \(scheduler differ\)"):
+        carry_out_search(make_search(squares, tmp_path))
+
+
+def test_other_pictures_under_the_same_names_are_another_search(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    for trial in random_trials(search, 2):
+        finish(trial.folder, 0.75)
+        mark_suggested(trial)
+    carry_out_search(search)
+    description = tmp_path / "search" / "description.json"
+    told = json.loads(description.read_text())
+    description.write_text(json.dumps({**told, "pictures": "those of before"}))
+    with pytest.raises(ConfigError, match=r"\(pictures differ\)"):
+        carry_out_search(search)
+    del told["pictures"]
+    description.write_text(json.dumps(told))
+    assert carry_out_search(search).best == 0, "an older search does not name them"
+
+
+def test_an_adaptive_search_that_finds_no_more_trials_says_so(
+    squares: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make_search(squares, tmp_path, algorithm="tpe", samples=3)
+    trials = random_trials(search, 2)
+    for trial in trials:
+        finish(trial.folder, 0.75)
+        mark_suggested(trial)
+    monkeypatch.setattr("align_dist.search.search._train", lambda *_: None)  # Ray is asked, and has none either
+    with pytest.raises(ConfigError, match="samples: the space seems to hold 2 different trials only; lower it"):
+        carry_out_search(search)
 
 
 def test_a_second_process_does_not_carry_out_the_same_search(squares: RunConfig, tmp_path: Path) -> None:

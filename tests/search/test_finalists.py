@@ -79,6 +79,20 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path,
     ] == [(2, 0), (1, 1)]
 
 
+def test_finalists_that_fail_on_every_other_seed_decide_nothing(squares: RunConfig, tmp_path: Path) -> None:
+    search = make_search(squares, tmp_path)
+    trials = random_trials(search, 4)
+    for trial, accuracy in zip(trials, (0.5, 0.9, 0.8, 0.7), strict=True):
+        finish(trial, accuracy)
+    for trial in confirmations_of(search, trials):
+        RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "not finite")
+    found = find_results(search, trials)
+    assert found.best == 1, "by the seed it was chosen on, there being no other"
+    told = json.loads((write_found(found) / "search.json").read_text(), parse_constant=pytest.fail)
+    assert [finalist["mean"] for finalist in told["finalists"]] == [None, None]
+    assert found.finalists[0].in_words() == "failed on all of 2 other seeds"
+
+
 @pytest.mark.parametrize("algorithm", ["random", "pbt"])
 def test_confirmations_are_a_search_as_rays_workers_read_it(squares: RunConfig, tmp_path: Path, algorithm: str) -> None:
     """There are more of them than a space of choices has trials, and a population has no more generations."""

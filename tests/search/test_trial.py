@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from align_dist.config import RunConfig
+from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
 from align_dist.search import trial
 from align_dist.search.outcome import read_reports
 from align_dist.search.trial import carry_out_trial
 from align_dist.training.assembly import Assembly, assemble
+from align_dist.training.run_folder import RunFolder
 
 
 class Died(BaseException):
@@ -34,7 +36,17 @@ def test_a_trial_that_dies_while_it_measures_measures_again(
         carry_out_trial(config, lambda _: None, faithful=True, say=lambda _: None)
     outcome = carry_out_trial(config, lambda _: None, faithful=True, say=lambda _: None)
     assert [made.step for made in read_reports(config.folder)] == [16, 24]
-    assert outcome.step in (16, 24)
+    assert outcome is not None and outcome.step in (16, 24)
+
+    (config.folder / "trial.json").unlink()
+    reports = config.folder / "reports.jsonl"
+    reports.rename(tmp_path / "kept")  # as if `align-dist train` had trained it
+    with pytest.raises(CheckpointError, match="was trained by another command, which reports nothing to a search"):
+        carry_out_trial(config, lambda _: None, faithful=True, say=lambda _: None)
+    (tmp_path / "kept").rename(reports)
+    RunFolder(config.folder).write_results([])
+    with pytest.raises(CheckpointError, match="was trained by another command, which reports nothing to a search"):
+        carry_out_trial(config, lambda _: None, faithful=True, say=lambda _: None)
 
 
 def test_an_objective_that_reaches_for_a_target_is_refused(
