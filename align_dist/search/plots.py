@@ -85,6 +85,11 @@ def objective_name(search: SearchConfig) -> str:
     return f"source validation accuracy {sign} {objective.weight:g} · {objective.metric}"
 
 
+def _upright(search: SearchConfig) -> str:
+    """Of a low axis: in two lines where it has two parts."""
+    return objective_name(search).replace(" + ", "\n+ ").replace(" − ", "\n− ")
+
+
 def axis_of(search: SearchConfig, key: str, values: Sequence[Value]) -> Axis:
     """A setting's values as numbers: of a range as they are, of a choice their places, numbers and lengths by size."""
     name = key.rpartition(".")[2]
@@ -142,7 +147,7 @@ def _over_trials(found: Found, entries: Sequence[Entry]) -> Figure:
         x, y = zip(*again, strict=True)
         axes.scatter(x, y, s=22, facecolors="none", edgecolors=GREEN, label="on other seeds")
     axes.set_xlabel("trial", fontsize=9)
-    axes.set_ylabel(objective_name(found.search), fontsize=9)
+    axes.set_ylabel(_upright(found.search), fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8, frameon=False, loc="best")
     return figure
@@ -163,7 +168,7 @@ def _against_settings(found: Found, entries: Sequence[Entry]) -> Figure:
         axes.set_xlabel(axis.name, fontsize=9)
         scale(axes, "x", found.search, key, axis)
     for row in panels:
-        row[0].set_ylabel(objective_name(found.search), fontsize=8)
+        row[0].set_ylabel(_upright(found.search), fontsize=8)
     handles, names = panels.flat[0].get_legend_handles_labels()
     if len(names) > 1:
         figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=8)
