@@ -53,14 +53,19 @@ def deadline_of(environment: Mapping[str, str], grace: float) -> float:
 
 @contextmanager
 def noticing_signals(deadline: float = math.inf) -> Iterator[StopRequest]:
-    """Notes SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while inside, then puts the old handlers back."""
+    """Notes SIGTERM, SIGINT, SIGUSR1 and SIGUSR2 while inside, then puts the old handlers back.
+
+    Once a stop is agreed on, signals that would kill are ignored for good: `scancel` tells the job and then its step,
+    and what has saved is to end with its own exit code.
+    """
     request = StopRequest(deadline)
     before = {number: signal.signal(number, request.note) for number in STOPPING}
     try:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            fatal = request.name is not None and handler == signal.SIG_DFL
+            signal.signal(number, signal.SIG_IGN if fatal else handler)
 
 
 def leave_if_asked(request: StopRequest, folder: Path, step: int) -> None:

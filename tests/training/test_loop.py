@@ -117,6 +117,10 @@ def test_a_signal_saves_and_leaves_with_75(
     process = start(tmp_path)
     wait_for_step(config.folder, 6, process)
     process.send_signal(number)
+    # Slurm tells a job that it is cancelled, then its step: at any moment until its end.
+    while number != signal.SIGINT and process.poll() is None:
+        process.send_signal(number)
+        time.sleep(0.001)
     _, said = process.communicate()
     assert process.returncode == 75, said
     assert said.strip().splitlines()[-1].startswith(f"align-dist: {number.name}: saved at step")
