@@ -42,12 +42,14 @@ def write_values(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, 
     return path / "search.yaml", values
 
 
-def start(path: Path, *options: str) -> subprocess.Popen[str]:
+def start(path: Path, *options: str, in_group: bool = False) -> subprocess.Popen[str]:
+    """in_group: in a process group of its own, as a shell starts it, which gets a Ctrl-C with all of Ray in it."""
     return subprocess.Popen(
         [sys.executable, "launch/tune.py", str(path), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=in_group,
         env={**os.environ, "COLUMNS": "200", "RAY_ADDRESS": "127.0.0.1:1"},  # of a cluster that is not asked for
     )
 

@@ -27,6 +27,8 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # By SIGKILL: a trial ends by itself when its parent does, and saves before.
+    "RAY_kill_child_processes_on_worker_exit": "0",
     # A search goes on from its run folders; signals are its own business, and so are event files.
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",

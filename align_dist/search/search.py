@@ -13,7 +13,7 @@ from pathlib import Path
 
 from align_dist.data.beton import verify_beton
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
-from align_dist.files import locked, write_text
+from align_dist.files import locked, unwritable, write_text
 from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
@@ -138,8 +138,14 @@ def _check_ending(found: Found) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """While inside, no other process carries out this search. Raises ConfigError where one does."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """While inside, no other process carries out this search. Raises ConfigError where one does, StorageError where
+    the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".searching").touch()
+    except OSError as error:
+        raise unwritable(folder, error) from None
     with locked(folder / ".searching", wait=False) as mine:
         if not mine:
             raise ConfigError(f"{folder}: another process carries out this search; wait for it, or end it")

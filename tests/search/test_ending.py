@@ -137,6 +137,12 @@ def test_an_adaptive_search_that_finds_no_more_trials_says_so(
         carry_out_search(search)
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(squares: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file/search: cannot be written"):
+        carry_out_search(make_search(squares, tmp_path, overrides=[f"runs={tmp_path / 'file'}"]))
+
+
 def test_a_second_process_does_not_carry_out_the_same_search(squares: RunConfig, tmp_path: Path) -> None:
     import fcntl
 

@@ -233,13 +233,14 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squa
     confirm = {"finalists": 1, "seeds": 1}
     path, _ = write_search(squares, tmp_path, space=space, samples=2, algorithm="tpe", confirm=confirm)
     folder = tmp_path / "runs" / "search"
-    process = start(path)
+    process = start(path, in_group=True)
     wait_for(lambda: any(folder.glob("trunks/*/metrics.jsonl")), process)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     code, _, complained = finish(process)
     assert code == 75, complained
     assert complained.strip().splitlines()[-1].startswith("tune.py: SIGINT: stops; the same command goes on")
-    assert not workers(tmp_path) and any(folder.rglob("*.ckpt")), "trials have saved"
+    said = "".join(log.read_text() for log in folder.glob("*/trial.log"))
+    assert not workers(tmp_path) and "SIGTERM: saved at step" in said
     chosen = {made.parent for made in folder.glob("*/suggested.json")}
     code, _, complained = finish(start(path))
     assert code == 0, complained
