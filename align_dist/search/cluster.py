@@ -121,7 +121,8 @@ def _start(address: str | None, nodes: int, scratch: str) -> None:
         except Exception as error:  # Ray raises a dozen kinds
             if time.monotonic() > end:
                 reason = " ".join(str(error).split())[:200]
-                raise MachineError(f"--ray-address {address}: no Ray cluster that lets us in ({reason})") from None
+                asked = "does it run there, and is its token in RAY_AUTH_TOKEN?"
+                raise MachineError(f"--ray-address {address}: no Ray lets us in; {asked} Ray says: {reason}") from None
             time.sleep(2)
     while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
         if time.monotonic() > end:
