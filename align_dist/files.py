@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from align_dist.errors import StorageError
 
@@ -44,8 +44,16 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
-# What a file system without locks says.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+def take_lock(file: IO[Any], kind: int) -> bool:
+    """Whether a `flock` of that kind is now ours, or the file system has none to give."""
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return True
 
 
 @contextmanager
@@ -56,16 +64,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     system without locks gives none.
     """
     with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            mine = True
-        except BlockingIOError:
-            mine = False
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            mine = True
-        yield mine
+        yield take_lock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

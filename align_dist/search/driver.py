@@ -155,8 +155,7 @@ def _scheduler(search: SearchConfig, trials: Sequence[Trial]) -> Any:
     def stop(number: int, reason: str) -> None:
         mark_stopped(_numbered(trials, number).folder, reason)
 
-    reports = {trial.number: read_reports(trial.folder) for trial in trials}
-    earlier = {number: [metrics_of(search, report) for report in told] for number, told in reports.items()}
+    earlier = {trial.number: [metrics_of(search, report) for report in read_reports(trial.folder)] for trial in trials}
     return GuidedASHA(search.scheduler, longest_guidance(search, trials), guided, stop, earlier)
 
 

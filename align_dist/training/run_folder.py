@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError
-from align_dist.files import NO_LOCKS, unwritable, write_text
+from align_dist.files import take_lock, unwritable, write_text
 from align_dist.machine import describe_machine
 
 HOLD_TRIES = 30
@@ -125,7 +125,7 @@ class RunFolder:
         with opened as file:
             # One that looks whether the run is held has it for a moment, and one that ends for a little longer.
             for _ in range(HOLD_TRIES):
-                if _lock(file, fcntl.LOCK_EX):
+                if take_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
                     break
                 time.sleep(0.1)
             else:
@@ -139,24 +139,12 @@ class RunFolder:
         if not self.lock.exists():
             return False
         with self.lock.open() as file:
-            return not _lock(file, fcntl.LOCK_SH)
+            return not take_lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def write_results(self, rows: list[dict[str, Any]]) -> None:
         """All results at once, then the `done` mark."""
         write_text(self.results, "".join(json.dumps(row) + "\n" for row in rows))
         write_text(self.done, "")
-
-
-def _lock(file: IO[str], kind: int) -> bool:
-    """Whether the lock is now ours, or the file system has none to give."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-    return True
 
 
 def _step_of(line: str) -> float:
