@@ -80,38 +80,27 @@ def guidance(
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 
-def mix_same_class(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """x̃_i = λ_i x_i + (1 − λ_i) x_π(i), π within a class, λ_i ~ Beta(0.2, 0.2).
+def mixture(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
+    """x̃_i = λ_i x_i + (1 − λ_i) x_π(i). images, partners: (B, 3, H, W). share: λ (B,) in [0, 1].
 
-    Source: Li et al. 2023 (DRE), `dre/mixuploss.py`, by paper.md section 1.4. images: (B, 3, H, W).
-    Returns x̃ (B, 3, H, W), π (B,) and λ (B,) in [0, 1]. The generator (on the CPU) decides everything.
+    Source: Li et al. 2023 (DRE), `dre/mixuploss.py`, by paper.md section 1.4; π and λ: `data.share.pair_within_class`.
     """
-    partners = torch.arange(len(labels))
-    on_host = labels.cpu()
-    for label in torch.unique(on_host):
-        members = (on_host == label).nonzero()[:, 0]
-        partners[members] = members[torch.randperm(len(members), generator=generator)]
-    shares = torch.full((len(labels), 2), 0.2, dtype=torch.float64)
-    gammas = torch._standard_gamma(shares, generator=generator)
-    share = (gammas[:, 0] / gammas.sum(1).clamp_min(1e-300)).float().to(images.device)
-    partners = partners.to(images.device)
     weight = share.view(-1, 1, 1, 1).to(images.dtype)
-    return weight * images + (1 - weight) * images[partners], partners, share
+    return weight * images + (1 - weight) * partners
 
 
-def consistency(
-    cam: Tensor, mixed_cam: Tensor, partners: Tensor, share: Tensor, labels: Tensor, classes: int
-) -> Tensor:
+def consistency(cam: Tensor, mixed_cam: Tensor, partner_cam: Tensor, share: Tensor, weight: Tensor) -> Tensor:
     """R_con: |n(G(x̃)) − λ n(G(x)) − (1−λ) n(G(x_π))|, a mean within each class, summed, over all classes.
 
-    Classes that are not in the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. ≥ 0.
+    Classes that are not in the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. share: λ (B,).
+    weight: (B,), which makes a mean over images that average (`data.share.class_weights`). ≥ 0.
     """
-    clean, mixed, weight = normalise(cam), normalise(mixed_cam), share.view(-1, 1, 1)
-    target = weight * clean + (1 - weight) * clean[partners]
-    return _class_average((mixed - target).abs().mean(dim=(1, 2)), labels, classes)
+    of_image = share.view(-1, 1, 1)
+    target = of_image * normalise(cam) + (1 - of_image) * normalise(partner_cam)
+    return (weight * (normalise(mixed_cam) - target).abs().mean(dim=(1, 2))).mean()
 
 
-def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, labels: Tensor, classes: int, kind: Sparsity) -> Tensor:
+def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, weight: Tensor, kind: Sparsity) -> Tensor:
     """R_spa = ½ [s(n(G(x))) + s(n(G(x̃)))], averaged like R_con.
 
     mean: s is the mean over places, DRE's paper (L1). column_maximum: what DRE's code computes, a matrix
@@ -122,33 +111,27 @@ def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, labels: Tensor, classes
         normalised = normalise(maps)
         return normalised.mean(dim=(1, 2)) if kind == "mean" else normalised.amax(dim=1).mean(dim=1)
 
-    return _class_average((size(cam) + size(mixed_cam)) / 2, labels, classes)
+    return (weight * (size(cam) + size(mixed_cam)) / 2).mean()
 
 
-def mixed_classification(mixed_logits: Tensor, labels: Tensor, classes: int) -> Tensor:
+def mixed_classification(mixed_logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """R_ce: CE(f(x̃), y), averaged like R_con. Scalar ≥ 0."""
-    return _class_average(F.cross_entropy(mixed_logits.float(), labels, reduction="none"), labels, classes)
+    return (weight * F.cross_entropy(mixed_logits.float(), labels, reduction="none")).mean()
 
 
 def mixup_regulariser(
     cam: Tensor,
     mixed_cam: Tensor,
+    partner_cam: Tensor,
     mixed_logits: Tensor,
-    partners: Tensor,
     share: Tensor,
     labels: Tensor,
+    weight: Tensor,
     kind: Sparsity = "mean",
 ) -> Tensor:
     """L_reg = 1.0 R_con + 0.5 R_spa + 0.1 R_ce, DRE's regulariser with DRE's weights (paper.md section 1.4)."""
-    classes = mixed_logits.shape[1]
     return (
-        consistency(cam, mixed_cam, partners, share, labels, classes)
-        + 0.5 * attribution_sparsity(cam, mixed_cam, labels, classes, kind)
-        + 0.1 * mixed_classification(mixed_logits, labels, classes)
+        consistency(cam, mixed_cam, partner_cam, share, weight)
+        + 0.5 * attribution_sparsity(cam, mixed_cam, weight, kind)
+        + 0.1 * mixed_classification(mixed_logits, labels, weight)
     )
-
-
-def _class_average(values: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Mean within each class present, summed, divided by the number of all classes."""
-    counts = torch.bincount(labels, minlength=classes)
-    return (values / counts[labels]).sum() / classes

@@ -44,7 +44,7 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
     Source: the binary Concrete of Maddison et al. 2017 (https://arxiv.org/abs/1611.00712) and Jang et al. 2017
     (https://arxiv.org/abs/1611.01144), as gates as in Louizos et al. 2018 (https://arxiv.org/abs/1712.01312).
     """
-    enlarged = F.interpolate(noise[:, None].to(mask.device), mask.shape[-2:], mode="bilinear", align_corners=False)
+    enlarged = F.interpolate(noise[:, None], mask.shape[-2:], mode="bilinear", align_corners=False)
     return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
 
 

@@ -13,6 +13,8 @@ from align_dist.config import RunConfig, to_yaml
 
 TESTS = Path(__file__).parent
 LIMIT = 300
+# For every process that a test starts: one thread, and the modules that tests share.
+ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
 
 
 def free_port() -> int:
@@ -34,7 +36,7 @@ def environment_of(
         "SLURM_JOB_ID": 1,
     }
     values = of_torchrun if launcher == "torchrun" else of_srun
-    common = {"MASTER_ADDR": address, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    common = {"MASTER_ADDR": address, "MASTER_PORT": port, **ALONE}
     return {**os.environ, **{name: str(value) for name, value in {**values, **common}.items()}}
 
 
@@ -43,7 +45,7 @@ def start_ranks(
 ) -> list[subprocess.Popen[str]]:
     """`python COMMAND` once a rank; with one rank no launcher's variables are set."""
     chosen = port or free_port()
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    alone = {**os.environ, **ALONE}
     return [
         subprocess.Popen(
             [sys.executable, *command],

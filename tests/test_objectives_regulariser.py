@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from references import CLASSES, LABELS, Array, assert_gradient, held_normalise, rand, randn, softmax
-from scipy import stats
 from torch import Tensor
 
 from align_dist import objectives
 from align_dist.attribution import normalise
+from align_dist.data.share import GlobalBatch, class_weights
 
 torch.set_num_threads(1)
+
+
+def weights(labels: Tensor, classes: int) -> Tensor:
+    """What the host makes for a batch of one rank."""
+    draws = np.arange(len(labels), dtype=np.uint64)
+    return torch.from_numpy(class_weights(GlobalBatch(draws, labels.numpy(), classes)))
 
 
 def class_average(values: Array) -> float:
@@ -31,9 +36,7 @@ class Mixed:
     def __init__(self, seed: int) -> None:
         self.cam, self.mixed_cam = randn(seed, 6, 4, 3), randn(seed + 1, 6, 4, 3)
         self.mixed_logits = randn(seed + 2, 6, CLASSES)
-        generator = torch.Generator().manual_seed(seed)
-        _, self.partners, self.share = objectives.mix_same_class(torch.zeros(6, 3, 1, 1), LABELS, generator)
-        self.share = rand(seed + 3, 6)
+        self.partners, self.share = torch.tensor([2, 4, 5, 3, 1, 0]), rand(seed + 3, 6)
 
     def permuted(self, order: Tensor) -> tuple[Mixed, Tensor]:
         """The same images in another order, and their labels."""
@@ -42,57 +45,6 @@ class Mixed:
         other.mixed_logits, other.share = self.mixed_logits[order], self.share[order]
         other.partners = order.argsort()[self.partners[order]]
         return other, LABELS[order]
-
-
-# Mixing
-
-
-@given(seed=st.integers(0, 2**32), labels=st.lists(st.integers(0, 4), min_size=1, max_size=12))
-@settings(deadline=None)
-def test_mixtures_stay_within_their_class(seed: int, labels: list[int]) -> None:
-    images, of = randn(0, len(labels), 3, 2, 2), torch.tensor(labels)
-    mixed, partners, share = objectives.mix_same_class(images, of, torch.Generator().manual_seed(seed))
-    assert torch.equal(of[partners], of)
-    assert partners.sort().values.tolist() == list(range(len(labels)))
-    assert ((share >= 0) & (share <= 1)).all()
-    weight = share[:, None, None, None]
-    torch.testing.assert_close(mixed, weight * images + (1 - weight) * images[partners])
-
-
-def test_the_generator_decides_everything_about_a_mixture() -> None:
-    before = torch.get_rng_state()
-    first = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
-    torch.manual_seed(99)
-    again = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
-    other_images = objectives.mix_same_class(randn(1, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
-    other_seed = objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(6))
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert torch.equal(first[1], other_images[1]) and torch.equal(first[2], other_images[2])
-    assert not torch.equal(first[2], other_seed[2])
-    torch.set_rng_state(before)
-    objectives.mix_same_class(randn(0, 6, 3, 4, 4), LABELS, torch.Generator().manual_seed(5))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_shares_follow_beta_and_are_independent_of_each_other() -> None:
-    labels = torch.zeros(20_000, dtype=torch.int64)
-    images = torch.zeros(20_000, 1, 1, 1)
-    _, _, share = objectives.mix_same_class(images, labels, torch.Generator().manual_seed(0))
-    values = share.double().numpy()
-    # In bins, for float32 rounds one value in a hundred to 1.
-    edges = np.array([0, 1e-4, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999, 1])
-    expected = np.diff(stats.beta(0.2, 0.2).cdf(edges)) * len(values)
-    assert stats.chisquare(np.histogram(values, edges)[0], expected).pvalue > 1e-3
-    table, _, _ = np.histogram2d(values[:-1] > 0.5, values[1:] > 0.5, bins=2)
-    assert stats.chi2_contingency(table).pvalue > 1e-3
-
-
-def test_every_pairing_within_a_class_is_equally_likely() -> None:
-    generator, images = torch.Generator().manual_seed(0), torch.zeros(4, 1, 1, 1)
-    labels = torch.tensor([1, 0, 1, 1])
-    found = Counter(tuple(objectives.mix_same_class(images, labels, generator)[1].tolist()) for _ in range(1200))
-    assert len(found) == 6 and all(partners[1] == 1 for partners in found)
-    assert stats.chisquare(list(found.values())).pvalue > 1e-3
 
 
 # The regulariser
@@ -107,16 +59,16 @@ def test_consistency_by_hand() -> None:
     cam = torch.tensor([[[0.0, 2.0]], [[5.0, 0.0]], [[0.0, 1.0]]])
     mixed_cam = torch.tensor([[[0.0, 7.0]], [[0.0, 7.0]], [[0.0, 3.0]]])
     partners, share = torch.tensor([1, 0, 2]), torch.tensor([0.5, 0.5, 0.9])
-    found = objectives.consistency(cam, mixed_cam, partners, share, labels, 4)
+    found = objectives.consistency(cam, mixed_cam, cam[partners], share, weights(labels, 4))
     assert float(found) == pytest.approx((n / 2 + 0) / 4, rel=1e-5)
 
 
 def test_consistency_is_zero_when_the_mixtures_map_is_the_mixture_of_maps() -> None:
     data = Mixed(0)
     share = torch.ones(6)
-    assert float(objectives.consistency(data.cam, 3 * data.cam, data.partners, share, LABELS, CLASSES)) < 1e-6
-    moved = data.cam[data.partners]
-    assert float(objectives.consistency(data.cam, moved, data.partners, 0 * share, LABELS, CLASSES)) < 1e-6
+    moved, weight = data.cam[data.partners], weights(LABELS, CLASSES)
+    assert float(objectives.consistency(data.cam, 3 * data.cam, moved, share, weight)) < 1e-6
+    assert float(objectives.consistency(data.cam, moved, moved, 0 * share, weight)) < 1e-6
 
 
 def test_attribution_sparsity_by_hand() -> None:
@@ -125,7 +77,7 @@ def test_attribution_sparsity_by_hand() -> None:
     label = torch.tensor([0])
     mean = (7 / 4 / 4.04 + 2 / 4 / 2.02) / 2
     columns = ((4 + 2) / 2 / 4.04 + (0 + 2) / 2 / 2.02) / 2
-    arguments = (cam, mixed_cam, label, 3)
+    arguments = (cam, mixed_cam, weights(label, 3))
     assert float(objectives.attribution_sparsity(*arguments, "mean")) == pytest.approx(mean / 3, rel=1e-5)
     assert float(objectives.attribution_sparsity(*arguments, "column_maximum")) == pytest.approx(columns / 3, rel=1e-5)
 
@@ -142,26 +94,27 @@ def test_column_maximum_is_the_matrix_norm_that_dres_code_takes(seed: int) -> No
         return columns.mean(1)
 
     expected = class_average(((norm(cam) + norm(mixed_cam)) / 2).double().numpy())
-    found = float(objectives.attribution_sparsity(cam, mixed_cam, LABELS, CLASSES, "column_maximum"))
+    found = float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "column_maximum"))
     assert found == pytest.approx(expected, rel=1e-5)
-    assert found >= float(objectives.attribution_sparsity(cam, mixed_cam, LABELS, CLASSES, "mean"))
+    assert found >= float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "mean"))
 
 
 def test_mixed_classification_by_hand() -> None:
     """Two images of class 0, one of class 2, none of class 1: (mean(a, b) + c) / 3."""
     logits = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4]]).log()
     expected = (-(math.log(0.5) + math.log(0.8)) / 2 - math.log(0.4)) / 3
-    found = objectives.mixed_classification(logits, torch.tensor([0, 0, 2]), 3)
+    labels = torch.tensor([0, 0, 2])
+    found = objectives.mixed_classification(logits, labels, weights(labels, 3))
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
-    maps = (data.cam, data.mixed_cam)
+    maps, weight = (data.cam, data.mixed_cam), weights(labels, classes)
     return [
-        objectives.consistency(*maps, data.partners, data.share, labels, classes),
-        objectives.attribution_sparsity(*maps, labels, classes, "mean"),
-        objectives.attribution_sparsity(*maps, labels, classes, "column_maximum"),
-        objectives.mixed_classification(data.mixed_logits, labels, classes),
+        objectives.consistency(*maps, data.cam[data.partners], data.share, weight),
+        objectives.attribution_sparsity(*maps, weight, "mean"),
+        objectives.attribution_sparsity(*maps, weight, "column_maximum"),
+        objectives.mixed_classification(data.mixed_logits, labels, weight),
     ]
 
 
@@ -199,7 +152,14 @@ def test_the_regulariser_adds_its_terms_with_dres_weights(kind: Any) -> None:
     consistency, mean, column_maximum, classification = all_terms(data, LABELS, CLASSES)
     sparse = mean if kind == "mean" else column_maximum
     found = objectives.mixup_regulariser(
-        data.cam, data.mixed_cam, data.mixed_logits, data.partners, data.share, LABELS, kind
+        data.cam,
+        data.mixed_cam,
+        data.cam[data.partners],
+        data.mixed_logits,
+        data.share,
+        LABELS,
+        weights(LABELS, CLASSES),
+        kind,
     )
     torch.testing.assert_close(found, 1.0 * consistency + 0.5 * sparse + 0.1 * classification)
 
@@ -215,7 +175,8 @@ def test_gradients_of_the_regularisers_terms() -> None:
         return class_average(np.abs(mixed - target).mean((1, 2)))
 
     def ours(cam: Tensor, mixed_cam: Tensor) -> Tensor:
-        return objectives.consistency(cam, mixed_cam, data.partners, data.share, LABELS, CLASSES)
+        weight = weights(LABELS, CLASSES)
+        return objectives.consistency(cam, mixed_cam, cam[data.partners], data.share, weight)
 
     assert_gradient(lambda x: ours(x, data.mixed_cam), lambda x: consistency(x, fixed_mixed), data.cam)
     assert_gradient(lambda x: ours(data.cam, x), lambda x: consistency(fixed_cam, x), data.mixed_cam)
@@ -226,7 +187,7 @@ def test_gradients_of_the_regularisers_terms() -> None:
         return class_average((sizes[0] + sizes[1]) / 2)
 
     def ours_sparse(cam: Tensor, kind: Any) -> Tensor:
-        return objectives.attribution_sparsity(cam, data.mixed_cam, LABELS, CLASSES, kind)
+        return objectives.attribution_sparsity(cam, data.mixed_cam, weights(LABELS, CLASSES), kind)
 
     assert_gradient(lambda x: ours_sparse(x, "mean"), lambda x: sparsity(x, columns=False), data.cam)
     assert_gradient(lambda x: ours_sparse(x, "column_maximum"), lambda x: sparsity(x, columns=True), data.cam)
@@ -234,4 +195,5 @@ def test_gradients_of_the_regularisers_terms() -> None:
     def cross_entropy(logits: Array) -> float:
         return class_average(-np.log(softmax(logits)[np.arange(6), LABELS]))
 
-    assert_gradient(lambda x: objectives.mixed_classification(x, LABELS, CLASSES), cross_entropy, data.mixed_logits)
+    weight = weights(LABELS, CLASSES)
+    assert_gradient(lambda x: objectives.mixed_classification(x, LABELS, weight), cross_entropy, data.mixed_logits)

@@ -18,7 +18,8 @@ import torch.distributed as dist
 
 from align_dist.config import RunConfig, load_config
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Context
+from align_dist.data.share import GlobalBatch
+from align_dist.methods.base import Context, Method
 from align_dist.methods.registry import find_method
 from align_dist.parallel.batchnorm import SynchronisedBatchNorm
 from align_dist.parallel.connect import connected
@@ -44,7 +45,7 @@ def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str,
     kind = find_method(config.method)
     networks = make_networks(config, CLASSES, device, group, masker=kind.uses_masker)
     method = kind(networks, Context(config.objective, 0, 0, 1.0, config.seed))
-    batch = _batch(config, device)
+    batch = _batch(config, method, device)
     sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
     found = {
         "seconds": _seconds(lambda: method.step(batch, 1), device),
@@ -66,14 +67,17 @@ def _synchronised(module: torch.nn.Module) -> int:
     return sum(isinstance(child, kinds) for child in module.modules())
 
 
-def _batch(config: RunConfig, device: torch.device) -> Batch:
+def _batch(config: RunConfig, method: Method, device: torch.device) -> Batch:
     """A rank's share at the size that the config gives one rank: the batch is fixed a rank, not over all."""
     size, side = config.data.batch_size, config.data.image_size
     images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     labels = (torch.arange(size) % CLASSES).to(device)
     draws = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
+    share = method.share(GlobalBatch(draws, labels.cpu().numpy(), CLASSES), 1)
+    values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)
-    return Batch(images, labels, torch.zeros_like(labels), torch.arange(size, device=device), draws, masks)
+    samples = torch.arange(size, device=device)
+    return Batch(images, labels, torch.zeros_like(labels), samples, draws, masks, images.roll(1, 0), values)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -10,13 +10,15 @@ from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.methods.erm import ERM
 from align_dist.training.assembly import assemble
+from align_dist.training.loop import share_of
 
 
 def bench(config: RunConfig) -> None:
     """Prints images a second of training steps and of explained forwards."""
     run = assemble(config)
-    (batch,) = run.loader.batches(run.order.batch, 1)
-    guided, images = run.schedule.length, len(batch.images)
+    guided = run.schedule.length
+    (batch,) = run.loader.shares(lambda _: share_of(run, run.order.batch(0), guided), 1)
+    images = len(batch.images)
     erm = ERM({"classifier": run.method.classifier}, run.method.context)
 
     def finished(work: Callable[[], object]) -> Callable[[], object]:

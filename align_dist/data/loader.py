@@ -6,11 +6,11 @@ Training, validation and evaluation use the same loader with different draws, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty
+from queue import Empty, Queue
 from typing import Any
 
 import numba
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
+from align_dist.data.share import Share
+from align_dist.data.transfer import make_sender
 from align_dist.errors import DataError
 from align_dist.machine import available_cores
 from align_dist.networks.backbones import IMAGENET, Statistics
@@ -34,7 +36,8 @@ class Batch:
 
     images: (B, 3, H, W) float32, normalised; 0 is the mean colour. labels: (B,) int64. domains: (B,) int64.
     samples: (B,) int64 ids. draws: the draws it came from. masks: (B, H, W) float32 in [0, 1], or None
-    where the benchmark has no true masks or they were not asked for.
+    where the benchmark has no true masks or they were not asked for. second, values: as the share asked for them,
+    (B, 3, H, W) and (B, ...) each.
     """
 
     images: torch.Tensor
@@ -43,15 +46,19 @@ class Batch:
     samples: torch.Tensor
     draws: Draws
     masks: torch.Tensor | None = None
+    second: torch.Tensor | None = None
+    values: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch in `count` pieces of equal size, in order. Raises ValueError where that cannot be."""
+        """The batch in `count` pieces of equal size. Raises ValueError where that cannot be.
+
+        In strides: images are in the order of their domains, and each piece is to see them all.
+        """
         if count == 1:
             return [self]
-        size, rest = divmod(len(self.images), count)
-        if rest:
+        if len(self.images) % count:
             raise ValueError(f"a batch of {len(self.images)} has no {count} equal parts")
-        return [self._piece(slice(i * size, (i + 1) * size)) for i in range(count)]
+        return [self._piece(slice(start, None, count)) for start in range(count)]
 
     def _piece(self, rows: slice) -> Batch:
         return Batch(
@@ -61,13 +68,43 @@ class Batch:
             samples=self.samples[rows],
             draws=self.draws[rows],
             masks=None if self.masks is None else self.masks[rows],
+            second=None if self.second is None else self.second[rows],
+            values={name: value[rows] for name, value in self.values.items()},
         )
 
 
-class _DrawIterator(EpochIterator):  # type: ignore[misc]
-    """FFCV's iterator, except that an error in its thread ends the pass instead of hanging it."""
+@dataclass(frozen=True)
+class _Reading:
+    """What is read for a share. draws: the share's, then those of second pictures that are not among them.
 
-    failure: BaseException | None = None
+    second: where each image's second picture stands in them, or None.
+    """
+
+    share: Share
+    draws: Draws
+    second: NDArray[np.int64] | None
+
+
+def _reading_of(share: Share) -> _Reading:
+    if share.second is None:
+        return _Reading(share, np.ascontiguousarray(share.draws), None)  # numba would compile again for a slice
+    draws = np.concatenate([share.draws, np.setdiff1d(share.second, share.draws)])
+    order = np.argsort(draws, kind="stable")
+    return _Reading(share, draws, order[np.searchsorted(draws, share.second, sorter=order)])
+
+
+class _ShareIterator(EpochIterator):  # type: ignore[misc]
+    """FFCV's iterator over shares that are made in its thread, a few batches ahead.
+
+    An error in the thread ends the pass instead of hanging it.
+    """
+
+    def __init__(self, loader: Any, count: int, share_of: Callable[[int], Share], allowed: NDArray[np.bool_]) -> None:
+        self.share_of, self.allowed = share_of, allowed
+        self.readings: Queue[_Reading] = Queue()
+        self.failure: BaseException | None = None
+        # FFCV cuts its order into batches at once: of a range, that costs nothing.
+        super().__init__(loader, range(count * loader.batch_size))
 
     def run(self) -> None:
         try:
@@ -76,6 +113,19 @@ class _DrawIterator(EpochIterator):  # type: ignore[misc]
             self.failure = error
             self.output_queue.put(None)
 
+    def run_pipeline(self, b_ix: int, batch_indices: Any, batch_slot: int, cuda_event: Any) -> Any:
+        reading = _reading_of(self.share_of(b_ix))
+        if not self.allowed[sample_of(reading.draws)].all():
+            raise PermissionError("a sample was asked for that this loader must not show (see allow_only)")
+        if len(reading.draws) > self.loader.batch_size:
+            raise ValueError(f"batch {b_ix} reads {len(reading.draws)} pictures, the first {self.loader.batch_size}")
+        self.readings.put(reading)
+        try:
+            return super().run_pipeline(b_ix, reading.draws, batch_slot, cuda_event)
+        except Exception as error:
+            name = self.loader.reader.file_name
+            raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from None
+
     def leave(self) -> None:
         """Ends the thread, also when it waits for room in its queue to say that it is done."""
         self.close()
@@ -83,18 +133,18 @@ class _DrawIterator(EpochIterator):  # type: ignore[misc]
             with suppress(Empty):
                 self.output_queue.get(timeout=0.05)
 
-    def __next__(self) -> Any:
+    def __next__(self) -> tuple[_Reading, tuple[torch.Tensor, ...]]:
         try:
-            return super().__next__()
+            arrays = super().__next__()
         except StopIteration:
             if self.failure is None:
                 raise
-            name = self.loader.reader.file_name
-            raise DataError(f"{name}: reading failed ({self.failure}); try `align-dist data verify`") from None
+            raise self.failure from None
+        return self.readings.get(), arrays
 
 
 class Loader:
-    """Reads one `.beton`. `batches(orders)` yields one `Batch` for each array of draws.
+    """Reads one `.beton`. `shares` yields one `Batch` for each share of a global batch, `batches` for draws alone.
 
     side: images become (side, side). seed: of the augmentation. workers: decoding threads (0: one a core).
     """
@@ -114,36 +164,38 @@ class Loader:
         self.device = device or torch.device("cpu")
         mean, deviation = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in normalisation)
         self._scale, self._offset = 1 / (255 * deviation), mean / deviation
+        self._send = make_sender(self.device)
         self._with_masks = masks
         self._loader = _make_ffcv_loader(beton, side, seed, augmentation, masks, workers or available_cores())
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
-        self._forbidden: NDArray[np.bool_] = np.zeros(len(self.labels), np.bool_)
+        self._allowed: NDArray[np.bool_] = np.ones(len(self.labels), np.bool_)
 
     def allow_only(self, samples: NDArray[np.int64]) -> None:
         """From here on any other sample is a PermissionError, before anything of it is read."""
-        self._forbidden = ~np.isin(np.arange(len(self.labels)), samples)
+        self._allowed = np.isin(np.arange(len(self.labels)), samples)
 
     def batches(self, orders: Callable[[int], Draws], count: int) -> Iterator[Batch]:
-        """`count` batches; batch i holds the draws `orders(i)`. All but the last have the same size.
+        """`count` batches; batch i holds the draws `orders(i)`. See `shares`."""
+        return self.shares(lambda i: Share(orders(i)), count)
 
-        The FFCV iterator closes with the generator, also when it is left early.
+    def shares(self, share_of: Callable[[int], Share], count: int) -> Iterator[Batch]:
+        """`count` batches; batch i holds the share `share_of(i)`. None may be larger than the first.
+
+        Shares are made in FFCV's thread, a few batches ahead. The FFCV iterator closes with the generator, also when
+        it is left early. Raises PermissionError for a sample that is not allowed, ValueError for a larger batch.
         """
         if count == 0:
             return
-        draws = [orders(i) for i in range(count)]
-        if any(len(drawn) != len(draws[0]) for drawn in draws[:-1]) or len(draws[-1]) > len(draws[0]):
-            raise ValueError("all batches but the last must have the same size")
-        if any(self._forbidden[sample_of(drawn)].any() for drawn in draws):
-            raise PermissionError("a sample was asked for that this loader must not show (see allow_only)")
-        self._loader.batch_size = len(draws[0])
+        first = share_of(0)
+        self._loader.batch_size = len(first.draws) * (1 if first.second is None else 2)
         threads = torch.get_num_threads()
-        iterator = _DrawIterator(self._loader, np.concatenate(draws))
+        iterator = _ShareIterator(self._loader, count, lambda i: share_of(i) if i else first, self._allowed)
         try:
-            for drawn, arrays in zip(draws, iterator, strict=True):
+            for reading, arrays in iterator:
                 torch.set_num_threads(threads)  # FFCV's thread sets its own number for everybody
-                yield self._to_batch(drawn, arrays)
+                yield self._to_batch(reading, arrays)
         finally:
             iterator.leave()
 
@@ -152,23 +204,31 @@ class Loader:
         count = -(-len(draws) // batch_size)
         return self.batches(lambda i: draws[i * batch_size : (i + 1) * batch_size], count)
 
-    def _to_batch(self, draws: Draws, arrays: tuple[torch.Tensor, ...]) -> Batch:
-        samples = sample_of(draws)
-        # FFCV reuses its buffers: `clone` (or the copy to another device) is what makes a batch ours.
-        pixels = arrays[0].to(self.device, copy=True)
-        images = pixels.permute(0, 3, 1, 2).float() * self._scale - self._offset
-        masks = arrays[1][..., 0].to(self.device, copy=True).float() / 255 if self._with_masks else None
+    def _to_batch(self, reading: _Reading, arrays: tuple[torch.Tensor, ...]) -> Batch:
+        share, samples = reading.share, sample_of(reading.share.draws)
+        host = {
+            "pixels": arrays[0],
+            "labels": torch.from_numpy(self.labels[samples]),
+            "domains": torch.from_numpy(self.domains[samples]),
+            "samples": torch.from_numpy(samples),
+        }
+        if self._with_masks:
+            host["masks"] = arrays[1][: len(samples), ..., 0]
+        if reading.second is not None:
+            host["second"] = torch.from_numpy(reading.second)
+        # FFCV reuses its buffers: sending is what makes a batch ours.
+        sent = self._send({**host, **{f"value/{k}": v for k, v in share.values.items()}})
+        pictures = sent["pixels"].permute(0, 3, 1, 2).float() * self._scale - self._offset
         return Batch(
-            images=images,
-            labels=self._tensor(self.labels[samples]),
-            domains=self._tensor(self.domains[samples]),
-            samples=self._tensor(samples),
-            draws=draws,
-            masks=masks,
+            images=pictures[: len(samples)],
+            labels=sent["labels"],
+            domains=sent["domains"],
+            samples=sent["samples"],
+            draws=share.draws,
+            masks=sent["masks"].float() / 255 if self._with_masks else None,
+            second=None if reading.second is None else pictures[sent["second"]],
+            values={name: sent[f"value/{name}"] for name in share.values},
         )
-
-    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
 
 
 def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.loader import Batch
+from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Context, Forward, scalars
 from align_dist.methods.guided import GuidedMethod
 from align_dist.parallel.engine import Engine, Terms, frozen
@@ -43,8 +47,10 @@ class ALIGN(GuidedMethod):
         if self._turn(step) != "masker":
             masks = [self.mask(part) if self.guided(step) else None for part in parts]
             guided = list(zip(parts, masks, strict=True))
+            alone = len(parts) > 1
             logged |= scalars(
-                "classifier", self.classifier.update(lambda x: self.classifier_terms(self.classifier, *x, step), guided)
+                "classifier",
+                self.classifier.update(lambda x: self.classifier_terms(self.classifier, *x, step, alone), guided),
             )
             logged |= _described([mask for mask in masks if mask is not None])
         return logged
@@ -67,8 +73,14 @@ class ALIGN(GuidedMethod):
         objective = self.context.objective
         if objective.mask_sampling == "none":
             return mask
-        noise = logistic_noise(self.context.seed, batch.draws, objective.sampling_grid)
-        return relaxed_sample(mask, noise, objective.sampling_temperature)
+        return relaxed_sample(mask, batch.values["noise"], objective.sampling_temperature)
+
+    def share(self, batch: GlobalBatch, step: int) -> Share:
+        share, objective = super().share(batch, step), self.context.objective
+        if objective.mask_sampling == "none":
+            return share
+        noise = logistic_noise(self.context.seed, share.draws, objective.sampling_grid)
+        return replace(share, values={**share.values, "noise": noise})
 
     def mask(self, batch: Batch) -> Tensor:
         """M(x), M fixed."""
@@ -76,12 +88,11 @@ class ALIGN(GuidedMethod):
             mask: Tensor = masker(batch.images)
             return mask.float()
 
-    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
+    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
         mask = self.mask(batch) if self.guided(step) else None
-        terms = {"classifier": self.classifier_terms(self.classifier.module, batch, mask, step)}
+        yield "classifier", self.classifier_terms(self.classifier.module, batch, mask, step, alone=True)
         if step >= self.context.masker_start:
-            terms["masker"] = self.masker_terms(self.masker.module, batch, step)
-        return terms
+            yield "masker", self.masker_terms(self.masker.module, batch, step)
 
     def lambda1(self, step: int) -> float:
         """λ1 at a step: 0 for the first half of the masker's first `sparsity_ramp` steps, then a straight line up.

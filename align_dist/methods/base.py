@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,15 @@ from torch import Tensor
 
 from align_dist.config import ObjectiveConfig
 from align_dist.data.loader import Batch
+from align_dist.data.share import GlobalBatch, Share
 from align_dist.parallel.engine import Engine, Terms, Update
 
 Forward = Callable[..., Any]
+
+
+def _unchanged(values: Tensor) -> Tensor:
+    """The global batch of a single rank."""
+    return values
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,8 @@ class Context:
 
     warmup: where guidance starts. masker_start: where the masker does, at or before that. sparsity_ramp: how
     long λ1 then takes from 0 to its value. micro_batches: the parts a rank goes through its batch in. phases: the
-    objective's later forms, each with the number of finished steps from which on it holds, in order.
+    objective's later forms, each with the number of finished steps from which on it holds, in order. concatenate:
+    every rank's (B, ...) one after another, differentiable; collective.
     """
 
     objective: ObjectiveConfig
@@ -33,6 +40,7 @@ class Context:
     sparsity_ramp: int = 0
     micro_batches: int = 1
     phases: tuple[tuple[int, ObjectiveConfig], ...] = ()
+    concatenate: Callable[[Tensor], Tensor] = _unchanged
 
     def objective_at(self, step: int) -> ObjectiveConfig:
         """The objective with the λs that hold at a step."""
@@ -60,8 +68,15 @@ class Method(ABC):
         """One update of whatever this step updates; returns detached scalars on the device, nothing waits."""
 
     @abstractmethod
-    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
-        """The same weighted terms by network, through the plain modules: for gradient norms, not for updates."""
+    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
+        """The same weighted terms by network, through the plain modules: for gradient norms, not for updates.
+
+        A generator, so that one network's graph is gone before the next one's is made; no rank's business but one's.
+        """
+
+    def share(self, batch: GlobalBatch, step: int) -> Share:
+        """What this rank reads of a step's global batch and takes along: a pure function, called ahead of the step."""
+        return Share(batch.draws[batch.rows])
 
     def guided(self, step: int) -> bool:
         """Whether warm-up is over at this step."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from align_dist import objectives
 from align_dist.data.loader import Batch
 from align_dist.methods.base import Forward, Method, scalars
@@ -13,8 +15,8 @@ class ERM(Method):
         parts = batch.parts(self.context.micro_batches)
         return scalars("classifier", self.classifier.update(lambda part: self._terms(self.classifier, part), parts))
 
-    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
-        return {"classifier": self._terms(self.classifier.module, batch)}
+    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
+        yield "classifier", self._terms(self.classifier.module, batch)
 
     def _terms(self, classifier: Forward, batch: Batch) -> Terms:
         return {"classification": objectives.classification(classifier(batch.images), batch.labels)}

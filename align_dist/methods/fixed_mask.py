@@ -7,6 +7,8 @@ as paper.md reads it). given: the mask that came with the benchmark, a ceiling w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -23,7 +25,8 @@ class FixedMask(GuidedMethod):
 
     def step(self, batch: Batch, step: int) -> Terms:
         parts = batch.parts(self.context.micro_batches)
-        update = self.classifier.update(lambda part: self._terms(part, step, self.classifier), parts)
+        alone = len(parts) > 1
+        update = self.classifier.update(lambda part: self._terms(part, step, self.classifier, alone), parts)
         return scalars("classifier", update)
 
     def mask(self, batch: Batch) -> Tensor:
@@ -36,17 +39,17 @@ class FixedMask(GuidedMethod):
         shape = (len(batch.images), *batch.images.shape[-2:])
         return torch.full(shape, self.context.objective.constant, device=batch.images.device)
 
-    def probe(self, batch: Batch, step: int) -> dict[str, Terms]:
-        return {"classifier": self._terms(batch, step, self.classifier.module)}
+    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
+        yield "classifier", self._terms(batch, step, self.classifier.module, alone=True)
 
-    def _terms(self, batch: Batch, step: int, classifier: Forward) -> Terms:
+    def _terms(self, batch: Batch, step: int, classifier: Forward, alone: bool) -> Terms:
         mask = self.mask(batch) if self.guided(step) else None
-        return self.classifier_terms(classifier, batch, mask, step)
+        return self.classifier_terms(classifier, batch, mask, step, alone)
 
 
 def luminance(images: Tensor) -> Tensor:
     """The picture's grey level, stretched to [0, 1] image by image. (B, 3, H, W) normalised → (B, H, W)."""
-    weights = torch.tensor([0.2989, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    grey = (images * weights).sum(1)
+    red, green, blue = images.unbind(1)
+    grey = 0.2989 * red + 0.587 * green + 0.114 * blue
     low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
     return (grey - low) / (high - low).clamp_min(1e-6)

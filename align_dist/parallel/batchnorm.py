@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from align_dist.parallel.collectives import sum_over_ranks
 from align_dist.parallel.group import Group
 
 
@@ -30,9 +31,9 @@ class SynchronisedBatchNorm(_BatchNorm):
         dimensions = [0, *range(2, images.dim())]
         shape = [1, -1, *[1] * (images.dim() - 2)]
         count = images.numel() // images.shape[1] * dist.get_world_size()
-        mean = _sum_over_ranks(values.sum(dimensions)) / count
+        mean = sum_over_ranks(values.sum(dimensions)) / count
         deviation = values - mean.view(shape)
-        variance = _sum_over_ranks(deviation.square().sum(dimensions)) / count
+        variance = sum_over_ranks(deviation.square().sum(dimensions)) / count
         self._remember(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scaled = deviation * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
@@ -47,27 +48,6 @@ class SynchronisedBatchNorm(_BatchNorm):
         momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """y = Σ over ranks of x. Each rank's loss depends on every rank's x, so the gradients are summed as well."""
-
-    @staticmethod
-    def forward(_context: Any, values: Tensor) -> Tensor:
-        summed = values.clone()
-        dist.all_reduce(summed)
-        return summed
-
-    @staticmethod
-    def backward(_context: Any, *gradients: Tensor) -> Tensor:
-        summed = gradients[0].clone()
-        dist.all_reduce(summed)
-        return summed
-
-
-def _sum_over_ranks(values: Tensor) -> Tensor:
-    summed: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
-    return summed
 
 
 def synchronise_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:

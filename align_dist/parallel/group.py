@@ -17,6 +17,7 @@ from torch import Tensor
 
 from align_dist.errors import UserError
 from align_dist.machine import available_cores
+from align_dist.parallel.collectives import concatenate_over_ranks
 
 T = TypeVar("T")
 
@@ -39,11 +40,20 @@ class Group:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on at least one rank."""
+        return self.start_any(flag)()
+
+    def start_any(self, flag: bool) -> Callable[[], bool]:
+        """`any`, begun now and read by calling what is returned; with one rank it knows at once."""
         if self.world_size == 1:
-            return flag
+            return lambda: flag
         told = torch.tensor(int(flag))
-        dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control)
-        return bool(told)
+        work = dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def read() -> bool:
+            work.wait()
+            return bool(told)
+
+        return read
 
     def gather(self, value: T) -> list[T]:
         """Each rank's value, by rank; tensors and plain values on the host."""
@@ -84,6 +94,10 @@ class Group:
         dist.broadcast(payload, src=0, group=self.control)
         received: dict[str, Any] | None = torch.load(io.BytesIO(payload.numpy().tobytes()), weights_only=True)
         return received
+
+    def concatenate(self, values: Tensor) -> Tensor:
+        """(R · B, ...) from each rank's (B, ...), in the order of ranks, on the device; gradients pass through it."""
+        return concatenate_over_ranks(values) if self.world_size > 1 else values
 
     def mean_(self, values: Tensor) -> Tensor:
         """The mean over ranks, in place, on the device."""

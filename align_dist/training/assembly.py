@@ -71,6 +71,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
         sparsity_ramp=schedule.sparsity_ramp,
         micro_batches=config.data.micro_batches,
         phases=phases,
+        concatenate=ranks.concatenate,
     )
     built = method(networks, context)
     if built.uses_true_masks and not manifest.has_masks:

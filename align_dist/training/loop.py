@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.data.draws import Draws, sample_of, unaugmented
 from align_dist.data.loader import Batch
+from align_dist.data.share import GlobalBatch, Share
 from align_dist.evaluation.inference import accuracy_on
+from align_dist.parallel.group import Group
 from align_dist.training.assembly import Assembly
 from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.training.monitor import Monitor, area_warning, gradient_norms
@@ -69,7 +72,7 @@ def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Prog
     """Steps up to the next boundary, or to the end of the step in which a signal arrived."""
     start, stop = position.step, run.schedule.next_stop(position.step)
     group = run.group
-    batches = run.loader.batches(lambda i: run.order.share(start + i, group.rank, group.world_size), stop - start)
+    batches = run.loader.shares(lambda i: share_of(run, run.order.batch(start + i), start + i), stop - start)
     for batch, waited in _timed(batches):
         _set_rates(run, position.step)
         torch.manual_seed(_step_seed(run.config.seed, position.step, group.rank))  # dropout draws from here
@@ -79,7 +82,7 @@ def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Prog
         if position.step % run.config.training.log_every == 0:
             _report(monitor, progress, position.step)
         progress.advance(position.step)
-        if request.agreed(group):
+        if request.agreed_lately(group):
             break
     _report(monitor, progress, position.step)
 
@@ -139,15 +142,23 @@ def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
 def _look(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
     """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
     draw_pictures(run, folder, step, monitor)
-    monitor.write(step, gradient_norms(run.method, probe_batch(run), step))
+    monitor.write(step, gradient_norms(run.method, probe_batch(run, step), step))
 
 
-def probe_batch(run: Assembly) -> Batch:
-    """The first training images, as they are: the same at every look."""
-    from align_dist.data.draws import unaugmented
+def share_of(run: Assembly, draws: Draws, step: int) -> Share:
+    """What this rank reads of a global batch, and takes along, for a step."""
+    labels, group = run.loader.labels[sample_of(draws)], run.group
+    return run.method.share(
+        GlobalBatch(draws, labels, len(run.manifest.classes), group.rank, group.world_size), step
+    )
 
-    draws = unaugmented(run.split.train[: run.config.data.batch_size])
-    (batch,) = run.loader.all_of(draws, len(draws))
+
+def probe_batch(run: Assembly, step: int) -> Batch:
+    """The first training images, as they are: as many as a rank has graphs of in training."""
+    config, alone = run.config.data, replace(run, group=Group())
+    count = config.batch_size // (run.group.world_size * config.micro_batches)
+    draws = unaugmented(run.split.train[:count])
+    (batch,) = run.loader.shares(lambda _: share_of(alone, draws, step), 1)
     return batch
 
 

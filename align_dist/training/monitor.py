@@ -132,12 +132,15 @@ def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:
     norms: dict[str, float] = {}
     for engine in method.networks.values():
         engine.module.eval()
-    for name, terms in method.probe(batch, step).items():
+    for name, terms in method.probe(batch, step):
         parameters = [p for p in method.networks[name].module.parameters() if p.requires_grad]
         for term, value in terms.items():
             found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
             squares = [g.float().square().sum() for g in found if g is not None]
             norms[f"{name}/gradient_norm/{term}"] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+        # The graph goes before the next network's is made.
+        terms.clear()
+        del value
     for engine in method.networks.values():
         engine.module.train()
     return norms

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,12 +30,29 @@ class StopRequest:
         self.name: str | None = None
         self._noted: str | None = None
         self._deadline = deadline
+        self._begun: Callable[[], bool] | None = None
 
     def agreed(self, group: Group) -> bool:
         """Whether any rank was asked to stop; all ranks then know the lowest one's reason. Collective."""
+        return self._settle(group, group.any(self._asked()))
+
+    def agreed_lately(self, group: Group) -> bool:
+        """`agreed`, begun at one call and read at the next, so that no step waits for the slowest rank. Collective.
+
+        With one rank it is `agreed`.
+        """
+        begun, self._begun = self._begun, group.start_any(self._asked())
+        if group.world_size == 1:
+            begun = self._begun
+        return self._settle(group, begun is not None and begun())
+
+    def _asked(self) -> bool:
         if self._noted is None and time.time() >= self._deadline:
             self._noted = "time limit"
-        if group.any(self._noted is not None):
+        return self._noted is not None
+
+    def _settle(self, group: Group, asked: bool) -> bool:
+        if asked and self.name is None:
             self.name = next(name for name in group.gather(self._noted) if name)
         return self.name is not None
 

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from shares import look, take_step
 from torch import Tensor, nn
 
 from align_dist import objectives
 from align_dist.data.loader import Batch
+from align_dist.data.share import GlobalBatch, pair_within_class
 from align_dist.methods.align import ALIGN
 from align_dist.methods.erm import ERM
-from align_dist.methods.guided import mixing_generator
 
 RATE, EPSILON = 0.01, 1e-2
 
@@ -56,7 +57,10 @@ def masker_loss(masker: nn.Module, network: Any, batch: Batch, lambda1: float, l
 def classifier_loss(network: Any, mask: Tensor, batch: Batch, lambda3: float, lambda4: float, seed: int) -> Tensor:
     """CE + lambda3 BCE(attribution, M) + lambda4 L_reg, the picture and its mixture in one batch."""
     images, labels = batch.images, batch.labels
-    mixed, partners, share = objectives.mix_same_class(images, labels, mixing_generator(seed, batch))
+    pairs = pair_within_class(GlobalBatch(batch.draws, labels.numpy(), 3), seed)
+    partners, share = (torch.from_numpy(array) for array in pairs)
+    kept = share[:, None, None, None]
+    mixed = kept * images + (1 - kept) * images[partners]
     both = torch.cat([images, mixed]) if lambda4 else images
     features, logits = features_and_logits(network, both)
     guided = attribution(network, features[: len(images)], labels)
@@ -85,7 +89,7 @@ def test_steps_are_those_written_out_by_hand(
     method = ALIGN(engines, context)
     for step in range(2):
         batch = make_batch(step)
-        method.step(batch, step)
+        take_step(method, batch, step)
         for optimiser, net in zip(optimisers, ("masker", "classifier"), strict=True):
             for other in optimisers:
                 other.zero_grad()
@@ -114,12 +118,12 @@ def test_each_half_leaves_the_other_network_alone_to_the_bit(
     method = ALIGN(engines, make_context(epoch=1.0, alternation="epoch"))
     before = (flags(classifier), flags(masker))
     kept_classifier, kept_masker = state_of(classifier), state_of(masker)
-    method.step(make_batch(), 0)
+    take_step(method, make_batch(), 0)
     assert changed(classifier, kept_classifier) == []
     assert set(changed(masker, kept_masker)) == set(kept_masker)
     assert all(parameter.grad is None for parameter in classifier.parameters())
     kept_masker = state_of(masker)
-    method.step(make_batch(), 1)
+    take_step(method, make_batch(), 1)
     assert changed(masker, kept_masker) == []
     moved = changed(classifier, kept_classifier)
     assert any("running_mean" in name for name in moved) is not freeze_batchnorm
@@ -146,7 +150,7 @@ def test_taking_turns_by_epoch_updates_one_network_in_each(
     turns = []
     for step in range(13):
         kept = {name: state_of(engine.module) for name, engine in engines.items()}
-        logged = method.step(make_batch(step), step)
+        logged = take_step(method, make_batch(step), step)
         moved = [name for name, engine in engines.items() if changed(engine.module, kept[name])]
         assert len(moved) == 1 and all(key.startswith((*moved, "mask/")) for key in logged)
         turns.append(moved[0][0])
@@ -160,7 +164,7 @@ def test_by_batch_both_networks_move_in_every_guided_step(
     method = ALIGN(engines, make_context())
     for step in range(2):
         kept = {name: state_of(engine.module) for name, engine in engines.items()}
-        method.step(make_batch(step), step)
+        take_step(method, make_batch(step), step)
         assert all(changed(engine.module, kept[name]) for name, engine in engines.items())
 
 
@@ -175,8 +179,8 @@ def test_warm_up_without_a_regulariser_is_erm_to_the_bit(
     erm = ERM({"classifier": plain}, make_context())
     kept = state_of(engines["masker"].module)
     for step in range(3):
-        method.step(make_batch(step), step)
-        erm.step(make_batch(step), step)
+        take_step(method, make_batch(step), step)
+        take_step(erm, make_batch(step), step)
     assert changed(engines["classifier"].module, state_of(plain.module)) == []
     assert changed(engines["masker"].module, kept) == []
 
@@ -190,7 +194,7 @@ def test_warm_up_is_classification_and_the_regulariser(
     method = ALIGN(engines, make_context(warmup=9, lambda3=5.0, lambda4=0.7))
     kept = state_of(engines["masker"].module)
     for step in range(2):
-        logged = method.step(make_batch(step), step)
+        logged = take_step(method, make_batch(step), step)
         optimiser.zero_grad()
         classifier_loss(network, torch.zeros(6, 32, 32), make_batch(step), 0.0, 0.7, seed=0).backward()
         optimiser.step()
@@ -214,8 +218,8 @@ def test_a_head_start_trains_the_masker_beside_an_unguided_classifier(
     erm = ERM({"classifier": plain}, make_context())
     for step in range(4):
         kept = state_of(engines["masker"].module)
-        method.step(make_batch(step), step)
-        erm.step(make_batch(step), step)
+        take_step(method, make_batch(step), step)
+        take_step(erm, make_batch(step), step)
         assert bool(changed(engines["masker"].module, kept)) is (step >= 2)
     assert changed(engines["classifier"].module, state_of(plain.module)) == []
 
@@ -229,7 +233,7 @@ def test_a_step_depends_on_nothing_but_weights_batch_and_seed(
     def after(batch: Batch, seed: int, noise: int) -> tuple[nn.Module, dict[str, Tensor]]:
         engines = make_networks()
         torch.manual_seed(noise)
-        ALIGN(engines, make_context(seed=seed, lambda4=1.0)).step(batch, 0)
+        take_step(ALIGN(engines, make_context(seed=seed, lambda4=1.0)), batch, 0)
         return engines["classifier"].module, state_of(engines["classifier"].module)
 
     batch = make_batch()
@@ -245,7 +249,7 @@ def test_a_step_depends_on_nothing_but_weights_batch_and_seed(
 def test_what_is_logged_is_what_was_minimised(make_networks: Any, make_context: Any, make_batch: Any) -> None:
     engines, batch = make_networks(), make_batch()
     mask_before = engines["masker"].module(batch.images)
-    logged = ALIGN(engines, make_context(lambda1=2.0, lambda2=3.0)).step(batch, 0)
+    logged = take_step(ALIGN(engines, make_context(lambda1=2.0, lambda2=3.0)), batch, 0)
     assert set(logged) == {
         *(f"masker/{name}" for name in ("distinction", "sparsity", "smoothness", "gradient_norm")),
         *(f"classifier/{name}" for name in ("classification", "guidance", "regulariser", "gradient_norm")),
@@ -276,7 +280,7 @@ def test_a_probe_tells_each_networks_terms_and_moves_nothing(
     for engine in engines.values():
         engine.module.eval()
     kept = {name: state_of(engine.module) for name, engine in engines.items()}
-    terms = ALIGN(engines, make_context(warmup=5)).probe(make_batch(), step)
+    terms = look(ALIGN(engines, make_context(warmup=5)), make_batch(), step)
     assert sorted(terms) == networks
     assert ("guidance" in terms["classifier"]) is (step == 5)
     for name, engine in engines.items():
@@ -294,9 +298,9 @@ def test_sparsity_waits_half_its_ramp_and_then_grows(make_networks: Any, make_co
     batch = make_batch()
     mean = method.mask(batch).mean()
     for step, share in ((2, 0.0), (7, 0.25), (12, 1.0)):
-        found = method.probe(batch, step)["masker"]["sparsity"]
+        found = look(method, batch, step)["masker"]["sparsity"]
         torch.testing.assert_close(found.detach(), 2.0 * share * mean)
-    assert method.step(batch, 2)["masker/sparsity"] == 0.0
+    assert take_step(method, batch, 2)["masker/sparsity"] == 0.0
 
 
 def test_without_a_ramp_sparsity_is_constant(make_networks: Any, make_context: Any) -> None:
@@ -312,7 +316,7 @@ def test_a_changed_lambda_weighs_its_term_from_its_step_on(
     method, batch = ALIGN(make_networks(), replace(context, phases=((5, later),))), make_batch()
     for engine in method.networks.values():
         engine.module.eval()
-    before, after = (method.probe(batch, step) for step in (4, 5))
+    before, after = (look(method, batch, step) for step in (4, 5))
     for network, term, share in (
         ("masker", "sparsity", 3.0),
         ("masker", "smoothness", 1.0),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from shares import with_share
 
 from align_dist import objectives
 from align_dist.methods.align import ALIGN
@@ -21,7 +22,9 @@ def test_a_sampled_mask_is_seen_by_distinction_alone(make_networks: Any, make_co
     sampled = ALIGN(
         engines, make_context(**weights, mask_sampling="relaxed", sampling_grid=5, sampling_temperature=0.4)
     )
-    found, without = (m.masker_terms(engines["masker"].module, batch, 0) for m in (sampled, plain))
+    found, without = (
+        m.masker_terms(engines["masker"].module, with_share(batch, m), 0) for m in (sampled, plain)
+    )
     assert torch.equal(found["sparsity"], without["sparsity"])
     assert torch.equal(found["smoothness"], without["smoothness"])
     assert torch.equal(sampled.mask(batch), plain.mask(batch))
@@ -46,18 +49,20 @@ def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch(
 ) -> None:
     batch, grey = make_batch(), torch.full((6, 32, 32), 0.5)
     method = ALIGN(make_networks(), make_context(mask_sampling="relaxed"))
-    whole = method.seen(grey, batch)
-    later = dataclasses.replace(batch, draws=batch.draws + np.uint64(1 << 32))
-    assert float((method.seen(grey, later) - whole).abs().mean()) > 0.1
+    whole = method.seen(grey, with_share(batch, method))
+    later = replace(batch, draws=batch.draws + np.uint64(1 << 32))
+    assert float((method.seen(grey, with_share(later, method)) - whole).abs().mean()) > 0.1
     for rank in range(2):
-        share = dataclasses.replace(batch, images=batch.images[rank::2], draws=batch.draws[rank::2])
+        share = with_share(batch, method, rank=rank, ranks=2)
         assert torch.equal(method.seen(grey[rank::2], share), whole[rank::2])
+    for part, rows in zip(with_share(batch, method).parts(2), (slice(0, None, 2), slice(1, None, 2)), strict=True):
+        assert torch.equal(method.seen(grey[rows], part), whole[rows])
 
 
 def test_the_masker_learns_through_its_samples(make_networks: Any, make_context: Any, make_batch: Any) -> None:
     engines = make_networks()
     method = ALIGN(engines, make_context(lambda1=0.0, lambda2=0.0, mask_sampling="relaxed"))
-    terms = method.masker_terms(engines["masker"].module, make_batch(), 0)
+    terms = method.masker_terms(engines["masker"].module, with_share(make_batch(), method), 0)
     found = torch.autograd.grad(terms["distinction"], list(engines["masker"].module.parameters()))
     assert all(torch.isfinite(gradient).all() and gradient.abs().max() > 0 for gradient in found)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from shares import look, take_step
 from torch.nn.functional import cross_entropy
 
 from align_dist.errors import ConfigError
@@ -19,7 +20,7 @@ def test_a_step_is_a_plain_step_on_cross_entropy(make_networks: Any, make_contex
     method = ERM({"classifier": engine}, make_context(warmup=2))
     for step in range(4):
         batch = make_batch(step)
-        logged = method.step(batch, step)
+        logged = take_step(method, batch, step)
         loss = cross_entropy(plain.network(batch.images), batch.labels)
         optimiser.zero_grad()
         loss.backward()
@@ -37,7 +38,7 @@ def test_a_probe_tells_the_loss_and_moves_nothing(
     engine, batch = make_networks()["classifier"], make_batch()
     engine.module.eval()
     kept = state_of(engine.module)
-    (terms,) = ERM({"classifier": engine}, make_context()).probe(batch, 0).values()
+    (terms,) = look(ERM({"classifier": engine}, make_context()), batch, 0).values()
     torch.testing.assert_close(terms["classification"], cross_entropy(engine.module(batch.images), batch.labels))
     assert changed(engine.module, kept) == []
 

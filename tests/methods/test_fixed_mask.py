@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
@@ -26,8 +27,8 @@ def test_given_the_maskers_masks_it_is_aligns_classifier_half_to_the_bit(
     by_turns = ALIGN(align, make_context(epoch=1.0, alternation="epoch"))
     by_given = FixedMask({"classifier": fixed["classifier"]}, make_context(fixed_mask="given"))
     mask = by_turns.mask(make_batch())
-    by_turns.step(make_batch(), 1)
-    by_given.step(make_batch(masks=mask), 1)
+    take_step(by_turns, make_batch(), 1)
+    take_step(by_given, make_batch(masks=mask), 1)
     assert changed(align["classifier"].module, state_of(fixed["classifier"].module)) == []
 
 
@@ -41,7 +42,7 @@ def test_each_kind_guides_with_its_own_mask(kind: str, make_networks: Any, make_
     expected = {"constant": torch.full((6, 32, 32), 0.14), "grey": luminance(batch.images), "given": masks}[kind]
     torch.testing.assert_close(method.mask(batch), expected)
     cam = classifier.module(batch.images, explain=batch.labels).cam
-    guidance = method.probe(batch, 0)["classifier"]["guidance"]
+    guidance = look(method, batch, 0)["classifier"]["guidance"]
     torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
     assert method.uses_true_masks is (kind == "given") and not method.uses_masker
 
@@ -52,7 +53,7 @@ def test_a_step_lowers_its_own_loss(kind: str, make_networks: Any, make_context:
     method = FixedMask({"classifier": make_networks(rate=0.02)["classifier"]}, make_context(fixed_mask=kind))
     losses = []
     for step in range(15):
-        logged = method.step(batch, step)
+        logged = take_step(method, batch, step)
         losses.append(
             sum(float(logged[f"classifier/{name}"]) for name in ("classification", "guidance", "regulariser"))
         )
@@ -66,8 +67,8 @@ def test_before_the_end_of_warm_up_it_is_erm_to_the_bit(
     method = FixedMask({"classifier": fixed}, make_context(warmup=2, lambda4=0.0))
     erm = ERM({"classifier": plain}, make_context())
     for step in range(3):
-        method.step(make_batch(step), step)
-        erm.step(make_batch(step), step)
+        take_step(method, make_batch(step), step)
+        take_step(erm, make_batch(step), step)
         assert bool(changed(fixed.module, state_of(plain.module))) is (step == 2)
 
 

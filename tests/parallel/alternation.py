@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import planted
 import torch
+from shares import with_share
 
 from align_dist.config import DistributedConfig, RunConfig, parse_config
 from align_dist.data.loader import Batch
@@ -68,11 +69,6 @@ def global_batch(step: int, size: int) -> Batch:
     return Batch(images.to(torch.get_default_dtype()), labels, torch.zeros_like(labels), samples, draws)
 
 
-def share(batch: Batch, group: Group) -> Batch:
-    rows = slice(group.rank, None, group.world_size)
-    return Batch(batch.images[rows], batch.labels[rows], batch.domains[rows], batch.samples[rows], batch.draws[rows])
-
-
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:
     torch.manual_seed(0)
     backbone = build_backbone("resnet8", CLASSES, False, False)
@@ -89,7 +85,8 @@ def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[st
 def take_steps(method: Method, trial: Trial, size: int, group: Group) -> list[Terms]:
     logged = []
     for step in range(trial.first, trial.first + trial.steps):
-        batch = share(global_batch(step, size), group)
+        whole = global_batch(step, size)
+        batch = with_share(whole, method, step, CLASSES, group.rank, group.world_size)
         if trial.poison == [step, group.rank]:
             batch.images[0, 0, 0, 0] = float("nan")
         logged.append({name: term.detach().clone() for name, term in method.step(batch, step).items()})
@@ -103,7 +100,10 @@ def train(config: RunConfig, trial: Trial, folder: Path, group: Group) -> dict[s
         saved = torch.load(folder / f"{trial.resume}.pt", weights_only=True)
         for name, engine in networks.items():
             engine.load_state_dict(saved["networks"][name])
-    context = Context(config.objective, WARMUP, MASKER_START, 4.0, config.seed, micro_batches=config.data.micro_batches)
+    parts = config.data.micro_batches
+    context = Context(
+        config.objective, WARMUP, MASKER_START, 4.0, config.seed, micro_batches=parts, concatenate=group.concatenate
+    )
     method = find_method(config.method)(networks, context)
     with getattr(planted, trial.plant)(networks) if trial.plant else nullcontext():
         logged = take_steps(method, trial, config.data.batch_size, group)

@@ -14,10 +14,20 @@ VARIANTS: dict[str, Settings] = {
     **{method: {"method": method} for method in METHODS},
     "parts": {"data": {"batch_size": 12, "micro_batches": 2}, "training": {"gradient_clip": 0.5}},
     "autograd": {"closed_form": False},
+    "mixed": {"objective": {"lambda4": 0.7}},
+    "mixed-parts": {"objective": {"lambda4": 0.7}, "data": {"batch_size": 12, "micro_batches": 3}},
 }
+# Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding
+# turns a gradient. In float64 nothing is left of it, see below.
+STATE = {"mixed": 3e-3, "mixed-parts": 3e-3}
 # Under ZeRO-3 a second backward inside forward finds the head's weights released.
 PAIRS = [(variant, engine) for variant in VARIANTS for engine in ENGINES if (variant, engine) != ("autograd", "zero3")]
-PRECISE: Settings = {"optimiser": "adamw", "batchnorm": "synchronised", "dtype": "float64"}
+PRECISE: Settings = {
+    "optimiser": "adamw",
+    "batchnorm": "synchronised",
+    "dtype": "float64",
+    "objective": {"lambda4": 0.7},
+}
 BFLOAT16: Settings = {"training": {"precision": "bfloat16"}}
 # What really comes of each planted mistake. `leak` is harmless under DDP, for `update` clears gradients first, and
 # `wrapper` is as well, where the graph may change.
@@ -62,6 +72,7 @@ def on_two_ranks() -> dict[str, Settings]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("trials")
     on_four = {f"{method}-ddp-of-4": trial("ddp", method=method) for method in METHODS}
+    on_four["mixed-ddp-of-4"] = trial("ddp", **VARIANTS["mixed"])
     return {
         **run_trials(folder, 1, on_one_process()),
         **run_trials(folder, 2, on_two_ranks()),
@@ -71,12 +82,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 
 @pytest.mark.parametrize(("variant", "engine"), PAIRS)
 def test_two_ranks_train_as_one_process_does(trained: dict[str, Result], variant: str, engine: str) -> None:
-    assert_same_training(trained[f"{variant}-{engine}"], trained[f"{variant}-plain"])
+    state = STATE.get(variant, 1e-4)
+    assert_same_training(trained[f"{variant}-{engine}"], trained[f"{variant}-plain"], state=state)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "mixed"])
 def test_so_do_four(trained: dict[str, Result], method: str) -> None:
-    assert_same_training(trained[f"{method}-ddp-of-4"], trained[f"{method}-plain"])
+    state = STATE.get(method, 1e-4)
+    assert_same_training(trained[f"{method}-ddp-of-4"], trained[f"{method}-plain"], state=state)
 
 
 @pytest.mark.parametrize("engine", ["ddp", "zero1", "zero3"])
@@ -97,6 +110,13 @@ def test_what_is_compared_has_moved_and_would_have_been_clipped(trained: dict[st
     logged = [mean_terms(trained["align-plain"], step) for step in range(5)]
     assert ["masker/distinction" in terms for terms in logged] == [False, True, True, True, True]
     assert ["classifier/guidance" in terms for terms in logged] == [False, False, True, True, True]
+
+
+def test_mixtures_are_the_same_whatever_parts_a_batch_is_taken_in(trained: dict[str, Result]) -> None:
+    """Partners and class weights are those of the whole batch, and a part brings its partners' pictures."""
+    assert_same_training(trained["mixed-parts-plain"], trained["mixed-plain"], state=STATE["mixed"])
+    with pytest.raises(AssertionError):
+        assert_same_training(trained["mixed-plain"], trained["align-plain"])
 
 
 def test_clipping_and_parts_matter_where_they_are_set(trained: dict[str, Result]) -> None:

@@ -25,7 +25,7 @@ ENGINES: dict[str, Settings] = {
 
 
 def trial(engine: str, optimiser: str = "sgd", batchnorm: str = "frozen", **settings: Any) -> Settings:
-    """ALIGN on 12 pictures a step, without the term whose random pairs depend on who holds which picture.
+    """ALIGN on 12 pictures a step, without the mixup regulariser unless a trial asks for it.
 
     The rates: both networks move by 1e-3 or more a step, and a ReLU that rounding opened or closed stays small.
     """
