@@ -15,6 +15,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from align_dist.config import DistributedConfig
 from align_dist.errors import LostRankError, MachineError
+from align_dist.machine import available_cores
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import Ranks, find_ranks
 
@@ -93,11 +94,11 @@ def _deepspeeds_environment(local_rank: int, device: str) -> Iterator[None]:
 
 
 def _own_cores(world_size: int, control: Any) -> int:
-    """Cores of this rank alone: those of its cpuset, divided among the ranks of this node that have the same one."""
-    mine = (socket.gethostname(), sorted(os.sched_getaffinity(0)))
+    """Cores of this rank alone: those it may use, divided among the ranks of this node that have the same ones."""
+    mine = (socket.gethostname(), sorted(os.sched_getaffinity(0)), available_cores())
     every: list[Any] = [None] * world_size
     dist.all_gather_object(every, mine, group=control)
-    return max(1, len(mine[1]) // every.count(mine))
+    return max(1, mine[2] // every.count(mine))
 
 
 def _backend(name: str, device: str) -> str:
