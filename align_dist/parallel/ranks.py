@@ -70,7 +70,9 @@ def _from_slurm(environment: Mapping[str, str]) -> Ranks:
     rank, world_size, local_rank = (_number(values, name) for name in SLURM[:3])
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", str(world_size))
     here = tasks_on(tasks, _number(environment, "SLURM_NODEID") if "SLURM_NODEID" in environment else 0)
-    address = environment.get("MASTER_ADDR") or _first_host(values["SLURM_STEP_NODELIST"])
+    # One task meets nobody: its node needs no name.
+    named = "127.0.0.1" if world_size == 1 else environment.get("MASTER_ADDR")
+    address = named or _first_host(values["SLURM_STEP_NODELIST"])
     port = _port(environment, values["SLURM_JOB_ID"])
     return _checked(Ranks(rank, world_size, local_rank, here, address, port, "srun"))
 

@@ -139,6 +139,13 @@ def test_without_scontrol_the_remedy_is_to_name_the_first_node(monkeypatch: pyte
         find_ranks(without(SRUN, "MASTER_ADDR"))
 
 
+def test_one_task_on_a_named_node_needs_no_scontrol(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    one = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1"}
+    found = find_ranks({**without(SRUN, "MASTER_ADDR"), **one, "SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "node7"})
+    assert (found.rank, found.world_size, found.launcher) == (0, 1, "srun")
+
+
 def test_tasks_on_each_node_of_slurms_run_length_form() -> None:
     assert [tasks_on("2(x3),1", node) for node in range(4)] == [2, 2, 2, 1]
     assert [tasks_on("1,4(x2),3", node) for node in range(4)] == [1, 4, 4, 3]
