@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from align_dist.errors import ConfigError
+from align_dist.yaml_text import Described as _Part
+from align_dist.yaml_text import override, read_description
 
 
 def _check_duration(given: Any) -> str:
@@ -25,6 +27,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 LAMBDAS = ("lambda1", "lambda2", "lambda3", "lambda4")
 
 
@@ -32,10 +35,6 @@ def to_steps(duration: Duration, steps_per_epoch: float) -> int:
     """A length in steps; epochs are rounded to the nearest whole step."""
     count, unit = duration.split()
     return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 class BenchmarkConfig(_Part):
@@ -64,7 +63,7 @@ class ProtocolConfig(_Part):
     target: str | None = None
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
-    seed: int = 0
+    seed: Seed = 0
 
 
 class AugmentationConfig(_Part):
@@ -227,7 +226,7 @@ class RunConfig(_Part):
     runs: Path = Path("runs")
     method: str = "align"
     variant: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     benchmark: BenchmarkConfig = BenchmarkConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     data: DataConfig = DataConfig()
@@ -281,24 +280,18 @@ class RunConfig(_Part):
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """A YAML file and dotted overrides (`objective.lambda3=0.5`) as a checked run.
+    """A YAML file and dotted overrides (`objective.lambda3=0.5`) as a checked run. Values are read by the schema.
 
     Raises ConfigError, one line: the key, what it got, what it takes, the nearest known key.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{path}: no such config; the ready ones are in configs/")
-    for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"{override!r}: an override is KEY=VALUE, for example objective.lambda3=0.5")
-    try:
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable config: {' '.join(str(error).split())}") from None
+    values, known = read_description(path, "config"), known_keys()
+    for given in overrides:
+        key, equals, text = given.partition("=")
+        if not equals:
+            raise ConfigError(f"{given!r}: an override is KEY=VALUE, for example objective.lambda3=0.5")
+        override(values, key, text, section=any(name.startswith(f"{key}.") for name in known))
     return parse_config(values)
 
 
@@ -343,6 +336,7 @@ def known_keys(part: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]
 
 def to_yaml(config: RunConfig) -> str:
     """The resolved run as YAML that `load_config` reads back to an equal one."""
-    from omegaconf import OmegaConf
+    from yaml import safe_dump
 
-    return OmegaConf.to_yaml(OmegaConf.create(config.model_dump(mode="json")))
+    text: str = safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text

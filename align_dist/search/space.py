@@ -9,12 +9,13 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from align_dist.config import LAMBDAS, Count, RunConfig, known_keys, load_config, parse_config
+from align_dist.config import LAMBDAS, Count, RunConfig, Seed, known_keys, load_config, parse_config
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
 from align_dist.search.objective import OBJECTIVE_KEYS, Accuracy, Objective, Pareto
+from align_dist.yaml_text import Described, read_description, typed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LAMBDA_KEYS = tuple(f"objective.{name}" for name in LAMBDAS)
@@ -40,11 +41,7 @@ REFUSED = {
 }
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scheduler(_Part):
+class Scheduler(Described):
     """asha: stops the worse of the trials that have come equally far. grace, max: in guided epochs, the first rung
     and the latest possible one (none: short of the trial's end), after which a trial is trained to its end; factor:
     one in so many goes on at a rung.
@@ -56,7 +53,7 @@ class Scheduler(_Part):
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
 
 
-class Population(_Part):
+class Population(Described):
     """What `algorithm: pbt` does. interval: guided epochs of a generation. quantile: the share of members that go on as
     copies of as many good ones. resample: how likely a copy's λ is drawn anew rather than made a fifth more or less.
     """
@@ -66,20 +63,20 @@ class Population(_Part):
     resample: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
-class Confirmation(_Part):
+class Confirmation(Described):
     """How many of the best trials are trained again, on how many other seeds: the best is then so on the average."""
 
     finalists: Count = 3
     seeds: Count = 2
 
 
-class SearchConfig(_Part):
+class SearchConfig(Described):
     """A search. What its trials are follows from all but samples, concurrency and resources."""
 
     config: Path
     overrides: tuple[str, ...] = ()
     experiment: str
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     space: dict[str, Distribution] = LAMBDA_SPACE
     algorithm: Literal["random", "tpe", "pbt"] = "random"
     scheduler: Scheduler = Scheduler()
@@ -176,19 +173,11 @@ def check_key(key: str) -> None:
 
 def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Sequence[str] = ()) -> SearchConfig:
     """A search's YAML with `changes`, and more overrides of its base run. Raises ConfigError, one line."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{path}: no such search; the ready ones are in configs/search/")
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not a readable search: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not a search: takes keys such as config, experiment, space")
-    given: dict[str, Any] = {str(key): value for key, value in values.items()}
+    given = read_description(path, "search")
+    if "space" in given:
+        given["space"] = typed(given["space"])  # of many keys, whose types are the base run's
     if "benchmark" in given or "training" in given:
         raise ConfigError(f"{path}: a run's config, not a search; a search names it as `config: {path}`")
     own = given.get("overrides") or []

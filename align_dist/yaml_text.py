@@ -1,0 +1,145 @@
+"""YAML whose values stay the text that was written: what `15`, `no`, `007` or `1e-3` mean is for the schema to say.
+
+YAML's own types depend on the spelling alone: a domain named `15` would be a number, one named `no` false, and
+`1e-3` a text. Here a plain value is a `Text`, and a field of a `Described` model takes it as what the field holds.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from types import NoneType
+from typing import Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from yaml import MappingNode, SafeLoader, ScalarNode, YAMLError, load, safe_load
+from yaml.constructor import ConstructorError
+
+from align_dist.errors import ConfigError
+
+NULLS = ("", "~", "null", "Null", "NULL")
+
+
+class Text(str):
+    """A value written without quotes."""
+
+
+class Described(BaseModel):
+    """A part of a description: every key known, nothing changed later, plain values read as its fields' types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        types = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {key: _meant(key, value, types.get(key)) for key, value in given.items()}
+
+
+def _meant(key: str, value: Any, annotation: Any) -> Any:
+    """A plain value as a field's type reads it: none where the field may have none, a list or keys where it does."""
+    if not isinstance(value, Text):
+        return value
+    kinds = _kinds_of(annotation)
+    if value in NULLS and NoneType in kinds:
+        return None
+    structured = any(kind in (tuple, list, dict) or issubclass(kind, BaseModel) for kind in kinds)
+    if not structured or not value.startswith(("[", "{")):
+        return value
+    try:
+        return parse_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _kinds_of(annotation: Any) -> set[type]:
+    origin = get_origin(annotation)
+    if origin in (tuple, list, dict):
+        return {origin}
+    if isinstance(annotation, type):
+        return {annotation}
+    inner = () if origin is Literal else get_args(annotation)
+    return {kind for argument in inner for kind in _kinds_of(argument)}
+
+
+class _TextLoader(SafeLoader):  # type: ignore[misc]
+    """Safe YAML that resolves no plain value but the key `<<`, and takes no key twice."""
+
+    yaml_implicit_resolvers: ClassVar = {"<": SafeLoader.yaml_implicit_resolvers["<"]}
+
+    def construct_text(self, node: ScalarNode) -> str:
+        value = str(self.construct_scalar(node))
+        return Text(value) if node.style is None else value
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                raise ConstructorError(None, None, f"{key.value}: written twice", key.start_mark)
+        return dict(super().construct_mapping(node, deep))
+
+
+_TextLoader.add_constructor("tag:yaml.org,2002:str", _TextLoader.construct_text)
+
+
+def parse_yaml(content: str | bytes) -> Any:
+    """Mappings, lists and texts. Raises ValueError, in one line, for what is no YAML."""
+    try:
+        return load(content, _TextLoader)
+    except YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def read_description(path: Path, kind: str) -> dict[str, Any]:
+    """The keys of a YAML file; none where it is empty. Raises ConfigError for a file that is no `kind`."""
+    try:
+        values = parse_yaml(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: not a readable {kind}: {reason}") from None
+    if values is None or values == "":
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not a {kind}: takes keys and values, one a line, such as `seed: 0`")
+    return values
+
+
+def override(values: dict[str, Any], key: str, text: str, section: bool) -> None:
+    """Sets a dotted key to what is written: a quoted text is what is between the quotes, any other is as it stands.
+
+    section: whether the key is one of a section, whose written keys `{...}` are added to those it has. Raises
+    ConfigError where these are no YAML.
+    """
+    *path, name = key.split(".")
+    for step in path:
+        values[step] = _keys_in(values.get(step))
+        values = values[step]
+    if section and text.startswith("{"):
+        try:
+            values[name] = _keys_in(values.get(name)) | _keys_in(parse_yaml(text))
+        except ValueError as error:
+            raise ConfigError(f"{key}: takes {{KEY: VALUE, ...}}, got {text!r}: {error}") from None
+    else:
+        values[name] = _unquoted(text)
+
+
+def _keys_in(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _unquoted(text: str) -> str:
+    if text[:1] == text[-1:] and text[:1] in ("'", '"'):
+        with suppress(ValueError):
+            return str(parse_yaml(text))
+    return Text(text)
+
+
+def typed(value: Any) -> Any:
+    """Plain values as YAML's own types, where no field says what they are: numbers, truth values, none."""
+    if isinstance(value, dict):
+        return {key: typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [typed(inner) for inner in value]
+    return safe_load(value) if isinstance(value, Text) else value

@@ -1,0 +1,121 @@
+"""Values are what the schema says they are, not what YAML's spelling rules make of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.errors import ConfigError
+
+TEXTS = ["15", "007", "no", "1e-3", "0x10", "1_000", "12:30:45", "2024-01-01", "/data/my #1", "a: b", "[x]", "{x}", "~"]
+
+
+def described(path: Path, content: str | bytes, *overrides: str) -> RunConfig:
+    file = path / "run.yaml"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load_config(file, overrides)
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "'quoted' in part", "x'", "µ-Gray", "= y"])
+def test_a_text_field_takes_an_override_as_it_was_written(tmp_path: Path, text: str) -> None:
+    config = described(tmp_path, "", f"variant={text}", f"benchmark.root={text}")
+    assert config.variant == text and config.benchmark.root == Path(text)
+
+
+@pytest.mark.parametrize("text", ["15", "007", "no", "1e-3", "0x10", "1_000", "12:30:45", "2024-01-01", "null"])
+def test_a_text_field_takes_a_plain_value_of_a_file_as_it_was_written(tmp_path: Path, text: str) -> None:
+    assert described(tmp_path, f"variant: {text}\nexperiment: {text} # a comment").variant == text
+
+
+@pytest.mark.parametrize(
+    ("written", "key", "value"),
+    [
+        ("seed: 7", "seed", 7),
+        ("classifier: {optimiser: {learning_rate: 1e-3}}", "classifier.optimiser.learning_rate", 0.001),
+        ("classifier: {pretrained: no}", "classifier.pretrained", False),
+        ("classifier: {pretrained: True}", "classifier.pretrained", True),
+        ("training: {until: null}", "training.until", None),
+        ("training: {until: ~}", "training.until", None),
+        ("training: {until: }", "training.until", None),
+        ("protocol: {source: 15}", "protocol.source", "15"),
+        ("protocol: {source: null}", "protocol.source", None),
+        ("protocol: {source: 'null'}", "protocol.source", "null"),
+        ("protocol: {source: \"no\"}", "protocol.source", "no"),
+        ("data: {augmentation: {crop_scale: [0.5, 1]}}", "data.augmentation.crop_scale", (0.5, 1.0)),
+        ("classifier: {optimiser: &o {name: sgd}}\nmasker: {optimiser: {<<: *o}}", "masker.optimiser.name", "sgd"),
+    ],
+)
+def test_a_value_is_read_by_its_fields_type(tmp_path: Path, written: str, key: str, value: Any) -> None:
+    found: Any = described(tmp_path, written)
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "value"),
+    [
+        (["seed=7"], "seed", 7),
+        (["classifier.optimiser.learning_rate=1e-3"], "classifier.optimiser.learning_rate", 0.001),
+        (["classifier.pretrained=no"], "classifier.pretrained", False),
+        (["protocol.source=null"], "protocol.source", None),
+        (["protocol.source='null'"], "protocol.source", "null"),
+        (["variant=''"], "variant", ""),
+        (["variant="], "variant", ""),
+        (['variant="a\\tb"'], "variant", "a\tb"),
+        (["evaluation.selections=[last]"], "evaluation.selections", ("last",)),
+        (["training={warmup: 1 epochs}", "training.length=9 epochs"], "training.length", "9 epochs"),
+        (["training.length=9 epochs", "training={warmup: 1 epochs}"], "training.length", "9 epochs"),
+    ],
+)
+def test_an_override_is_read_by_its_fields_type(tmp_path: Path, overrides: list[str], key: str, value: Any) -> None:
+    found: Any = described(tmp_path, "", *overrides)
+    for part in key.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+def test_a_list_of_sections_may_stand_in_an_override(tmp_path: Path) -> None:
+    config = described(tmp_path, "", "objective.changes=[{at: 30 epochs, lambda1: 1e1, lambda2: null}]")
+    (change,) = config.objective.changes
+    assert change.at == "30 epochs" and change.lambdas == {"lambda1": 10.0}
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "null", "", "'", '"', "${x}", "a\nb", "\udce9", " x "])
+def test_a_printed_config_is_read_back_to_an_equal_one(tmp_path: Path, text: str) -> None:
+    config = RunConfig(variant=text, seed=2**63 - 1)
+    config = config.model_copy(update={"protocol": config.protocol.model_copy(update={"source": text})})
+    assert described(tmp_path, to_yaml(config)) == config
+
+
+@pytest.mark.parametrize("later", ["training={warmup: 1 epochs", "training.warmup=1 epochs"])
+def test_keys_that_are_no_yaml_are_not_dropped(tmp_path: Path, later: str) -> None:
+    with pytest.raises(ConfigError, match=r"^training.*\{length: 9"):
+        described(tmp_path, "", "training={length: 9 epochs, ", later)
+    with pytest.raises(ConfigError, match=r"^training.*\{warmup"):
+        described(tmp_path, "training: {length: 9 epochs}", "training={warmup: 1 epochs")
+
+
+@pytest.mark.parametrize("key", ["seed", "protocol.seed"])
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**30])
+def test_a_seed_that_no_generator_takes_is_one_line(tmp_path: Path, key: str, seed: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^{key}: .* got '?{seed}'?$"):
+        described(tmp_path, "", f"{key}={seed}")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"variant: \xff", b"seed: 1\nseed: 2", b"- a list", b"text", b"a: [1", b"a: *nothing", b"? [1]\n: x", b"\x00"],
+)
+def test_what_is_no_description_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ConfigError) as caught:
+        described(tmp_path, content)
+    assert "run.yaml: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_or_a_device_is_no_description(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a readable config: Is a directory"):
+        load_config(tmp_path)
