@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -73,17 +74,51 @@ def _converted(norm: Any) -> SynchronisedBatchNorm:
 def local_statistics(module: nn.Module) -> list[Tensor]:
     """Running statistics that each rank moves by its own images: those of plain BatchNorm in training mode."""
     found: list[Tensor] = []
-    for child in module.modules():
-        plain = isinstance(child, _BatchNorm) and not isinstance(child, SynchronisedBatchNorm | nn.SyncBatchNorm)
-        if plain and child.training:
+    for child in _learning(module):
+        if not isinstance(child, SynchronisedBatchNorm | nn.SyncBatchNorm):
             found += [value for name, value in child.named_buffers() if name.startswith("running_")]
     return found
+
+
+def _learning(module: nn.Module) -> list[_BatchNorm]:
+    return [child for child in module.modules() if isinstance(child, _BatchNorm) and child.training]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What forward passes move in a network, and what it was: buffers, and their copies in one tensor a dtype."""
+
+    moving: dict[torch.dtype, list[Tensor]]
+    before: dict[torch.dtype, Tensor]
+
+
+def remember_statistics(module: nn.Module) -> Statistics:
+    """The statistics of every BatchNorm in training mode as they are now."""
+    moving: dict[torch.dtype, list[Tensor]] = {}
+    for child in _learning(module):
+        for value in child.buffers():
+            moving.setdefault(value.dtype, []).append(value)
+    return Statistics(moving, {dtype: _flat(values) for dtype, values in moving.items()})
+
+
+def keep_statistics(statistics: Statistics, healthy: Tensor) -> None:
+    """Puts back what was where `healthy`, a 0-d tensor on the device, is 0; the host does not wait for it."""
+    for dtype, values in statistics.moving.items():
+        chosen = torch.where(healthy > 0, _flat(values), statistics.before[dtype])
+        _copy_into(values, chosen)
+
+
+def _flat(values: list[Tensor]) -> Tensor:
+    return torch.cat([value.flatten() for value in values])
+
+
+def _copy_into(values: list[Tensor], flat: Tensor) -> None:
+    parts = flat.split([value.numel() for value in values])
+    torch._foreach_copy_(values, [part.view_as(value) for part, value in zip(parts, values, strict=True)])
 
 
 def average_statistics(module: nn.Module, group: Group) -> None:
     """Puts the mean over ranks in place of each rank's own running statistics, in one all-reduce. Collective."""
     statistics = local_statistics(module) if group.world_size > 1 else []
     if statistics:
-        together = group.mean_(torch.cat([value.flatten() for value in statistics]))
-        for value, mean in zip(statistics, together.split([value.numel() for value in statistics]), strict=True):
-            value.copy_(mean.view_as(value))
+        _copy_into(statistics, group.mean_(_flat(statistics)))

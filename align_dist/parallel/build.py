@@ -29,14 +29,17 @@ def make_engine(
     config: RunConfig, module: nn.Module, chosen: OptimiserConfig, device: torch.device, group: Group
 ) -> Engine:
     """The network on its device, in the engine that the run's config and ranks ask for."""
-    layout = torch.channels_last if config.training.channels_last else torch.contiguous_format
+    name = engine_name(config, group)
+    # DeepSpeed lays weights out in one row and sends them as bytes, both only where they are contiguous; convolutions
+    # then take the layout of the pictures.
+    own = config.training.channels_last and name != "deepspeed"
+    layout = torch.channels_last if own else torch.contiguous_format
     module = module.to(device, memory_format=layout)  # type: ignore[call-overload]
     if group.world_size > 1 and config.classifier.batchnorm == "synchronised":
         module = synchronise_batchnorm(module, device)
     module.train()
     optimiser = make_optimiser(module, chosen.name, chosen.learning_rate, chosen.weight_decay)
     clip, precision = config.training.gradient_clip, PRECISIONS[config.training.precision]
-    name = engine_name(config, group)
     if name == "plain":
         return PlainEngine(module, optimiser, gradient_clip=clip, precision=precision)
     if name == "ddp":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,7 +11,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from align_dist.parallel.batchnorm import average_statistics
-from align_dist.parallel.engine import Part, Terms, Update
 from align_dist.parallel.group import Group
 from align_dist.parallel.plain import PlainEngine
 
@@ -48,10 +46,8 @@ class DDPEngine(PlainEngine):
         with self.autocast():
             return self._wrapped(*inputs, **keywords)
 
-    def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
-        update = super().update(terms_of, parts)
+    def _average_statistics(self) -> None:
         average_statistics(self.module, self._group)
-        return update
 
     def _reducing(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self._wrapped.no_sync()

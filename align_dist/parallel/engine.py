@@ -110,6 +110,23 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
+def laid_out_like(parameters: Sequence[Tensor], saved: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state dict with each tensor of a parameter's shape in that parameter's own memory layout.
+
+    Fused kernels go through both as they lie in memory: two layouts would be mixed up without a word.
+    """
+
+    def laid_out(index: int, value: Any) -> Any:
+        if not isinstance(value, Tensor) or value.shape != parameters[index].shape:
+            return value
+        return torch.empty_like(parameters[index], dtype=value.dtype, device=value.device).copy_(value)
+
+    entries = {
+        index: {key: laid_out(index, value) for key, value in entry.items()} for index, entry in saved["state"].items()
+    }
+    return {**saved, "state": entries}
+
+
 @contextmanager
 def frozen(engine: Engine) -> Iterator[nn.Module]:
     """The plain network, fixed: no gradients to its weights, BatchNorm and dropout in evaluation mode.

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total, trainable
+from align_dist.parallel.batchnorm import keep_statistics, remember_statistics
+from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, laid_out_like, mean_of, total, trainable
 
 
 class PlainEngine:
@@ -36,6 +37,7 @@ class PlainEngine:
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         self.optimiser.zero_grad(set_to_none=True)
+        statistics = remember_statistics(self.module)
         found = []
         for index, part in enumerate(parts):
             with self._reducing(index == len(parts) - 1):
@@ -46,6 +48,8 @@ class PlainEngine:
         # A fused optimiser skips the step on the device where found_inf is 1: nothing waits for the host.
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
         self.optimiser.step()
+        self._average_statistics()
+        keep_statistics(statistics, self.healthy)
         return Update(mean_of(found), norm.detach())
 
     def weights(self) -> dict[str, Tensor]:
@@ -59,7 +63,8 @@ class PlainEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.load_weights(state["module"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        parameters = list(trainable(self.module).values())
+        self.optimiser.load_state_dict(laid_out_like(parameters, state["optimiser"]))
 
     def reader(self) -> Engine:
         return self
@@ -76,6 +81,9 @@ class PlainEngine:
     def clip(self) -> Tensor:
         """Clips the gradients that are there; returns their norm before."""
         return nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
+
+    def _average_statistics(self) -> None:
+        """Where ranks move running statistics each by its own images, makes them equal again."""
 
     def _reducing(self, last: bool) -> AbstractContextManager[Any]:
         """Around forward and backward of one part; with ranks, only the last one's gradients travel."""

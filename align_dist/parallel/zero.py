@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from align_dist.errors import MachineError
 from align_dist.parallel import zero_state
-from align_dist.parallel.batchnorm import average_statistics
+from align_dist.parallel.batchnorm import average_statistics, keep_statistics, remember_statistics
 from align_dist.parallel.deepspeed_settings import zero_stage
 from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total
 from align_dist.parallel.group import Group
@@ -52,6 +52,7 @@ class ZeroEngine:
         return self._engine(*inputs, **keywords)
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
+        statistics = remember_statistics(self.module)
         found = []
         for index, part in enumerate(parts):
             found.append(terms_of(part))
@@ -60,6 +61,7 @@ class ZeroEngine:
                 self._engine.step()  # counts the part; nothing travels or moves before the last one
         norm = self._step_whole() if self.stage == 0 else self._step_sharded()
         average_statistics(self.module, self._group)
+        keep_statistics(statistics, self.healthy)
         return Update(mean_of(found), norm)
 
     def _step_whole(self) -> Tensor:

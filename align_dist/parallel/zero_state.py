@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.parallel.engine import trainable
+from align_dist.parallel.engine import laid_out_like, trainable
 
 
 def gather_weights(module: nn.Module, stage: int) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def scatter_optimiser(
 ) -> None:
     """Puts such a state back into whatever shards this rank holds now."""
     if stage == 0:
-        optimiser.load_state_dict(saved)
+        optimiser.load_state_dict(laid_out_like(list(trainable(module).values()), saved))
         return
     for group in optimiser.param_groups:
         group.update({k: v for k, v in saved["param_groups"][0].items() if k != "params"})

@@ -1,4 +1,4 @@
-"""One picture that is no number, on one rank only: no rank's weights change, then or later."""
+"""One picture that is no number, on one rank only: no rank's weights or running statistics change, then or later."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PARTS: dict[str, Any] = {"data": {"batch_size": 12, "micro_batches": 2}}
 def trials_of(engine: str) -> dict[str, Settings]:
     """The picture is the first of rank 1, so with two parts it is in the one whose gradients do not travel."""
     return {
-        f"before-{engine}": trial(engine, "adamw", steps=3),
-        f"after-{engine}": trial(engine, "adamw", poison=[3, 1]),
-        f"clipped-{engine}": trial(engine, "adamw", poison=[0, 1], **CLIPPED),
-        f"parts-before-{engine}": trial(engine, steps=3, **PARTS),
-        f"parts-after-{engine}": trial(engine, poison=[3, 1], **PARTS),
+        f"before-{engine}": trial(engine, "adamw", "synchronised", steps=3),
+        f"after-{engine}": trial(engine, "adamw", "synchronised", poison=[3, 1]),
+        f"clipped-{engine}": trial(engine, "adamw", "synchronised", poison=[0, 1], **CLIPPED),
+        f"parts-before-{engine}": trial(engine, "sgd", "local", steps=3, **PARTS),
+        f"parts-after-{engine}": trial(engine, "sgd", "local", poison=[3, 1], **PARTS),
     }
 
 

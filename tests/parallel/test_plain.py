@@ -20,8 +20,14 @@ def make_network(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
 
 
-def make_engine(optimiser: str = "adam", seed: int = 0, clip: float | None = None, rate: float = 0.01) -> PlainEngine:
-    network = make_network(seed)
+def make_engine(
+    optimiser: str = "adam",
+    seed: int = 0,
+    clip: float | None = None,
+    rate: float = 0.01,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> PlainEngine:
+    network = make_network(seed).to(memory_format=layout)  # type: ignore[call-overload]
     return PlainEngine(network, make_optimiser(network, optimiser, rate, weight_decay=0.1), gradient_clip=clip)
 
 
@@ -45,6 +51,11 @@ def parameters_of(engine: PlainEngine) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in engine.module.parameters()]
 
 
+def state_of(engine: PlainEngine) -> list[Tensor]:
+    """Weights and running statistics."""
+    return [value.clone() for value in engine.weights().values()]
+
+
 def assert_bits_equal(first: list[Tensor], second: list[Tensor]) -> None:
     assert len(first) == len(second) > 0
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -56,14 +67,25 @@ def assert_bits_equal(first: list[Tensor], second: list[Tensor]) -> None:
 def test_a_loss_that_is_no_number_changes_nothing_now_or_later(optimiser: str, before: int, bad: float) -> None:
     engine = make_engine(optimiser)
     train(engine, range(before))
-    kept = parameters_of(engine)
+    kept = state_of(engine)
     assert float(engine.healthy) == 1
     update(engine, 10, bad)
     assert float(engine.healthy) == 0
-    assert_bits_equal(parameters_of(engine), kept)
+    assert_bits_equal(state_of(engine), kept)
     train(engine, range(11, 14))
     assert float(engine.healthy) == 0
-    assert_bits_equal(parameters_of(engine), kept)
+    assert_bits_equal(state_of(engine), kept)
+
+
+def test_a_picture_that_is_no_number_leaves_the_running_statistics_as_they_were() -> None:
+    engine = make_engine()
+    train(engine, range(2))
+    kept = state_of(engine)
+    images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    images[0, 0, 0, 0] = float("nan")
+    engine.update(lambda part: {"size": engine(part).square().mean()}, [images])
+    assert_bits_equal(state_of(engine), kept)
+    assert all(torch.isfinite(value).all() for value in kept)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -122,19 +144,42 @@ def test_clipping_bounds_the_step_and_not_the_reported_norm() -> None:
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    found: dict[str, Any] = torch.load(file, weights_only=True)
+    return found
+
+
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_a_saved_engine_goes_on_bit_by_bit(optimiser: str) -> None:
     """Through a file and torch's restricted unpickler, into an engine that started elsewhere."""
     first, second = make_engine(optimiser, seed=0), make_engine(optimiser, seed=1)
     train(first, range(3))
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=True))
+    second.load_state_dict(through_a_file(first.state_dict()))
     for engine in (first, second):
         train(engine, range(3, 6))
     assert_bits_equal(parameters_of(first), parameters_of(second))
     assert_bits_equal(list(first.module.buffers()), list(second.module.buffers()))
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize(
+    ("saved", "loaded"),
+    [(torch.channels_last, torch.contiguous_format), (torch.contiguous_format, torch.channels_last)],
+    ids=str,
+)
+def test_a_saved_engine_goes_on_in_another_memory_layout(
+    optimiser: str, saved: torch.memory_format, loaded: torch.memory_format
+) -> None:
+    first, second = make_engine(optimiser, seed=0, layout=saved), make_engine(optimiser, seed=1, layout=loaded)
+    train(first, range(3))
+    second.load_state_dict(through_a_file(first.state_dict()))
+    for engine in (first, second):
+        train(engine, range(3, 6))
+    for found, wanted in zip(state_of(second), state_of(first), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)

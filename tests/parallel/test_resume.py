@@ -9,6 +9,8 @@ import pytest
 from parallel.trials import Result, Settings, assert_same_training, run_trials, trial
 
 ENGINES = ("ddp", "zero1", "zero3")
+# Under DeepSpeed weights and states are contiguous whatever the pictures are, under DDP they are not.
+LAYOUTS = ("ddp", "zero0", "zero2", "zero3")
 PAIRS = list(itertools.product(ENGINES, ENGINES))
 
 
@@ -25,6 +27,10 @@ def portable(engine: str, **settings: Any) -> Settings:
     return made
 
 
+def in_channels_last(engine: str, **settings: Any) -> Settings:
+    return portable(engine, training={"channels_last": True}, **settings)
+
+
 def on_two_ranks() -> dict[str, Settings]:
     return {
         **{f"straight-{e}": whole(e) for e in ENGINES},
@@ -34,6 +40,11 @@ def on_two_ranks() -> dict[str, Settings]:
         **{f"from-early-{a}-on-{b}": portable(b, first=1, steps=2, resume=f"early-{a}") for a, b in PAIRS},
         **{f"late-{e}": portable(e, steps=3) for e in ENGINES},
         **{f"from-late-{a}-on-{b}": portable(b, first=3, steps=2, resume=f"late-{a}") for a, b in PAIRS},
+        **{f"channels-last-{e}": in_channels_last(e, steps=3) for e in LAYOUTS},
+        **{
+            f"channels-last-{a}-on-{b}": in_channels_last(b, first=3, steps=2, resume=f"channels-last-{a}")
+            for a, b in itertools.product(LAYOUTS, LAYOUTS)
+        },
         "zero3-in-shards": portable("sharded", steps=3),
         "from-shards-on-shards": portable("sharded", first=3, steps=2, resume="zero3-in-shards"),
     }
@@ -84,3 +95,8 @@ def test_saved_in_warmup_a_masker_has_no_optimiser_state(trained: dict[str, Resu
 def test_what_was_saved_in_warmup_loads_everywhere(trained: dict[str, Result], saved: str, resumed: str) -> None:
     straight = last_steps(trained["late-ddp"], 2)
     assert_same_training(trained[f"from-early-{saved}-on-{resumed}"], straight)
+
+
+@pytest.mark.parametrize(("saved", "resumed"), list(itertools.product(LAYOUTS, LAYOUTS)))
+def test_a_state_goes_on_whatever_its_memory_layout(trained: dict[str, Result], saved: str, resumed: str) -> None:
+    assert_same_training(trained[f"channels-last-{saved}-on-{resumed}"], trained["from-late-ddp-on-ddp"])
