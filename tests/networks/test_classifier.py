@@ -7,7 +7,6 @@ import torch
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier, predict
 
