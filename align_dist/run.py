@@ -20,6 +20,7 @@ from align_dist.parallel.ranks import find_ranks
 from align_dist.training.assembly import Assembly, assemble, choose_device
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
+from align_dist.training.pictures import draw_tests
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
@@ -105,8 +106,7 @@ def _ends_on_record(folder: RunFolder) -> Iterator[None]:
 
 
 def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:
-    """The results on every test domain, and the `done` mark."""
-
+    """Pictures of and results on every test domain, and the `done` mark."""
     if run.method.uses_masker and run.schedule.warmup == run.schedule.length:
         say(f"{folder.path.name}: warning: training.warmup was the whole run, no mask ever guided")
 
@@ -114,6 +114,8 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
         if request.agreed(run.group):
             leave_if_asked(request, folder.path, position.step)
 
+    reading = run.reading()
+    run.group.first(lambda: draw_tests(reading, folder, position.step))
     rows = evaluate_run(run, folder, say, check)
     run.group.first(lambda: _write_results(run.config, folder, rows))
 

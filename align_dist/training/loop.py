@@ -18,7 +18,7 @@ from align_dist.parallel.group import Group
 from align_dist.training.assembly import Assembly
 from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.training.monitor import Monitor, area_warning, gradient_norms
-from align_dist.training.pictures import draw_pictures
+from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import learning_rate
@@ -141,7 +141,7 @@ def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
 
 def _look(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
     """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
-    draw_pictures(run, folder, step, monitor)
+    draw_validation(run, folder, step, monitor)
     monitor.write(step, gradient_norms(run.method, probe_batch(run, step), step))
 
 

@@ -1,7 +1,11 @@
-"""Pictures of image, Grad-CAM, mask and overlay, of images chosen by rule: the first of each class, by domain."""
+"""Pictures of image, Grad-CAM, mask and overlay, of images chosen by rule: the first of each class, by domain.
+
+While a run trains they are of the sources' validation part; test pictures are drawn once, by the trained weights.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +19,17 @@ from align_dist.data.draws import unaugmented
 from align_dist.data.loader import Batch
 from align_dist.networks.backbones import statistics
 from align_dist.parallel.engine import frozen
+from align_dist.training.monitor import Monitor
 
 if TYPE_CHECKING:
     from align_dist.training.assembly import Assembly
-    from align_dist.training.monitor import Monitor
     from align_dist.training.run_folder import RunFolder
 
+Ids = NDArray[np.int64]
 MOST_IMAGES = 8
 
 
-def choose(samples: NDArray[np.int64], labels: NDArray[np.int64], most: int = MOST_IMAGES) -> NDArray[np.int64]:
+def choose(samples: Ids, labels: Ids, most: int = MOST_IMAGES) -> Ids:
     """Up to `most` samples, classes by turns, in the order of ids: a rule, so no picture is picked."""
     ranks = np.empty(len(samples), np.int64)
     for label in np.unique(labels[samples]):
@@ -33,19 +38,35 @@ def choose(samples: NDArray[np.int64], labels: NDArray[np.int64], most: int = MO
     return samples[np.lexsort((labels[samples], ranks))][:most]
 
 
-def draw_pictures(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
-    """A sheet for each test domain, to TensorBoard and to `pictures/<domain>.png`, the newest in place."""
+def draw_validation(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None:
+    """A sheet `validation-<domain>` for each source domain: nothing that training must not see."""
+    domains = np.asarray(run.manifest.domain_indices)[run.split.validation]
+    parts = {run.manifest.domains[index]: run.split.validation[domains == index] for index in np.unique(domains)}
+    draw_pictures(run, folder, {f"validation-{domain}": samples for domain, samples in parts.items()}, step, monitor)
+
+
+def draw_tests(run: Assembly, folder: RunFolder, step: int) -> None:
+    """A sheet for each test domain, of a run that is trained to its end."""
+    monitor = Monitor(run, folder, step)
+    try:
+        draw_pictures(run, folder, run.split.tests, step, monitor)
+    finally:
+        monitor.close()
+
+
+def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], step: int, monitor: Monitor) -> None:
+    """A sheet for each part, to TensorBoard and to `pictures/<part>.png`, the newest in place."""
     from align_dist.report.pictures import contact_sheet
 
-    for domain, samples in run.split.tests.items():
+    for part, samples in parts.items():
         chosen = choose(samples, run.loader.labels)
         (batch,) = run.loader.all_of(unaugmented(chosen), len(chosen))
         columns, captions = explain_batch(run, batch)
         sheet = contact_sheet(columns, captions)
         folder.pictures.mkdir(parents=True, exist_ok=True)
-        sheet.save(folder.pictures / f"{Path(domain).name}.png")
+        sheet.save(folder.pictures / f"{Path(part).name}.png")
         pixels = torch.from_numpy(np.array(sheet.convert("RGB"))).permute(2, 0, 1) / 255
-        monitor.picture(step, f"explanations/{domain}", pixels)
+        monitor.picture(step, f"explanations/{part}", pixels)
 
 
 def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[str]]:

@@ -100,7 +100,8 @@ def test_a_trial_reports_source_validation_alone_and_trains_to_the_same_weights(
     assert outcome.metrics["accuracy"] == pytest.approx(max(made.metrics["accuracy"] for made in reports), abs=1e-6)
     assert outcome.metrics.keys() == {"accuracy", "sufficiency", "comprehensiveness", "insertion_auc"}
     assert read_reports(config.folder) == reports
-    assert not (config.folder / "results.jsonl").exists() and not (config.folder / "pictures").exists()
+    assert not (config.folder / "results.jsonl").exists()
+    assert [path.name for path in (config.folder / "pictures").iterdir()] == ["validation-bright.png"]
     assert "oracle" not in (config.folder / "metrics.jsonl").read_text()
     assert carry_out_trial(config, reports.append, faithful=True, say=lambda _: None) == outcome
     assert len(reports) == 2, "nothing is reported twice"

@@ -11,14 +11,18 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.run import carry_out as train
+from align_dist.training.assembly import assemble
 from align_dist.training.checkpoint import load_weights
+from align_dist.training.loop import train as train_to_the_end
 from align_dist.training.run_folder import RunFolder
+from align_dist.training.signals import noticing_signals
 
 COMMAND = [sys.executable, "-m", "align_dist.cli", "train"]
 
@@ -52,7 +56,8 @@ def test_a_run_leaves_everything_a_user_looks_for(uninterrupted: RunFolder) -> N
     names = {key for line in uninterrupted.metrics.read_text().splitlines() for key in json.loads(line)}
     assert {"mask/area", "masker/distinction", "classifier/guidance", "speed/waiting_for_data"} <= names
     assert {"masker/gradient_norm/sparsity", "classifier/gradient_norm/guidance"} <= names
-    assert sorted(p.name for p in uninterrupted.pictures.iterdir()) == ["bright.png", "dark.png"]
+    drawn = sorted(path.stem for path in uninterrupted.pictures.iterdir())
+    assert drawn == ["bright", "dark", "validation-bright"]
 
 
 def test_selection_never_chooses_from_within_warm_up(uninterrupted: RunFolder) -> None:
@@ -62,8 +67,16 @@ def test_selection_never_chooses_from_within_warm_up(uninterrupted: RunFolder) -
 
 
 def test_without_oracle_no_target_is_looked_at_in_training(squares: RunConfig, tmp_path: Path) -> None:
+    """Pictures are drawn at steps 12 and 16: a loader that shows nothing but training and validation is enough."""
     evaluation = squares.evaluation.model_copy(update={"selections": ("last",)})
-    folder = train(described(squares.model_copy(update={"evaluation": evaluation}), tmp_path, length="10 steps"))
+    config = described(squares.model_copy(update={"evaluation": evaluation}), tmp_path, length="16 steps")
+    run, folder = assemble(config), RunFolder(config.folder)
+    run.loader.allow_only(np.concatenate([run.split.train, run.split.validation]))
+    with noticing_signals() as request:
+        train_to_the_end(run, folder, request, print)
+    assert [path.name for path in folder.pictures.iterdir()] == ["validation-bright.png"]
+    train(config)  # now with its tests
+    assert sorted(path.stem for path in folder.pictures.iterdir()) == ["bright", "dark", "validation-bright"]
     assert not (folder.selected / "oracle.pt").exists()
     assert "validation/accuracy" in folder.metrics.read_text() and "oracle" not in folder.metrics.read_text()
 
