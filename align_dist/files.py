@@ -44,6 +44,14 @@ def write_text(path: Path, text: str) -> None:
     write_whole(path, write)
 
 
+def remove(path: Path) -> None:
+    """Removes a file, if it is there. Raises StorageError where that is not allowed."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
 def take_lock(file: IO[Any], kind: int) -> bool:
     """Whether a `flock` of that kind is now ours, or the file system has none to give."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -80,7 +79,7 @@ def settle(search: SearchConfig, earlier: Generation, later: Generation, trials:
 
 
 def begin_as_copy(copy: Trial, giver: Path) -> None:
-    """Gives a copy the giver's checkpoint, selected weights and records; the checkpoint last, so that half is nothing.
+    """Gives a copy the giver's records and its checkpoint, last, so that half is nothing; selections are in it.
 
     Where the giver has gone on since, which only a lost folder can bring about, the copy is left to train from scratch.
     """
@@ -91,11 +90,9 @@ def begin_as_copy(copy: Trial, giver: Path) -> None:
     if state is None or state["position"]["step"] != copy.since:
         return
     folder.path.mkdir(parents=True, exist_ok=True)
-    if RunFolder(giver).selected.is_dir():
-        shutil.copytree(RunFolder(giver).selected, folder.selected, dirs_exist_ok=True)
     for name in COPIED:
         if (giver / name).exists():
-            write_text(folder.path / name, (giver / name).read_text("utf-8"))
+            write_text(folder.path / name, (giver / name).read_text("utf-8", errors="replace"))
     save_checkpoint(folder.checkpoints, state | {"identity": copy.config.identity})
 
 

@@ -8,7 +8,7 @@ scratch, because the masker's initial weights depend on the seed alone and every
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ from align_dist.errors import CheckpointError
 from align_dist.files import locked
 from align_dist.methods.registry import find_method
 from align_dist.training.assembly import split_of, training_order
-from align_dist.training.checkpoint import has_checkpoint, load_weights, save_checkpoint, save_weights
-from align_dist.training.loop import Position
+from align_dist.training.checkpoint import has_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
+from align_dist.training.loop import Position, checkpoint_of
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import Schedule, make_schedule
+
+AGAIN = "delete it, and the same command trains the warm-up again"
 
 Say = Callable[[str], None]
 # Trains a run up to training.until, on whatever ranks the search gives its trials.
@@ -102,7 +104,7 @@ def begin_from_trunk(
             if 0 < stop <= step and not branch_path(trunk.folder, stop).exists():
                 say(f"{trunk.folder.name}: warm-up to step {stop}")
                 _train_trunk(trunk, stop, branch_path(trunk.folder, stop), carry_out, say)
-    save_checkpoint(folder.checkpoints, _first_checkpoint(config, load_weights(point)))
+    save_checkpoint(folder.checkpoints, _first_checkpoint(config, read_checkpoint(point, AGAIN)))
     return branch
 
 
@@ -115,13 +117,13 @@ def _train_trunk(trunk: RunConfig, step: int, point: Path, carry_out: CarryOut, 
     """Trains to exactly `step` and keeps that state. A trunk that has gone further starts from a branch before it."""
     folder = RunFolder(trunk.folder)
     newest = folder.checkpoints / "last.ckpt"
-    if newest.exists() and load_weights(newest)["position"]["step"] > step:
+    if newest.exists() and read_checkpoint(newest, AGAIN)["position"]["step"] > step:
         _go_back(folder, step)
     carry_out(trunk.model_copy(update={"training": trunk.training.model_copy(update={"until": f"{step} steps"})}))
-    state = load_weights(newest)
+    state = read_checkpoint(newest, AGAIN)
     if state["position"]["step"] != step:
         raise CheckpointError(f"{newest}: at step {state['position']['step']}, expected {step}; delete the folder")
-    save_weights(point, state)
+    write_checkpoint(point, state)
 
 
 def _go_back(folder: RunFolder, step: int) -> None:
@@ -130,11 +132,11 @@ def _go_back(folder: RunFolder, step: int) -> None:
     for path in folder.checkpoints.glob("*.ckpt"):
         path.unlink()
     if kept:
-        save_checkpoint(folder.checkpoints, load_weights(kept[-1]))
+        save_checkpoint(folder.checkpoints, read_checkpoint(kept[-1], AGAIN))
 
 
 def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any]:
     """The trunk's classifier under the trial's name; the trial's masker has its own beginning."""
     networks = {"classifier": state["networks"]["classifier"]}
-    position = asdict(Position(step=state["position"]["step"]))
-    return {"identity": config.identity, "networks": networks, "untouched": ["masker"], "position": position}
+    first = checkpoint_of(config, networks, Position(step=state["position"]["step"]))
+    return first | {"untouched": ["masker"]}

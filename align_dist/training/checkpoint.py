@@ -1,7 +1,8 @@
 """Checkpoints: one file, whole or absent, that knows nothing of ranks.
 
 A file is a line with the SHA-256 of the rest, then `torch.save`. It is written beside, synced and renamed;
-the one before is kept and used, by name and aloud, when the newest is damaged.
+the one before is kept and used, by name and aloud, when the newest is damaged. A checkpoint holds the weights that
+selections have chosen so far as well: one rename makes a run's position and its selections valid.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from typing import Any, BinaryIO
 import torch
 
 from align_dist.errors import CheckpointError
-from align_dist.files import sync_folder, write_whole
+from align_dist.files import sync_folder, unwritable, write_whole
 
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+# Of what a checkpoint holds: another number for any other form. The first ones had none.
+VERSION = 2
 
 
 def save_weights(path: Path, state: dict[str, Any]) -> None:
@@ -48,9 +51,13 @@ def load_weights(path: Path, remedy: str = "take another file, or train again") 
     if hashlib.sha256(payload).hexdigest().encode() != digest:
         raise CheckpointError(f"{path}: damaged (its digest does not match); {remedy}")
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: holds more than tensors and plain values, refused; {remedy}") from None
+    except (RuntimeError, ValueError, EOFError):
+        raise CheckpointError(f"{path}: not a file of this program; {remedy}") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: takes a dictionary, holds {type(state).__name__}; {remedy}")
     return state
 
 
@@ -59,30 +66,52 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
 
 
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """`save_weights` with the version of the form."""
+    save_weights(path, {**state, "version": VERSION})
+
+
+def read_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
+    """What `write_checkpoint` wrote. Raises CheckpointError, also for another version."""
+    return _of_this_version(path, load_weights(path, remedy), remedy)
+
+
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Makes `state` the newest checkpoint of a run; the one that was newest becomes the previous."""
     newest, waiting = folder / NEWEST, folder / ".next.ckpt"
-    save_weights(waiting, state)
-    if newest.exists():
-        os.replace(newest, folder / PREVIOUS)
-    os.replace(waiting, newest)
-    sync_folder(folder)
+    write_checkpoint(waiting, state)
+    try:
+        if newest.exists():
+            os.replace(newest, folder / PREVIOUS)
+        os.replace(waiting, newest)
+        sync_folder(folder)
+    except OSError as error:
+        raise unwritable(newest, error) from None
 
 
 def load_checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
     """The newest usable checkpoint, or None when the run never saved one.
 
     A damaged newest is named through `say` and the previous one used. Raises CheckpointError when
-    checkpoints exist and none is usable.
+    checkpoints exist and none is usable, or the newest is of another version.
     """
     existing = [path for path in (folder / NEWEST, folder / PREVIOUS) if path.exists()]
+    anew = f"delete {folder.parent} and the same command starts the run anew"
     for path in existing:
         try:
-            return load_weights(path, "there is no other" if path == existing[-1] else f"trying {PREVIOUS}")
+            state = load_weights(path, "there is no other" if path == existing[-1] else f"trying {PREVIOUS}")
         except CheckpointError as error:
             say(str(error))
+        else:
+            return _of_this_version(path, state, f"go on with the code that wrote it, or {anew}")
     if existing:
-        raise CheckpointError(
-            f"{folder}: no checkpoint is usable; delete {folder.parent} and the same command starts the run anew"
-        )
+        raise CheckpointError(f"{folder}: no checkpoint is usable; {anew}")
     return None
+
+
+def _of_this_version(path: Path, state: dict[str, Any], remedy: str) -> dict[str, Any]:
+    found = state.pop("version", None)
+    if found != VERSION:
+        told = "of no version, as older code wrote them" if found is None else f"of version {found!r}"
+        raise CheckpointError(f"{path}: a checkpoint {told}, this code takes version {VERSION}; {remedy}")
+    return state

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.config import RunConfig
 from align_dist.data.draws import Draws, sample_of, unaugmented
 from align_dist.data.loader import Batch
 from align_dist.data.share import GlobalBatch, Share
+from align_dist.errors import CheckpointError
 from align_dist.evaluation.inference import accuracy_on
 from align_dist.parallel.group import Group
 from align_dist.training.assembly import Assembly
@@ -22,7 +25,7 @@ from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import learning_rate
-from align_dist.training.selection import Best, keep, keep_better
+from align_dist.training.selection import Best, Weights, restore_selected, weights_now, write_selected
 from align_dist.training.signals import StopRequest, leave_if_asked
 
 Say = Callable[[str], None]
@@ -32,11 +35,17 @@ Observer = Callable[[Assembly, int, dict[str, float]], None]
 
 @dataclass
 class Position:
-    """Where a run is: all that a checkpoint holds besides the networks."""
+    """Where a run is: all that a checkpoint holds besides the networks.
+
+    selected: the weights that selections have chosen so far, by name, on the first rank. unwritten: those of them
+    that are in no checkpoint yet.
+    """
 
     step: int = 0
     validation: Best = field(default_factory=Best)
     oracle: Best = field(default_factory=Best)
+    selected: dict[str, Weights] = field(default_factory=dict)
+    unwritten: set[str] = field(default_factory=set)
 
 
 def no_observer(_run: Assembly, _step: int, _values: dict[str, float]) -> None:
@@ -64,7 +73,8 @@ def train(
         monitor.close()
     if position.step < run.schedule.length:
         return position
-    keep(folder.selected, "last", position.step, run.method.networks, run.group)
+    last = weights_now(position.step, run.method.networks, run.group)
+    run.group.first(lambda: write_selected(folder.selected, {"last": last}))
     return position
 
 
@@ -100,27 +110,28 @@ def _at_boundary(
     schedule, step = run.schedule, position.step
     validated = None
     if schedule.due(step, schedule.validate_every):
-        validated = _validate(run, folder, position, monitor, progress)
+        validated = _validate(run, position, monitor, progress)
     if schedule.due(step, schedule.pictures_every):
         reading = run.reading()
         run.group.first(lambda: _look(reading, folder, step, monitor))
     if validated is not None:
         observe(run, step, validated)  # before the checkpoint: a run that dies in it does it again
     if request.name or step == schedule.end or schedule.due(step, schedule.checkpoint_every):
-        state = _checkpoint(run, position)
-        run.group.first(lambda: save_checkpoint(folder.checkpoints, state))
+        networks = {name: engine.state_dict() for name, engine in run.method.networks.items()}
+        run.group.first(lambda: _save(run, folder, position, networks))
     leave_if_asked(request, folder.path, step)
 
 
-def _validate(
-    run: Assembly, folder: RunFolder, position: Position, monitor: Monitor, progress: Progress
-) -> dict[str, float]:
+def _validate(run: Assembly, position: Position, monitor: Monitor, progress: Progress) -> dict[str, float]:
     """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
-    networks, step, group = run.method.networks, position.step, run.group
-    choosing, reading = run.schedule.selectable(step), run.reading()
+    step, reading = position.step, run.reading()
 
     def better(name: str, best: Best, accuracy: float) -> Best:
-        return keep_better(folder.selected, name, best, accuracy, step, networks, group) if choosing else best
+        if accuracy < best.accuracy or not run.schedule.selectable(step):
+            return best
+        position.selected[name] = weights_now(step, run.method.networks, run.group)
+        position.unwritten.add(name)
+        return Best(accuracy, step)
 
     source = _accuracy_on(reading, run.split.validation)
     position.validation = better("validation", position.validation, source)
@@ -130,7 +141,7 @@ def _validate(
         oracle = sum(targets) / len(targets)
         position.oracle = better("oracle", position.oracle, oracle)
         values["oracle/accuracy"] = oracle
-    group.first(lambda: monitor.write(step, values))
+    run.group.first(lambda: monitor.write(step, values))
     progress.tell(step, values)
     return values
 
@@ -195,16 +206,34 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - before
 
 
-def _checkpoint(run: Assembly, position: Position) -> dict[str, object]:
-    networks = {name: engine.state_dict() for name, engine in run.method.networks.items()}
-    return {"identity": run.config.identity, "networks": networks, "position": asdict(position)}
+def _save(run: Assembly, folder: RunFolder, position: Position, networks: dict[str, Any]) -> None:
+    """The checkpoint, with which what was selected since the one before becomes valid; then its files."""
+    save_checkpoint(folder.checkpoints, checkpoint_of(run.config, networks, position))
+    write_selected(folder.selected, {name: position.selected[name] for name in position.unwritten})
+    position.unwritten.clear()
+
+
+def checkpoint_of(config: RunConfig, networks: dict[str, Any], position: Position) -> dict[str, Any]:
+    """What a run's checkpoint holds. networks: engines' state dicts by name."""
+    told = {"step": position.step, "validation": asdict(position.validation), "oracle": asdict(position.oracle)}
+    return {"identity": config.identity, "networks": networks, "position": told, "selected": position.selected}
 
 
 def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
     """Loads the newest usable checkpoint into the networks and says where the run goes on. Rank 0 reads it."""
-    state = run.group.read(lambda: load_checkpoint(folder.checkpoints, say))
+    selected: dict[str, Weights] = {}  # for the rank that writes alone
+
+    def read() -> dict[str, Any] | None:
+        state = load_checkpoint(folder.checkpoints, say)
+        if state is not None and state["identity"] != run.config.identity:
+            raise CheckpointError(f"{folder.checkpoints}: of another run, {state['identity']}; delete {folder.path}")
+        selected.update(state.pop("selected") if state is not None else {})
+        restore_selected(folder.selected, selected)
+        folder.forget_after(0 if state is None else state["position"]["step"])
+        return state
+
+    state = run.group.read(read)
     if state is None:
-        run.group.first(lambda: folder.forget_after(0))
         return Position()
     # A checkpoint that was branched off another run's warm-up names the networks that had not begun there.
     untouched = state.get("untouched", [])
@@ -212,7 +241,6 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
         if name not in untouched:
             engine.load_state_dict(state["networks"][name])
     told = state["position"]
-    position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]))
-    run.group.first(lambda: folder.forget_after(position.step))
+    position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]), selected)
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
     return position

@@ -3,18 +3,25 @@
 validation: the best accuracy on the source domains' validation part; ties go to the later weights.
 oracle: the best accuracy on the target domains' validation part, which no one has in earnest.
 last: the end of the run.
-The first two choose after warm-up, for every method alike: see `Schedule.selectable`.
+The first two choose after warm-up, for every method alike: see `Schedule.selectable`. What is chosen is part of the
+next checkpoint; the files of selections are copies from the newest one, and written anew where a crash has left others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align_dist.errors import CheckpointError
+from align_dist.files import remove
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.training.checkpoint import load_weights, save_weights
+
+# `step`, and `networks`: state dicts by name, on the host.
+Weights = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,23 +37,40 @@ def selected_path(folder: Path, selection: str) -> Path:
     return folder / f"{selection}.pt"
 
 
-def keep_better(
-    folder: Path, selection: str, best: Best, accuracy: float, step: int, networks: dict[str, Engine], group: Group
-) -> Best:
-    """Saves the networks when `accuracy` is at least the best so far; returns the best of both. Collective."""
-    if accuracy < best.accuracy:
-        return best
-    keep(folder, selection, step, networks, group)
-    return Best(accuracy, step)
+def weights_now(step: int, networks: Mapping[str, Engine], group: Group) -> Weights:
+    """A copy of the networks' weights on the first rank, nothing on the others. Collective."""
+    whole = {name: engine.weights() for name, engine in networks.items()}
+    if not group.is_first:
+        return {}
+    copies = {
+        name: {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
+        for name, state in whole.items()
+    }
+    return {"step": step, "networks": copies}
 
 
-def keep(folder: Path, selection: str, step: int, networks: dict[str, Engine], group: Group) -> None:
-    """Saves the networks' weights under the name of a selection. Collective."""
-    state: dict[str, Any] = {name: engine.weights() for name, engine in networks.items()}
-    group.first(lambda: save_weights(selected_path(folder, selection), {"step": step, "networks": state}))
+def write_selected(folder: Path, selected: Mapping[str, Weights]) -> None:
+    """Writes the weights of these selections."""
+    for name, weights in selected.items():
+        save_weights(selected_path(folder, name), weights)
 
 
-def load_selected(folder: Path, selection: str) -> dict[str, Any]:
+def restore_selected(folder: Path, selected: Mapping[str, Weights]) -> None:
+    """Makes the files those of a checkpoint, whatever a start after it has left."""
+    for path in folder.glob("*.pt"):
+        if path.stem not in selected:
+            remove(path)
+    write_selected(folder, {name: kept for name, kept in selected.items() if _step_of(folder, name) != kept["step"]})
+
+
+def _step_of(folder: Path, selection: str) -> int:
+    try:
+        return int(load_selected(folder, selection)["step"])
+    except CheckpointError:
+        return -1  # missing or torn
+
+
+def load_selected(folder: Path, selection: str) -> Weights:
     """`step` and `networks` of a selection. Raises CheckpointError when there is none."""
     remedy = f"nothing else holds these weights: delete {folder.parent} and train the run again"
     return load_weights(selected_path(folder, selection), remedy)

@@ -28,7 +28,7 @@ from align_dist.search.population import exchange, generation_ends, mutated
 from align_dist.search.search import show_plan
 from align_dist.search.space import SearchConfig
 from align_dist.search.trunk import schedule_of
-from align_dist.training.checkpoint import load_weights, save_checkpoint, save_weights
+from align_dist.training.checkpoint import load_weights, save_checkpoint
 from align_dist.training.run_folder import RunFolder
 
 SPACE = {"objective.lambda1": {"loguniform": [0.01, 100.0]}, "objective.lambda4": {"choice": [0.0, 0.5, 1.0]}}
@@ -55,7 +55,9 @@ def pretend(trial: Trial, length: int) -> None:
     with (trial.folder / "reports.jsonl").open("a") as file:
         file.write(told + "\n")
     position = {"step": step, "validation": {}, "oracle": {}}
-    save_checkpoint(RunFolder(trial.folder).checkpoints, {"identity": trial.config.identity, "position": position})
+    selected = {"validation": {"step": step, "x": torch.ones(1) * trial.number}}
+    state = {"identity": trial.config.identity, "position": position, "selected": selected}
+    save_checkpoint(RunFolder(trial.folder).checkpoints, state)
     if until is None:
         (trial.folder / "trial.json").write_text(told)
 
@@ -120,9 +122,6 @@ def test_a_copy_has_the_givers_past_and_a_damaged_half_of_it_is_made_again(squar
     search = make_search(squares, tmp_path)
     trials = carry_on(search, 8)
     giver_of = {trial.number: trial for trial in trials}
-    for trial in trials:
-        RunFolder(trial.folder).selected.mkdir(exist_ok=True)
-        save_weights(trial.folder / "selected" / "validation.pt", {"step": 16, "x": torch.ones(1) * trial.number})
     in_generations(search, known_trials(search))
     copies = known_trials(search)[8:]
     assert len(copies) == 2
@@ -130,8 +129,7 @@ def test_a_copy_has_the_givers_past_and_a_damaged_half_of_it_is_made_again(squar
         assert copy.parent is not None
         state = load_weights(copy.folder / "checkpoints" / "last.ckpt")
         assert state["identity"] == copy.config.identity and state["position"]["step"] == copy.since == 16
-        kept = load_weights(copy.folder / "selected" / "validation.pt")
-        assert kept["x"] == copy.parent
+        assert state["selected"]["validation"]["x"] == copy.parent
         reports = (giver_of[copy.parent].folder / "reports.jsonl").read_text()
         assert (copy.folder / "reports.jsonl").read_text() == reports
         (copy.folder / "checkpoints" / "last.ckpt").unlink()

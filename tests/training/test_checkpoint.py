@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 
 from align_dist.errors import CheckpointError
-from align_dist.training.checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
+from align_dist.training.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    read_checkpoint,
+    save_checkpoint,
+    save_weights,
+)
 
 
 def quiet(_line: str) -> None:
@@ -61,3 +68,31 @@ def test_dying_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, {"step": 1})
     (tmp_path / "last.ckpt").rename(tmp_path / "previous.ckpt")
     assert load_checkpoint(tmp_path, quiet) == {"step": 1}
+
+
+@pytest.mark.parametrize("version", [None, 1, 3, "2"])
+def test_a_checkpoint_of_another_version_is_refused_and_the_previous_not_taken_for_it(
+    tmp_path: Path, version: object
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, {"step": step})
+    save_weights(tmp_path / "last.ckpt", {"step": 3} | ({} if version is None else {"version": version}))
+    with pytest.raises(CheckpointError, match=rf"last.ckpt: .*version.*; .*delete {tmp_path.parent} and"):
+        load_checkpoint(tmp_path, pytest.fail)
+    with pytest.raises(CheckpointError, match="version"):
+        read_checkpoint(tmp_path / "last.ckpt", "delete it")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 torn"])
+def test_a_file_with_a_right_digest_that_holds_no_state_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_bare_tensor_is_no_state(tmp_path: Path) -> None:
+    save_weights(tmp_path / "x.pt", torch.ones(2))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="Tensor"):
+        load_weights(tmp_path / "x.pt")

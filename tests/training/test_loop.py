@@ -19,9 +19,10 @@ from weights import assert_same_weights
 from align_dist.config import RunConfig, to_yaml
 from align_dist.run import carry_out as train
 from align_dist.training.assembly import assemble
-from align_dist.training.checkpoint import load_weights
+from align_dist.training.checkpoint import load_checkpoint, load_weights
 from align_dist.training.loop import train as train_to_the_end
 from align_dist.training.run_folder import RunFolder
+from align_dist.training.selection import load_selected
 from align_dist.training.signals import noticing_signals
 
 COMMAND = [sys.executable, "-m", "align_dist.cli", "train"]
@@ -200,3 +201,42 @@ def test_dropout_and_bfloat16_resume_exactly(squares: RunConfig, tmp_path: Path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert_same_weights(train(config).path, whole.path)
+
+
+# In the order of a save that validation and oracle have chosen new weights before.
+WRITES = [
+    ("open", ".next.ckpt"),
+    ("rename", ".next.ckpt"),
+    ("rename", "previous.ckpt"),
+    ("rename", "last.ckpt"),
+    ("open", "validation.pt"),
+    ("rename", "validation.pt"),
+    ("open", "oracle.pt"),
+    ("rename", "oracle.pt"),
+    ("open", "last.pt"),
+    ("rename", "last.pt"),
+]
+
+
+def test_killed_before_every_write_of_a_save_a_run_is_the_uninterrupted_one(
+    squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path
+) -> None:
+    """Each start goes on from what the one before has left, and dies at the next write. Selection begins at step 16."""
+    config = described(squares, tmp_path)
+    train(config.model_copy(update={"training": config.training.model_copy(update={"until": "12 steps"})}))
+    folder = RunFolder(config.folder)
+    for event, name in WRITES:
+        dying = [sys.executable, str(Path(__file__).parent / "dying.py"), event, name, "train"]
+        dead = subprocess.run([*dying, str(tmp_path / "run.yaml")], stderr=subprocess.PIPE, text=True, check=False)
+        assert dead.returncode == -signal.SIGKILL, (event, name, dead.stderr)
+        state = load_checkpoint(folder.checkpoints, lambda _: None)
+        assert state is not None
+        chosen = {name: kept["step"] for name, kept in state["selected"].items()}
+        best = {name: state["position"][name]["step"] for name in ("validation", "oracle")}
+        assert chosen == {name: step for name, step in best.items() if step >= 0}
+    train(config)
+    assert_same_weights(folder.path, uninterrupted.path)
+    for selection in ("validation", "oracle"):
+        assert_same_weights(folder.path, uninterrupted.path, selection)
+        assert load_selected(folder.selected, selection)["step"] == best[selection]
+    assert folder.results.read_text() == uninterrupted.results.read_text()
