@@ -130,10 +130,11 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from align_dist.config import load_config, to_yaml
+    from align_dist.data.manifest import with_pictures
     from align_dist.names import check_names
 
     try:
-        config = load_config(options.config, options.overrides)
+        config = with_pictures(load_config(options.config, options.overrides))
         check_names(config)
     except UserError as error:
         error.told_elsewhere = _is_other_rank()  # every rank reads the same file

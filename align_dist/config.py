@@ -38,7 +38,11 @@ def to_steps(duration: Duration, steps_per_epoch: float) -> int:
 
 
 class BenchmarkConfig(_Part):
-    """Which pictures, where they lie, and how they are stored in the `.beton`."""
+    """Which pictures, where they lie, and how they are stored in the `.beton`.
+
+    pictures: sixteen hexadecimal digits that name the pictures, masks and storage that a run is on, as the beton's
+    manifest has them. Left out, they are those of the beton that is there; given, any other beton is refused.
+    """
 
     name: str = "embedded"
     root: Path = Path("betons/embedded")
@@ -48,6 +52,7 @@ class BenchmarkConfig(_Part):
     storage: Literal["jpg", "raw"] = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     on_unreadable: Literal["fail", "skip"] = "fail"
+    pictures: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
 
     @property
     def beton(self) -> Path:
@@ -266,7 +271,7 @@ class RunConfig(_Part):
             told["objective"].pop("changes")  # ids are older than this setting
         for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"):
             told["training"].pop(key)
-        for key in ("root", "masks", "betons"):
+        for key in ("root", "masks", "betons", *(() if self.benchmark.pictures else ("pictures",))):
             told["benchmark"].pop(key)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
 

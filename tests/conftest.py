@@ -13,6 +13,7 @@ from local_slurm import CHECKOUT, cluster, obstacle
 from PIL import Image
 
 from align_dist.config import RunConfig, parse_config
+from align_dist.data.manifest import with_pictures
 from align_dist.data.prepare import prepare
 
 # Runs in tests are compared bit by bit: one thread, whatever the machine.
@@ -81,7 +82,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         }
     )
     prepare(config.benchmark)
-    return config
+    return with_pictures(config)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from align_dist.config import RunConfig, load_config, to_yaml
 
@@ -116,6 +117,25 @@ def test_a_truncated_beton_is_found_before_training(squares: RunConfig, describe
     beton.write_bytes(beton.read_bytes()[:-1000])
     assert_one_line(run("train", str(described), f"benchmark.betons={copy}"), 3, str(beton), "align-dist data prepare")
     assert_one_line(run("data", "verify", str(described), f"benchmark.betons={copy}"), 3, str(beton))
+
+
+def test_runs_with_other_masks_are_other_runs_side_by_side(squares: RunConfig, described: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other masks"
+    shutil.copytree(squares.benchmark.masks or tmp_path, other)
+    for path in other.rglob("*.png"):
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    on_others = [f"benchmark.masks={other}", f"benchmark.betons={tmp_path / 'b'}", "benchmark.pictures=null"]
+    assert_one_line(run("train", str(described), on_others[0]), 3, "96 other masks", "benchmark.betons=FOLDER")
+    assert run("data", "prepare", str(described), *on_others).returncode == 0
+    assert_one_line(run("train", str(described), *on_others[:2]), 3, "benchmark.pictures=null")
+    short = ["training.length=2 steps", "training.warmup=1 steps", "method=fixed_mask", "objective.fixed_mask=given"]
+    finished = [run("train", str(described), *short, *chosen) for chosen in ([], on_others)]
+    assert all(each.returncode == 0 and "done already" not in each.stderr for each in finished), finished
+    folders = [Path(each.stdout.strip().splitlines()[-1]) for each in finished]
+    assert folders[0] != folders[1] and all((folder / "done").exists() for folder in folders)
+    assert "done already" in run("train", str(described), *short, *on_others).stderr
+    assert run("data", "prepare", str(described), "--force", on_others[1], on_others[2]).returncode == 0
+    assert_one_line(run("evaluate", str(folders[1])), 3, "other masks")
 
 
 def test_preparing_bad_folders(described: Path, tmp_path: Path) -> None:

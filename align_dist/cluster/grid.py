@@ -8,6 +8,7 @@ from pathlib import Path
 
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
+from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_method
 from align_dist.names import check_names
@@ -34,7 +35,7 @@ def cells_of(
 
     Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides.
     """
-    base = load_config(path, list(overrides))
+    base = with_pictures(load_config(path, list(overrides)))
     check_names(base)
     _refuse_decided(overrides)
     names = _domains_of(base, list(domains))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.catalogue import Catalogue, Sample
+from align_dist.data.catalogue import Catalogue, Sample, relative
+from align_dist.data.contents import Stamp, digests_of, file_sha256, stamp_of
 from align_dist.data.duplicates import MAX_DISTANCE, duplicate_groups
 from align_dist.data.manifest import (
     REMEDY,
@@ -22,6 +22,7 @@ from align_dist.data.manifest import (
     ImageField,
     Manifest,
     manifest_path,
+    no_permission,
     read_manifest,
     write_manifest,
 )
@@ -49,16 +50,18 @@ def prepare_beton(
 
     max_side: longer side in pixels, at most. quality: of the JPEG, 1 to 100. Fields: image, label,
     domain, sample (the id), and mask when the catalogue has masks. Raises DataError for unreadable
-    pictures unless they are to be skipped, StorageError for a full or unwritable disk.
+    pictures unless they are to be skipped and for files that change meanwhile, StorageError for a full or unwritable
+    disk.
     """
     count = available_cores() if workers is None else max(workers, 1)
+    before = _stamps_of(catalogue.samples)
     scanned = scan(catalogue.samples, max_side, count)
     samples, facts, skipped = _readable(catalogue, scanned, on_unreadable)
-    draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped)
+    draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped, before)
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination.parent, facts, mode, draft.has_masks)
-        size, digest = _write_and_rename(draft, samples, facts, destination, count)
+        size, digest = _write_and_rename(draft, samples, facts, destination, count, before)
         manifest = replace(draft, beton_bytes=size, beton_sha256=digest)
         write_manifest(manifest, manifest_path(destination))
     except OSError as error:
@@ -72,29 +75,25 @@ def prepare_beton(
 
 
 def verify_beton(path: Path, quick: bool = False) -> Manifest:
-    """The manifest of an intact beton; DataError for a missing, truncated or changed one.
+    """The manifest of an intact beton; DataError for a missing, truncated or changed one, StorageError for one that
+    this user may not read.
 
     quick: compare the size only, which costs nothing; else read the whole file and compare SHA-256.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such beton; make it with `align-dist data prepare CONFIG`")
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: no such beton; make it with `align-dist data prepare CONFIG`")
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+    except PermissionError as error:
+        raise no_permission(path, error) from None
     manifest = read_manifest(manifest_path(path))
-    size = path.stat().st_size
     if size != manifest.beton_bytes:
         problem = "truncated" if size < manifest.beton_bytes else "changed"
         raise DataError(f"{path}: {problem}: {size:,} bytes, expected {manifest.beton_bytes:,}; {REMEDY}")
     if not quick and file_sha256(path) != manifest.beton_sha256:
         raise DataError(f"{path}: its bytes changed since it was written; {REMEDY}")
     return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def groups_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
@@ -120,7 +119,8 @@ def groups_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -
 
 def _readable(
     catalogue: Catalogue, scanned: Sequence[Scanned], on_unreadable: str
-) -> tuple[list[Sample], list[Scanned], tuple[str, ...]]:
+) -> tuple[list[Sample], list[Scanned], list[Sample]]:
+    """The samples that can be read, what they are, and the samples that cannot."""
     pairs = list(zip(catalogue.samples, scanned, strict=True))
     bad = [(sample, fact) for sample, fact in pairs if fact.trouble is not None]
     if bad and (on_unreadable == "fail" or len(bad) == len(pairs)):
@@ -133,8 +133,7 @@ def _readable(
     good = [(sample, fact) for sample, fact in pairs if fact.trouble is None]
     if not good:
         raise DataError(f"{catalogue.root}: no pictures in '{catalogue.benchmark}'; check the folder")
-    skipped = tuple(_relative(sample.path, catalogue.root) for sample, _ in bad)
-    return [sample for sample, _ in good], [fact for _, fact in good], skipped
+    return [sample for sample, _ in good], [fact for _, fact in good], [sample for sample, _ in bad]
 
 
 def _describe(
@@ -142,25 +141,54 @@ def _describe(
     samples: Sequence[Sample],
     facts: Sequence[Scanned],
     image_field: ImageField,
-    skipped: tuple[str, ...],
+    skipped: Sequence[Sample],
+    stamps: Mapping[Path, Stamp],
 ) -> Manifest:
     """The manifest of a beton that is still to be written."""
+    masks = [sample.mask for sample in samples if sample.mask is not None]
     return Manifest(
         version=VERSION,
         benchmark=catalogue.benchmark,
         classes=catalogue.classes,
         domains=catalogue.domains,
         image_field=image_field,
-        has_masks=all(sample.mask is not None for sample in samples),
+        has_masks=len(masks) == len(samples),
         beton_bytes=0,
         beton_sha256="",
-        paths=tuple(_relative(sample.path, catalogue.root) for sample in samples),
+        paths=tuple(relative(sample.path, catalogue.root) for sample in samples),
         hashes=tuple(fact.digest for fact in facts),
         labels=tuple(catalogue.classes.index(sample.label) for sample in samples),
         domain_indices=tuple(catalogue.domains.index(sample.domain) for sample in samples),
         groups=tuple(groups_within_domains(samples, facts).tolist()),
-        skipped=skipped,
+        skipped=tuple(relative(sample.path, catalogue.root) for sample in skipped),
+        skipped_hashes=tuple(digests_with_masks(skipped)),
+        stamps=tuple(stamps[sample.path] for sample in samples),
+        mask_hashes=tuple(digests_of(masks, "hashing masks")),
+        mask_stamps=tuple(stamps[mask] for mask in masks),
     )
+
+
+def digests_with_masks(samples: Sequence[Sample]) -> list[str]:
+    """SHA-256 of each picture, followed by that of its mask where it has one."""
+    pictures = digests_of([sample.path for sample in samples])
+    masks = iter(digests_of([sample.mask for sample in samples if sample.mask is not None], "hashing masks"))
+    return [
+        digest if sample.mask is None else digest + next(masks)
+        for sample, digest in zip(samples, pictures, strict=True)
+    ]
+
+
+def _stamps_of(samples: Sequence[Sample]) -> dict[Path, Stamp]:
+    """The stamp of every picture and every mask."""
+    files = {file for sample in samples for file in (sample.path, sample.mask) if file is not None}
+    return {file: stamp_of(file) for file in files}
+
+
+def _check_unchanged(samples: Sequence[Sample], before: Mapping[Path, Stamp]) -> None:
+    """Raises DataError where a picture or a mask was changed since it was first looked at."""
+    changed = sorted(file for file, stamp in _stamps_of(samples).items() if stamp != before[file])
+    if changed:
+        raise DataError(f"{changed[0]}: changed while the beton was being written ({len(changed):,} files); run again")
 
 
 def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: bool) -> None:
@@ -175,7 +203,12 @@ def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: b
 
 
 def _write_and_rename(
-    draft: Manifest, samples: Sequence[Sample], facts: Sequence[Scanned], destination: Path, workers: int
+    draft: Manifest,
+    samples: Sequence[Sample],
+    facts: Sequence[Scanned],
+    destination: Path,
+    workers: int,
+    before: Mapping[Path, Stamp],
 ) -> tuple[int, str]:
     """Size in bytes and SHA-256 of the beton, which is in place, without a manifest."""
     from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
@@ -183,6 +216,7 @@ def _write_and_rename(
     pictures = Pictures(samples, facts, draft.labels, draft.domain_indices, draft.image_field.max_side)
     with exclusive_partial(destination) as partial:
         write_pictures(pictures, partial, draft.image_field, workers)
+        _check_unchanged(samples, before)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         size, digest = partial.stat().st_size, file_sha256(partial)
@@ -191,6 +225,3 @@ def _write_and_rename(
         os.replace(partial, destination)
     return size, digest
 
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -45,6 +45,17 @@ def make_catalogue(benchmark: str, root: Path, samples: Iterable[Sample], missin
     return Catalogue(benchmark, root, domains, classes, ordered, missing)
 
 
+def relative(path: Path, root: Path) -> str:
+    """A file's name in a manifest: its path within the benchmark's root, or all of it where it lies elsewhere."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def shown(name: str) -> str:
+    """A name as a message can hold it: one line, and bytes that are no UTF-8 in escapes."""
+    printable = (sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
+    return "".join(printable)
+
+
 def read_folders(benchmark: str, root: Path, domains: Sequence[str] | None = None) -> Catalogue:
     """Reads `<root>/<domain>/<class>/<image>`; hidden files and other suffixes are left out.
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from align_dist.errors import DataError
+from align_dist.config import RunConfig
+from align_dist.data.contents import Stamp, stamp_of
+from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import write_text
 
-VERSION = 1
+VERSION = 2
+# What differs between two betons of the same pictures and masks.
+UNTOLD = ("beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -30,7 +35,8 @@ class Manifest:
 
     paths: source, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index
     into classes. domain_indices: index into domains. groups: smallest id of the sample's copies,
-    near-copies and burst within its domain. skipped: unreadable sources that were left out.
+    near-copies and burst within its domain. skipped: unreadable sources that were left out. stamps: size and
+    time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks.
     """
 
     version: int
@@ -47,15 +53,21 @@ class Manifest:
     domain_indices: tuple[int, ...]
     groups: tuple[int, ...]
     skipped: tuple[str, ...]
+    skipped_hashes: tuple[str, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
+    mask_hashes: tuple[str, ...] = ()
+    mask_stamps: tuple[Stamp, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def pictures(self) -> str:
-        """Sixteen hexadecimal digits that name what is stored, whatever order the beton's writers took."""
+        """Sixteen hexadecimal digits that name the pictures and masks, and how they are stored: the same for the
+        same bytes under the same names, whenever they were written.
+        """
         told = asdict(self)
-        for key in ("beton_bytes", "beton_sha256", "skipped"):
+        for key in UNTOLD:
             told.pop(key)
         return _digest(told)[:16]
 
@@ -72,7 +84,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises DataError for a missing or damaged file and for one of another version."""
+    """Raises DataError for a missing or damaged file and for one of another version, StorageError for one that this
+    user may not read.
+    """
     try:
         document = json.loads(path.read_bytes())
         content = document["manifest"]
@@ -80,6 +94,8 @@ def read_manifest(path: Path) -> Manifest:
         intact = document["digest"] == _digest(content)
     except FileNotFoundError:
         raise DataError(f"{path}: no such manifest; {REMEDY}") from None
+    except PermissionError as error:
+        raise no_permission(path, error) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: the manifest is damaged; {REMEDY}") from None
     if version != VERSION:
@@ -89,11 +105,40 @@ def read_manifest(path: Path) -> Manifest:
     return _from_content(content)
 
 
+def no_permission(path: Path, error: OSError) -> StorageError:
+    """What to raise for a beton or a manifest that is there and may not be read."""
+    return StorageError(f"{path}: cannot be read ({error.strerror}); give this user the right to read it")
+
+
+def with_pictures(config: RunConfig) -> RunConfig:
+    """The run with `benchmark.pictures` taken from its beton's manifest, unless it is given or there is none to read:
+    then whatever uses the beton says why.
+    """
+    if config.benchmark.pictures is not None:
+        return config
+    path = manifest_path(config.benchmark.beton)
+    try:
+        pictures = _pictures_in(path, stamp_of(path))
+    except UserError:
+        return config
+    return config.model_copy(update={"benchmark": config.benchmark.model_copy(update={"pictures": pictures})})
+
+
+@lru_cache(maxsize=16)
+def _pictures_in(path: Path, _stamp: Stamp) -> str:
+    """Kept for as long as the manifest is the same: a search asks for every trial."""
+    return read_manifest(path).pictures
+
+
 def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
 
 def _from_content(content: dict[str, Any]) -> Manifest:
     values = {field.name: content[field.name] for field in fields(Manifest)}
-    tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    tuples = {name: _as_tuple(value) for name, value in values.items() if isinstance(value, list)}
     return Manifest(**{**values, **tuples, "image_field": ImageField(**values["image_field"])})
+
+
+def _as_tuple(values: list[Any]) -> tuple[Any, ...]:
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)

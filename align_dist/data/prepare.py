@@ -7,20 +7,23 @@ import sys
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
-from align_dist.data.manifest import Manifest
-from align_dist.data.tree import beton_of
+from align_dist.data.manifest import Manifest, manifest_path, write_manifest
+from align_dist.data.tree import beton_of, with_times_now
 from align_dist.errors import DataError
 
 
 def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
-    """Writes the benchmark's `.beton` unless an intact one is there. Says what it found and where it lies."""
+    """Writes the benchmark's `.beton` unless an intact one of the same pictures is there. Says what it found and where.
+
+    Raises DataError where an intact one is there of something else, and what reading the folders raises.
+    """
     if not force and benchmark.beton.exists():
         try:
             verify_beton(benchmark.beton)
         except DataError as error:
             print(f"{error}; writing it again", file=sys.stderr)
         else:
-            manifest = beton_of(benchmark)
+            manifest = _noting_times(benchmark, beton_of(benchmark))
             print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
             return manifest
     catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
@@ -38,3 +41,11 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
     print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")
     return manifest
+
+
+def _noting_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
+    """The manifest with the times of files that were touched or copied since, so that no run hashes them again."""
+    noted = with_times_now(benchmark, manifest)
+    if noted != manifest:
+        write_manifest(noted, manifest_path(benchmark.beton))
+    return noted

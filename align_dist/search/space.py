@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from align_dist.config import LAMBDAS, Count, RunConfig, Seed, known_keys, load_config, parse_config
+from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
 from align_dist.search.objective import OBJECTIVE_KEYS, Accuracy, Objective, Pareto
@@ -145,9 +146,8 @@ class SearchConfig(Described):
 
     def base(self) -> RunConfig:
         """The run that all trials are variants of. Raises ConfigError."""
-        return load_config(
-            self.config, (*self.overrides, f"experiment={self.experiment}", "method=align", "variant=''")
-        )
+        overrides = (*self.overrides, f"experiment={self.experiment}", "method=align", "variant=''")
+        return with_pictures(load_config(self.config, overrides))
 
     def identity(self) -> dict[str, Any]:
         """What the trials and what is known of them follow from."""

@@ -85,7 +85,7 @@ def _materials(
     """All that is read and checked before networks are made."""
     method = find_method(config.method)
     check_shares(config, group)
-    manifest = beton_of(config.benchmark)
+    manifest = beton_of(config.benchmark, compare=group.is_first)
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()

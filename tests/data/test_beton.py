@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -139,6 +142,27 @@ def test_only_unreadable_pictures_are_an_error_even_when_skipping(tmp_path: Path
             mode="raw",
             on_unreadable="skip",
         )
+
+
+def test_a_mask_that_changes_meanwhile_is_named_and_nothing_is_written(
+    folder: Path, tmp_path: Path, pictures: Any
+) -> None:
+    masks = pictures(tmp_path / "masks", TREE)
+    touched, destination, over = masks / "photo" / "cat" / "cat_001.png", tmp_path / "out" / "a.beton", Event()
+
+    def touch() -> None:
+        for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+            os.utime(touched, ns=(number, number))
+
+    thread = Thread(target=touch)
+    thread.start()
+    try:
+        with pytest.raises(DataError, match=r"cat_001\.png: changed while the beton was being written"):
+            prepare_beton(read_benchmark("folders", folder, masks), destination, max_side=64, mode="raw")
+    finally:
+        over.set()
+        thread.join()
+    assert list(destination.parent.iterdir()) == []
 
 
 def test_copies_and_bursts_of_one_domain_share_a_group(folder: Path, tmp_path: Path) -> None:
