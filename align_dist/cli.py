@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _verb(verbs, "evaluate", "measure a trained run again, or on another benchmark", _evaluate)
     evaluate.add_argument("folder", type=Path, metavar="RUN")
+    evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as evaluation.fill=blur")
     evaluate.add_argument("--on", type=Path, metavar="CONFIG", help="the benchmark of this config instead")
 
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
@@ -164,7 +165,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from align_dist.evaluation.again import evaluate_again
 
     other = load_config(options.on).benchmark if options.on else None
-    print(evaluate_again(options.folder, other))
+    print(evaluate_again(options.folder, other, options.overrides))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -208,6 +208,11 @@ class EvaluationConfig(_Part):
     fill: Literal["zero", "blur"] = "zero"
     soft: bool = False
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What results depend on, as plain values."""
+        return self.model_dump(mode="json", exclude={"batch_size"})
+
 
 class DistributedConfig(_Part):
     """How many ranks work on a run; nothing here changes its result by more than rounding.

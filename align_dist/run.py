@@ -36,9 +36,9 @@ def _say(line: str) -> None:
 def carry_out(config: RunConfig, say: Say = _say) -> RunFolder:
     """Trains and evaluates a run from where its folder says it is, on the ranks that the environment tells of.
 
-    A finished run returns at once; one that is to pause (training.until) is left there. Raises a UserError for
-    whatever its description, its data or its ranks make impossible, Preempted after a signal; the folder then says
-    why in ended.json.
+    A finished run returns at once, or is measured again where other settings of its evaluation are asked for; one that
+    is to pause (training.until) is left there. Raises a UserError for whatever its description, its data or its ranks
+    make impossible, Preempted after a signal; the folder then says why in ended.json.
     """
     return carry_through(config, say, _evaluate)
 
@@ -55,15 +55,20 @@ def carry_through(
     with _ends_on_record(folder), connected(config.distributed, choose_device(config.training.device).type) as group:
         told = say if group.is_first else _say_nothing
         try:
-            if group.first(lambda: _finished(folder, config)):
+            done = group.first(lambda: _finished(folder, config))
+            otherwise = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
+            if done and (sources_only or not otherwise):
                 told(f"{folder.path}: done already")
                 return folder
+            if done:
+                told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
             _set_threads(config, group)
             run = assemble(config, group, sources_only)
             with ExitStack() as stack:
                 group.first(lambda: _begin(stack, folder, run))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
-                position = train(run, folder, request, told, observe)
+                trained = Position(run.schedule.length)
+                position = trained if done else train(run, folder, request, told, observe)
                 if position.step < run.schedule.length:
                     told(f"{folder.path}: paused at step {position.step} (training.until)")
                 else:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -167,6 +168,10 @@ def test_evaluate_and_report_need_a_trained_run(tmp_path: Path) -> None:
     assert run("report", str(tmp_path)).returncode != 0
 
 
+def measured(folder: Path, name: str = "results.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in folder.joinpath(name).read_text().splitlines()]
+
+
 def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     finished = run("train", str(described))
     assert finished.returncode == 0, finished.stderr
@@ -176,8 +181,18 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     assert folder.joinpath("results.jsonl").read_text() == before
     elsewhere = run("evaluate", str(folder), "--on", str(described))
     assert elsewhere.returncode == 0, elsewhere.stderr
-    rows = [json.loads(line) for line in folder.joinpath("results-folders.jsonl").read_text().splitlines()]
+    rows = measured(folder, "results-folders.jsonl")
     assert {(row["domain"], row["images"]) for row in rows} == {("bright", 48), ("dark", 48)}
+    assert_one_line(run("evaluate", str(folder), "seed=3"), 2, "seed=3", "evaluation.*")
+    again = run("train", str(described), "evaluation.fill=blur", "evaluation.soft=true")
+    assert again.returncode == 0 and "measuring again" in again.stderr and "resuming" not in again.stderr
+    blurred = measured(folder)
+    assert {json.dumps(row["evaluation"]) for row in blurred}.isdisjoint(json.dumps(row["evaluation"]) for row in rows)
+    assert all("soft_sufficiency" in row["metrics"] for row in blurred)
+    assert "done already" in run("train", str(described), "evaluation.fill=blur", "evaluation.soft=true").stderr
+    assert run("evaluate", str(folder), "evaluation.fill=zero", "evaluation.soft=false").returncode == 0
+    assert folder.joinpath("results.jsonl").read_text() == before
+    assert "done already" in run("train", str(described)).stderr
     report = run("report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html"))
     assert report.returncode == 0, report.stderr
     assert "bright" in report.stdout and (tmp_path / "report.html").stat().st_size > 10_000

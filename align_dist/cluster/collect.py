@@ -10,6 +10,7 @@ from align_dist.report import render
 from align_dist.report.grids import Place, grid_tables
 from align_dist.report.rows import read_run
 from align_dist.report.tables import SELECTIONS
+from align_dist.training.run_folder import RunFolder
 
 RENDERERS = {
     "text": render.to_text,
@@ -20,12 +21,18 @@ RENDERERS = {
 
 
 def collect(cells: Sequence[Cell], form: str) -> None:
-    """Prints every table under every model selection. Raises DataError while no cell is done."""
-    runs = [read_run(cell.config.folder) for cell in cells]
-    rows = [row for run in runs if run.done for row in run.rows]
+    """Prints every table under every model selection, of cells that are done and were measured as the grid asks for.
+
+    Raises DataError while there is none.
+    """
+    configs = [cell.config for cell in cells]
+    done = [config.folder for config in configs if not RunFolder(config.folder).measured_otherwise(config.evaluation)]
+    rows = [row for folder in done for row in read_run(folder).rows]
     if not rows:
         place = cells[0].config.folder.parent
-        raise DataError(f"{place}: none of the {len(cells)} runs is done; --watch-only shows where they are")
+        raise DataError(
+            f"{place}: none of the {len(cells)} runs is done and measured as asked; --watch-only shows where they are"
+        )
     wanted = [Place(cell.domain, cell.method, cell.config.variant, cell.seed) for cell in cells]
     for selection in (name for name in SELECTIONS if any(row.selection == name for row in rows)):
         for table in grid_tables(rows, wanted, cells[0].config.protocol.kind, selection):

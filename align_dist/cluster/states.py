@@ -10,7 +10,7 @@ from pathlib import Path
 
 from align_dist.cluster.jobs import Submission, submissions_of
 from align_dist.cluster.queue import Queue, QueuedJob, read_queue
-from align_dist.config import RunConfig, to_steps
+from align_dist.config import EvaluationConfig, RunConfig, to_steps
 from align_dist.errors import Preempted
 from align_dist.training.run_folder import RunFolder
 
@@ -45,17 +45,25 @@ class Pace:
     seconds_left: float | None
 
 
-def standings_of(folders: Sequence[Path]) -> list[Standing]:
+def standings_of(configs: Sequence[RunConfig]) -> list[Standing]:
     """How each run stands. Raises MachineError where the queue cannot be read."""
-    histories = [submissions_of(folder) for folder in folders]
+    histories = [submissions_of(config.folder) for config in configs]
     queue = read_queue([history[-1] for history in histories if history])
-    return [standing_of(folder, history, queue) for folder, history in zip(folders, histories, strict=True)]
+    return [
+        standing_of(config.folder, history, queue, config.evaluation)
+        for config, history in zip(configs, histories, strict=True)
+    ]
 
 
-def standing_of(path: Path, history: Sequence[Submission], queue: Queue) -> Standing:
-    """How a run stands, given its submissions and the jobs that exist."""
+def standing_of(path: Path, history: Sequence[Submission], queue: Queue, asked: EvaluationConfig) -> Standing:
+    """How a run stands, given its submissions and the jobs that exist.
+
+    asked: how it is to be measured. A finished run that was measured otherwise is to be submitted again.
+    """
     folder, latest = RunFolder(path), history[-1] if history else None
-    if folder.done.exists():
+    done = folder.done.exists()
+    otherwise = folder.measured_otherwise(asked) if done else []
+    if done and not otherwise:
         return Standing(State.DONE, submission=latest)
     queued = queue.get((latest.cluster, latest.job)) if latest else None
     if queued is not None:
@@ -66,6 +74,8 @@ def standing_of(path: Path, history: Sequence[Submission], queue: Queue) -> Stan
     if ending is not None:
         state = State.STOPPED if ending.exit_code == Preempted.exit_code else State.FAILED
         return Standing(state, ending.reason, latest)
+    if otherwise:
+        return Standing(State.STOPPED, f"measured with {'; '.join(otherwise)}", latest)
     if latest and Path(latest.log).exists():
         return Standing(State.FAILED, last_line(Path(latest.log)), latest)
     if latest:

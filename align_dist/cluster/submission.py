@@ -38,7 +38,7 @@ def to_submit(cells: Sequence[Cell], standings: Sequence[Standing], retry: bool)
 
 def standings(cells: Sequence[Cell]) -> list[Standing]:
     """How each cell stands."""
-    return standings_of([cell.config.folder for cell in cells])
+    return standings_of([cell.config for cell in cells])
 
 
 def submit_to_slurm(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say) -> int:

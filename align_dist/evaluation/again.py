@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from align_dist.config import BenchmarkConfig, DistributedConfig
@@ -14,20 +15,22 @@ from align_dist.training.assembly import assemble
 from align_dist.training.run_folder import RunFolder
 
 
-def evaluate_again(path: Path, other: BenchmarkConfig | None) -> Path:
+def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:
     """Rewrites the run's results.jsonl, or writes results-<benchmark>.jsonl for another benchmark.
 
+    overrides: of evaluation.* alone; with them results.jsonl, config.yaml and the `done` mark change together.
     The other benchmark must have the run's classes, in the same order; all of its domains are targets.
     Raises CheckpointError for a folder without trained weights, ConfigError for other classes.
     """
     folder = RunFolder(path)
-    config = folder.config()
+    config = folder.config(overrides)
     if not any(folder.selected.glob("*.pt")):
         raise CheckpointError(f"{path}: no trained weights in selected/; let training finish first")
     # Whatever trained it, one process measures it.
     run = assemble(config.model_copy(update={"distributed": DistributedConfig(engine="plain")}))
     if other is None:
         rows = evaluate_run(run, folder, _say)
+        folder.describe(config)
         folder.write_results(rows)
         return folder.results
     from align_dist.evaluation.elsewhere import on_other_benchmark

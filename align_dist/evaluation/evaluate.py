@@ -162,5 +162,7 @@ def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: st
         "domain": domain,
         "role": "in_domain" if inside else "out_of_domain",
         "images": len(run.split.tests[domain]),
+        "pictures": run.manifest.pictures,
+        "evaluation": {key: value for key, value in config.evaluation.settings.items() if key != "selections"},
         "metrics": {name: None if value != value else round(value, 6) for name, value in metrics.items()},
     }

@@ -1,7 +1,7 @@
 """A run's folder: the only place where its state is read from.
 
 config.yaml · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
-results.jsonl · done · ended.json (why the latest start ended before that)
+results.jsonl · done (with which settings those were measured) · ended.json (why the latest start ended before that)
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError
 from align_dist.files import take_lock, unwritable, write_text
 from align_dist.machine import describe_machine
@@ -42,6 +42,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.description = path / "config.yaml"
         self.checkpoints = path / "checkpoints"
         self.selected = path / "selected"
         self.pictures = path / "pictures"
@@ -59,8 +60,7 @@ class RunFolder:
 
         pictures: what the run trains on, `Manifest.pictures`.
         """
-        description = self.path / "config.yaml"
-        if description.exists() and load_config(description).identity != config.identity:
+        if self.description.exists() and load_config(self.description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         self.check_pictures(pictures)
         self.ended.unlink(missing_ok=True)
@@ -68,8 +68,12 @@ class RunFolder:
         start = environment(ranks) | ({"pictures": pictures} if pictures else {})
         # Where this start is to pause is no part of the run: its config goes on to the end.
         whole = config.model_copy(update={"training": config.training.model_copy(update={"until": None})})
-        write_text(description, to_yaml(whole))
+        self.describe(whole)
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
+
+    def describe(self, config: RunConfig) -> None:
+        """Writes the run's description."""
+        write_text(self.description, to_yaml(config))
 
     def check_pictures(self, pictures: str) -> None:
         """Raises ConfigError where an earlier start of the run is known to have trained on other pictures."""
@@ -79,11 +83,17 @@ class RunFolder:
                 f"{self.path}: holds a run on other pictures; choose another experiment=NAME, or delete it"
             )
 
-    def config(self) -> RunConfig:
-        """The run's own description. Raises CheckpointError when this is no run folder."""
-        if not (self.path / "config.yaml").is_file():
+    def config(self, overrides: Sequence[str] = ()) -> RunConfig:
+        """The run's own description, with other settings of its evaluation where asked for.
+
+        Raises CheckpointError when this is no run folder, ConfigError for an override of anything else.
+        """
+        if not self.description.is_file():
             raise CheckpointError(f"{self.path}: not a run folder (no config.yaml); give one that training made")
-        return load_config(self.path / "config.yaml")
+        for override in overrides:
+            if not override.startswith("evaluation."):
+                raise ConfigError(f"{override}: of a trained run only evaluation.* can be changed; train another run")
+        return load_config(self.description, list(overrides))
 
     def forget_after(self, step: int) -> None:
         """Drops metrics of steps that a resumed run will do again."""
@@ -142,9 +152,27 @@ class RunFolder:
             return not take_lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def write_results(self, rows: list[dict[str, Any]]) -> None:
-        """All results at once, then the `done` mark."""
+        """All results at once, then the `done` mark with the description's settings, which they were measured with."""
         write_text(self.results, "".join(json.dumps(row) + "\n" for row in rows))
-        write_text(self.done, "")
+        write_text(self.done, json.dumps(self.config().evaluation.settings) + "\n")
+
+    def measured_otherwise(self, asked: EvaluationConfig) -> list[str]:
+        """How a finished run was measured otherwise than asked for; nothing where its results are those."""
+        told, wanted = _settings_in(self.done), asked.settings
+        missing = [name for name in wanted.pop("selections") if name not in told.get("selections", ())]
+        differing = [key for key, value in wanted.items() if key not in told or told[key] != value]
+        return [f"evaluation.{key} {told.get(key)}, asked for {wanted[key]}" for key in differing] + [
+            f"evaluation.selections without {name}" for name in missing
+        ]
+
+
+def _settings_in(done: Path) -> dict[str, Any]:
+    """Of a finished run's mark; none where it does not tell."""
+    try:
+        told = json.loads(done.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _step_of(line: str) -> float:

@@ -11,7 +11,7 @@ import pytest
 from align_dist.cluster.jobs import Submission, record_submission, submissions_of
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
 from align_dist.cluster.states import State, last_lines, pace_of, standing_of
-from align_dist.config import RunConfig, to_yaml
+from align_dist.config import EvaluationConfig, RunConfig, to_yaml
 from align_dist.training.run_folder import RunFolder
 
 
@@ -27,7 +27,7 @@ def submitted(folder: Path, job: str = "12_3", log: str = "") -> Submission:
 
 
 def state(folder: Path, queue: dict[tuple[str, str], QueuedJob] | None = None) -> tuple[State, str]:
-    found = standing_of(folder, submissions_of(folder), queue or {})
+    found = standing_of(folder, submissions_of(folder), queue or {}, EvaluationConfig())
     return found.state, found.note
 
 
@@ -61,10 +61,18 @@ def test_only_the_latest_submission_counts(folder: Path) -> None:
     assert state(folder, {("slurm", "1"): QueuedJob(False)}) == (State.FAILED, "align-dist: nothing to eat")
 
 
-def test_done_wins_over_everything(folder: Path) -> None:
+def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, squares: RunConfig) -> None:
     submitted(folder)
-    (folder / "done").touch()
-    assert state(folder, {("slurm", "12_3"): QueuedJob(False)})[0] is State.DONE
+    begun(folder, squares).write_results([])
+    asked = squares.evaluation
+    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.STOPPED)):
+        assert standing_of(folder, submissions_of(folder), jobs, asked).state is State.DONE
+        fewer = asked.model_copy(update={"selections": ("last",)})
+        assert standing_of(folder, submissions_of(folder), jobs, fewer).state is State.DONE
+        blurred = asked.model_copy(update={"fill": "blur"})
+        standing = standing_of(folder, submissions_of(folder), jobs, blurred)
+        assert standing.state is found
+    assert "evaluation.fill zero, asked for blur" in standing.note
 
 
 def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
