@@ -18,7 +18,8 @@ USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5
         "import align_dist.errors; from torchvision import models; import torchvision",
         "from align_dist.training.checkpoint import load_weights; import torchvision",
         # Where torchvision comes first and fails, whoever catches that may try again.
-        "import contextlib\nwith contextlib.suppress(RuntimeError):\n import torchvision\nimport align_dist, torchvision",
+        "import contextlib\nwith contextlib.suppress(RuntimeError):\n import torchvision\n"
+        "import align_dist, torchvision",
     ],
 )
 def test_torchvision_works_after_any_part_of_the_package(order: str) -> None:
