@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from align_dist import __version__
 from align_dist.errors import ConfigError, UserError
+from align_dist.files import disk_errors_in_words
 
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
 5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
@@ -19,14 +21,27 @@ EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command li
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb. A user's mistake is one line on stderr and a documented exit code."""
+    return answer(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int | None:
     options = _options(arguments)
-    return answer(lambda: options.run(options))
+    code: int | None = options.run(options)
+    return code
 
 
 def answer(action: Callable[[], int | None], name: str = "align-dist", interrupted: str = "interrupted") -> int:
-    """The exit code of what a command does; a user's mistake is one line on stderr, under the command's name."""
+    """The exit code of what a command does; a user's mistake is one line on stderr, under the command's name.
+
+    From here on what the streams' encoding has no letters for is printed as `?`: λ under ISO-8859-1, nearly all under
+    ASCII, and names of files in bytes that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
-        return int(action() or 0)
+        with disk_errors_in_words():
+            return int(action() or 0)
     except UserError as error:
         if not error.told_elsewhere:
             print(f"{name}: {error}", file=sys.stderr)

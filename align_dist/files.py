@@ -6,12 +6,19 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from align_dist.errors import StorageError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -36,10 +43,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_whole` for text."""
+    """`write_whole` for text, in UTF-8 whatever the locale."""
 
     def write(file: BinaryIO) -> None:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))  # names in bytes that are no text
 
     write_whole(path, write)
 
@@ -77,8 +84,26 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, in order; none where it is missing. A line torn by a crash is left out."""
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    return json_objects(path.read_text("utf-8", errors="replace").splitlines() if path.exists() else [])
+
+
+def json_objects(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """The JSON objects among lines, in order; a line that is none is left out."""
     return [value for value in map(_object_in, lines) if value is not None]
+
+
+def read_records(path: Path, kind: type[T]) -> list[T]:
+    """A file of JSON lines as records of a dataclass; a line of another form, torn or damaged, is left out."""
+    names = {field.name for field in fields(kind)}
+    return [kind(**line) for line in read_json_lines(path) if line.keys() == names]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON; an empty one where the file is missing, damaged or of another form."""
+    try:
+        return _object_in(path.read_text("utf-8", errors="replace")) or {}
+    except OSError:
+        return {}
 
 
 def _object_in(line: str) -> dict[str, Any] | None:
@@ -89,15 +114,31 @@ def _object_in(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+# Of a disk or of a user's rights: full, read-only, failing, forbidden.
+OF_DISKS = (*FULL, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ESTALE)
+
+
+@contextmanager
+def disk_errors_in_words() -> Iterator[None]:
+    """Raises StorageError, one line, in place of an OSError that a disk or a user's rights have caused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in OF_DISKS:
+            raise
+        named = "a file" if error.filename is None else error.filename
+        raise StorageError(f"{named}: {_remedy(error, 'read or written')}") from error
+
+
 def unwritable(path: Path, error: OSError) -> StorageError:
     """What to raise for a file or folder that could not be written."""
     return StorageError(f"{path}: {_remedy(error)}; what was there before is untouched")
 
 
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def _remedy(error: OSError, what: str = "written") -> str:
+    if error.errno in FULL:
         return "the disk is full, free some space and start the same command again"
-    return f"cannot be written ({error.strerror}), check the folder's permissions"
+    return f"cannot be {what} ({error.strerror}), check the folder's permissions"
 
 
 def sync_folder(folder: Path) -> None:

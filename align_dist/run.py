@@ -14,6 +14,7 @@ from align_dist.config import RunConfig
 from align_dist.data.tree import beton_of
 from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
@@ -52,7 +53,8 @@ def carry_through(
 ) -> RunFolder:
     """`carry_out` with another conclusion, an observer of validations, and blind to targets if `sources_only`."""
     folder = RunFolder(config.folder)
-    with _ends_on_record(folder), connected(config.distributed, choose_device(config.training.device).type) as group:
+    device = choose_device(config.training.device).type
+    with _ends_on_record(folder), disk_errors_in_words(), connected(config.distributed, device) as group:
         told = say if group.is_first else _say_nothing
         try:
             done = group.first(lambda: _finished(folder, config))

@@ -28,10 +28,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
     parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
     parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
-    options = parser.parse_intermixed_args(arguments)
-    changes = {"samples": options.samples, "concurrency": options.concurrency}
 
     def search() -> None:
+        options = parser.parse_intermixed_args(arguments)
+        changes = {"samples": options.samples, "concurrency": options.concurrency}
         given = {key: value for key, value in changes.items() if value is not None}
         described = load_search(options.search, given, options.overrides)
         from align_dist.search.search import carry_out_search, show, show_plan

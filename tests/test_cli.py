@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from PIL import Image
 from align_dist.config import RunConfig, load_config, to_yaml
 
 PYTHON = [sys.executable, "-m", "align_dist.cli"]
+LAUNCH = Path(__file__).parents[1] / "launch"
+
+
+# Without UTF-8 in any of the ways that Python would bring it back.
+NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,6 +52,26 @@ def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
     check += "print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "align_dist.cli", "--help"],
+        ["-m", "align_dist.cli", "doctor"],
+        [str(LAUNCH / "tune.py"), "--help"],
+        [str(LAUNCH / "submit.py"), "--help"],
+        ["-m", "align_dist.cli", "evaluate", "λ/⅓"],
+    ],
+    ids=lambda command: " ".join(command[1:])[-20:],
+)
+def test_no_output_depends_on_what_letters_its_encoding_has(command: list[str], encoding: str) -> None:
+    environment = {**os.environ, **NO_UTF8, "PYTHONIOENCODING": encoding}
+    finished = subprocess.run([sys.executable, *command], capture_output=True, env=environment, check=False)
+    assert b"Traceback" not in finished.stderr
+    assert finished.returncode == (4 if "evaluate" in command else 0), finished.stderr
+    (finished.stdout + finished.stderr).decode(encoding)
 
 
 def test_print_config_shows_the_resolved_run(described: Path) -> None:
@@ -196,11 +222,23 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     report = run("report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html"))
     assert report.returncode == 0, report.stderr
     assert "bright" in report.stdout and (tmp_path / "report.html").stat().st_size > 10_000
+    assert_report_in_ascii(tmp_path)
     weights = folder / "selected" / "validation.pt"
     for spoil in (lambda: weights.write_bytes(weights.read_bytes()[:5000]), weights.unlink):
         spoil()
         assert_one_line(run("evaluate", str(folder)), 4, str(weights), f"delete {folder} and train the run again")
         assert folder.joinpath("results.jsonl").read_text() == before
+
+
+def assert_report_in_ascii(path: Path) -> None:
+    """The same tables on a terminal that knows no other letters; the page is UTF-8 all the same."""
+    command = [*PYTHON, "report", str(path / "runs"), "--html", str(path / "ascii.html")]
+    environment = {**os.environ, **NO_UTF8, "PYTHONIOENCODING": "ascii"}
+    finished = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert b"bright" in finished.stdout and b"?" in finished.stdout
+    page = (path / "ascii.html").read_bytes().decode("utf-8")
+    assert "bright" in page and not page.isascii()
 
 
 def test_doctor_says_what_is_there() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from align_dist.bench.scale_model import RANKS, Measured, efficiency
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import MachineError
+from align_dist.files import write_text
 from align_dist.machine import available_cores, describe_machine
 
 # Of a backward pass, behind which DDP sends: about two thirds of a step.
@@ -25,7 +26,7 @@ def bench(config: RunConfig) -> None:
     """Prints the measured points and the predictions, and draws them. Raises MachineError if no rank can start."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
-        path.write_text(to_yaml(config))
+        write_text(path, to_yaml(config))
         one, two, apart = _ranks(1, path), _ranks(2, path), _ranks(2, path, joined=False)
     here = Measured(one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"])
     there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from align_dist.errors import UserError
+from align_dist.files import disk_errors_in_words
 from align_dist.machine import available_cores
 from align_dist.parallel.collectives import concatenate_over_ranks
 
@@ -109,7 +110,8 @@ class Group:
 
 def _outcome(action: Callable[[], T]) -> tuple[T | None, UserError | None]:
     try:
-        return action(), None
+        with disk_errors_in_words():
+            return action(), None
     except UserError as error:
         return None, error
 

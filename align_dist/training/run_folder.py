@@ -98,14 +98,18 @@ class RunFolder:
     def forget_after(self, step: int) -> None:
         """Drops metrics of steps that a resumed run will do again."""
         if self.metrics.exists():
-            kept = [line for line in self.metrics.read_text().splitlines() if _step_of(line) <= step]
+            lines = self.metrics.read_text("utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if _step_of(line) <= step]
             write_text(self.metrics, "".join(f"{line}\n" for line in kept))
 
     def record(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Appends one line of scalars; a value that is not finite becomes null, which JSON has."""
+        """Appends one line of scalars; a value that is not finite becomes null, which JSON has. Raises StorageError."""
         told = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        with self.metrics.open("a") as file:
-            file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
+        except OSError as error:
+            raise unwritable(self.metrics, error) from None
 
     def end_badly(self, exit_code: int, reason: str) -> None:
         """Says why the run's latest start ended before its end; the next start forgets it."""
@@ -178,7 +182,7 @@ def _settings_in(done: Path) -> dict[str, Any]:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return math.inf  # a line torn by a crash
 
 
