@@ -12,7 +12,7 @@ from typing import Any
 
 from align_dist.code import refuse_other_code
 from align_dist.errors import Preempted, UserError
-from align_dist.files import read_json_lines
+from align_dist.files import read_records
 
 RECORD = "jobs.jsonl"
 # What asks for a stop and wants the job back; after SIGTERM or SIGINT somebody wants it gone.
@@ -42,7 +42,7 @@ def record_submission(folder: Path, submission: Submission) -> None:
 
 def submissions_of(folder: Path) -> list[Submission]:
     """A run's submissions, oldest first; a line torn by a crash is left out."""
-    return [Submission(**line) for line in read_json_lines(folder / RECORD)]
+    return read_records(folder / RECORD, Submission)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +11,7 @@ from align_dist.cluster.jobs import Submission, submissions_of
 from align_dist.cluster.queue import Queue, QueuedJob, read_queue
 from align_dist.config import EvaluationConfig, RunConfig, to_steps
 from align_dist.errors import Preempted
+from align_dist.files import json_objects
 from align_dist.training.run_folder import RunFolder
 
 
@@ -106,7 +106,8 @@ def last_line(log: Path) -> str:
 
 def pace_of(config: RunConfig) -> Pace | None:
     """How far a run is and how fast, from its metrics; None before the first line."""
-    lines = [json.loads(line) for line in last_lines(RunFolder(config.folder).metrics, 50) if _is_whole(line)]
+    found = json_objects(last_lines(RunFolder(config.folder).metrics, 50))
+    lines = [line for line in found if _is_number(line.get("step")) and _is_number(line.get("epoch"))]
     if not lines:
         return None
     step, epoch = int(lines[-1]["step"]), float(lines[-1]["epoch"])
@@ -117,8 +118,5 @@ def pace_of(config: RunConfig) -> Pace | None:
     return Pace(step, epoch, rate, left)
 
 
-def _is_whole(line: str) -> bool:
-    try:
-        return "step" in json.loads(line)
-    except ValueError:
-        return False
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFiniteError, Preempted
-from align_dist.files import read_json_lines, write_text
+from align_dist.files import read_json, read_json_lines, write_text
 from align_dist.search.distributions import Value
 from align_dist.search.objective import selected
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
@@ -67,7 +67,7 @@ def standing_of(folder: Path) -> Standing:
         outcome = _outcome_of(folder)
         if outcome is not None:
             return Standing("finished", "", max(steps, outcome.step), reports, outcome, True)
-    stop, ending = _read_json(folder / STOPPED), RunFolder(folder).ending()
+    stop, ending = read_json(folder / STOPPED), RunFolder(folder).ending()
     if stop:
         return Standing("stopped", str(stop.get("reason", "")), steps, reports, chosen, True)
     if ending is not None:
@@ -86,8 +86,8 @@ def _outcome_of(folder: Path) -> Report | None:
 
 def steps_in(folder: Path) -> int:
     """The last step in metrics.jsonl; 0 before the first."""
-    steps = [int(line["step"]) for line in read_json_lines(folder / "metrics.jsonl") if "step" in line]
-    return steps[-1] if steps else 0
+    told = [line.get("step") for line in read_json_lines(folder / "metrics.jsonl")]
+    return next((step for step in reversed(told) if isinstance(step, int)), 0)
 
 
 def mark_stopped(folder: Path, reason: str) -> None:
@@ -104,13 +104,5 @@ def mark_suggested(trial: Trial) -> None:
 
 def read_suggested(experiment: Path) -> list[tuple[int, dict[str, Value]]]:
     """Numbers and values of the trials that a search has begun, by number."""
-    found = [_read_json(path) for path in experiment.glob(f"*/{SUGGESTED}")]
+    found = [read_json(path) for path in experiment.glob(f"*/{SUGGESTED}")]
     return sorted(((made["number"], made["values"]) for made in found if made), key=lambda made: made[0])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

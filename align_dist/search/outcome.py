@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.errors import CheckpointError
-from align_dist.files import read_json_lines
+from align_dist.files import read_records
 
 OUTCOME = "trial.json"
 
@@ -25,8 +25,8 @@ class Report:
 
 
 def read_reports(folder: Path) -> list[Report]:
-    """What a trial has reported, by step, each step once; a line torn by a crash is not there."""
-    found = {made.step: made for made in (Report(**line) for line in read_json_lines(folder / "reports.jsonl"))}
+    """What a trial has reported, by step, each step once; a torn or damaged line is not there."""
+    found = {made.step: made for made in read_records(folder / "reports.jsonl", Report)}
     return [found[step] for step in sorted(found)]
 
 

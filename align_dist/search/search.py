@@ -13,7 +13,7 @@ from pathlib import Path
 
 from align_dist.data.beton import verify_beton
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
-from align_dist.files import locked, unwritable, write_text
+from align_dist.files import locked, read_json, unwritable, write_text
 from align_dist.search.board import Lines, make_board, origin_of
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
@@ -160,7 +160,7 @@ def _check_same(search: SearchConfig, folder: Path) -> None:
     if not path.exists() or not begun:
         write_text(path, json.dumps(identity, indent=1) + "\n")
         return
-    before = {PICTURES: identity[PICTURES]} | json.loads(path.read_text("utf-8"))  # older ones do not name them
+    before = {PICTURES: identity[PICTURES]} | read_json(path)  # older ones do not name them
     differing = [key for key in identity if identity[key] != before.get(key)]
     if differing:
         raise ConfigError(

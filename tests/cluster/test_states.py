@@ -121,8 +121,8 @@ def test_how_far_and_how_fast(squares: RunConfig, tmp_path: Path) -> None:
     run.begin(config)
     run.record(6, 2.0, {"speed/images_per_second": 16.0})
     run.record(8, 2.5, {"validation/accuracy": 0.5})
-    with run.metrics.open("a") as file:
-        file.write('{"step": 9, "epo')
+    with run.metrics.open("ab") as file:
+        file.write(b'9\n{"step": null, "epoch": 3.0}\n{"step": 9}\n\xff\xfe\n{"step": 9, "epo')
     found = pace_of(config)
     assert found is not None and (found.step, found.epoch, found.images_per_second) == (8, 2.5, 16.0)
     assert found.seconds_left == pytest.approx((24 - 8) * 8 / 16)

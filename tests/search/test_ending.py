@@ -35,7 +35,7 @@ def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
 def finish(folder: Path, accuracy: float, **metrics: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     told = json.dumps({"step": 24, "guided_epochs": 3.5, "metrics": {"accuracy": accuracy, **metrics}})
-    (folder / "reports.jsonl").write_text(told + "\n" + told[:20])
+    (folder / "reports.jsonl").write_bytes(f"{told}\n".encode() + b'\xff\xfe\n{"step": 3}\n' + told[:20].encode())
     (folder / "trial.json").write_text(told)
 
 
@@ -118,6 +118,9 @@ def test_other_pictures_under_the_same_names_are_another_search(squares: RunConf
     told = json.loads(description.read_text())
     description.write_text(json.dumps({**told, "pictures": "those of before"}))
     with pytest.raises(ConfigError, match=r"\(pictures differ\)"):
+        carry_out_search(search)
+    description.write_bytes(b"\xff\xfe torn")
+    with pytest.raises(ConfigError, match="holds another search"):
         carry_out_search(search)
     del told["pictures"]
     description.write_text(json.dumps(told))
