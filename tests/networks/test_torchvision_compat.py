@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5; torchvision.transforms.v2"
+USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5; import torchvision.transforms.v2"
 
 
 @pytest.mark.parametrize(

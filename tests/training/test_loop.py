@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig, to_yaml
+from align_dist.errors import CheckpointError
 from align_dist.run import carry_out as train
 from align_dist.training.assembly import assemble
 from align_dist.training.checkpoint import load_checkpoint, load_weights
@@ -80,6 +82,13 @@ def test_without_oracle_no_target_is_looked_at_in_training(squares: RunConfig, t
     assert sorted(path.stem for path in folder.pictures.iterdir()) == ["bright", "dark", "validation-bright"]
     assert not (folder.selected / "oracle.pt").exists()
     assert "validation/accuracy" in folder.metrics.read_text() and "oracle" not in folder.metrics.read_text()
+
+
+def test_another_runs_checkpoint_is_refused(squares: RunConfig, uninterrupted: RunFolder, tmp_path: Path) -> None:
+    config = described(squares.model_copy(update={"seed": 1}), tmp_path)
+    shutil.copytree(uninterrupted.checkpoints, RunFolder(config.folder).checkpoints)
+    with pytest.raises(CheckpointError, match=f"of another run, {uninterrupted.config().identity}; delete"):
+        train(config)
 
 
 def test_a_finished_run_is_not_trained_again(uninterrupted: RunFolder) -> None:
