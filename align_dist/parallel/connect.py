@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,10 +16,12 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from align_dist.config import DistributedConfig
 from align_dist.errors import LostRankError, MachineError
 from align_dist.machine import available_cores
+from align_dist.parallel.devices import identity_of, index_of, refuse_shared
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import Ranks, find_ranks
 
 USED = "align_dist/used"
+T = TypeVar("T")
 
 
 @contextmanager
@@ -40,10 +42,12 @@ def connected(config: DistributedConfig, device: str, environment: Mapping[str, 
         )
     timeout = timedelta(seconds=config.timeout)
     if device == "cuda":
-        torch.cuda.set_device(ranks.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(index_of(ranks, torch.cuda.device_count()))
     _join(ranks, _backend(config.backend, device), timeout, environment)
     try:
         control = dist.new_group(backend="gloo", timeout=timeout)
+        if device == "cuda":
+            refuse_shared(_gathered(identity_of(torch.cuda.current_device(), environment), ranks.world_size, control))
         cores = _own_cores(ranks.world_size, control)
         with _deepspeeds_environment(ranks.local_rank, device):
             yield Group(ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size, cores, control)
@@ -96,9 +100,14 @@ def _deepspeeds_environment(local_rank: int, device: str) -> Iterator[None]:
 def _own_cores(world_size: int, control: Any) -> int:
     """Cores of this rank alone: those it may use, divided among the ranks of this node that have the same ones."""
     mine = (socket.gethostname(), sorted(os.sched_getaffinity(0)), available_cores())
+    return max(1, mine[2] // _gathered(mine, world_size, control).count(mine))
+
+
+def _gathered(value: T, world_size: int, control: Any) -> list[T]:
+    """Every rank's value, by rank."""
     every: list[Any] = [None] * world_size
-    dist.all_gather_object(every, mine, group=control)
-    return max(1, mine[2] // every.count(mine))
+    dist.all_gather_object(every, value, group=control)
+    return every
 
 
 def _backend(name: str, device: str) -> str:
