@@ -1,4 +1,4 @@
-"""The `align-dist` command: doctor · data · train · evaluate · report · bench. Thin, one verb each."""
+"""The `align-dist` command: doctor · selftest · data · train · evaluate · report · bench. Thin, one verb each."""
 
 from __future__ import annotations
 
@@ -81,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example benchmark.root=/data/pacs")
     doctor.add_argument("--minutes", type=int, metavar="N", help="also whether a Slurm job of this time limit survives")
     doctor.add_argument("--partition", metavar="NAME", help="the Slurm partition it would run in")
+    selftest = _verb(verbs, "selftest", "try every device and engine that is here (two minutes)", _selftest)
+    selftest.add_argument("--out", type=Path, default=Path("selftest.json"), metavar="FILE", help="where it is told")
     data = verbs.add_parser("data", help="prepare or verify the .beton of a benchmark")
     steps = data.add_subparsers(title="verbs", required=True, metavar="VERB")
     prepare = _verb(steps, "prepare", "read the benchmark's folders and write its .beton", _prepare)
@@ -126,6 +128,12 @@ def _doctor(options: argparse.Namespace) -> int:
 
     config = load_config(options.config, options.overrides) if options.config else None
     return examine(config, options.minutes, options.partition)
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from align_dist.selftest.checks import selftest
+
+    return selftest(options.out)
 
 
 def _prepare(options: argparse.Namespace) -> None:

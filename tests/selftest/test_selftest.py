@@ -1,0 +1,39 @@
+"""The command as a user runs it; and that it would see a run that trained otherwise, or one that ended badly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from align_dist.data.prepare import prepare
+from align_dist.errors import MachineError
+from align_dist.selftest.checks import ROUNDING
+from align_dist.selftest.made import make_run
+from align_dist.selftest.trials import Trial, distance, finish, terms_apart
+
+
+def test_every_device_and_engine_that_is_here_passes(tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    command = [sys.executable, "-m", "align_dist.cli", "selftest", "--out", str(told)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    checks = {check["name"]: check["state"] for check in json.loads(told.read_text("utf-8"))["checks"]}
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in checks.values()
+    assert [state for name, state in checks.items() if name.startswith("cpu")].count("ok") == 5
+
+
+def test_a_run_that_trains_otherwise_is_far_and_one_that_fails_is_an_error(tmp_path: Path) -> None:
+    base = make_run(tmp_path)
+    one, other = Trial(base, "one"), Trial(base, "other", ("objective.lambda3=3",))
+    prepare(one.config.benchmark)
+    for trial in (one, other):
+        finish(trial)
+    assert distance(one, one) == 0
+    assert distance(other, one) > 5 * ROUNDING
+    assert terms_apart(one, one) == 0 == terms_apart(other, one)  # guidance is not of warm-up
+    with pytest.raises(MachineError, match="exit code 2"):
+        finish(Trial(base, "none", ("objective.lamda3=3",)))
