@@ -37,5 +37,9 @@ setup(
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["align-dist = align_dist.cli:main"]},
+    entry_points={
+        "console_scripts": ["align-dist = align_dist.cli:main"],
+        # Called at the end of `import torch`: torchvision may be imported before align_dist.
+        "torch.backends": ["align_dist = align_dist.networks.torchvision_compat:watch_for_torchvision"],
+    },
 )

@@ -3,8 +3,8 @@
 The registry's torchvision wheel beside a CPU-only torch fails at import with "operator
 torchvision::nms does not exist": its C++ library cannot be loaded, yet two fake kernels are registered
 for operators that therefore are not declared. Models, weights and transforms need none of them.
-Importing align_dist is enough: just before torchvision is first imported, whoever does it, those that are really
-missing are declared. Nothing is imported for it until then.
+Importing align_dist is enough, or torch where align_dist is installed (setup.py: `torch.backends`): as soon as
+torchvision tries to load its library, whoever imports it, those that are really missing are declared.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ _SCHEMAS = {
 
 
 class BeforeTorchvision:
-    """A finder that finds nothing: asked for torchvision, it declares what is missing and lets others look."""
+    """A finder that finds nothing: asked for what loads torchvision's library, it declares what that will not bring."""
 
     @staticmethod
     def find_spec(
         name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name == "torchvision":
+        # The second alone where torchvision's import has begun already, the first alone where one has failed before.
+        if name in ("torchvision", "torchvision.extension"):
             declare_missing_operators()
         return None
 
 
 def watch_for_torchvision() -> None:
-    """From here on an import of torchvision works, in this process."""
-    if "torchvision" not in sys.modules and BeforeTorchvision not in sys.meta_path:
+    """From here on an import of torchvision works in this process, one that has just begun included."""
+    if BeforeTorchvision not in sys.meta_path:
         sys.meta_path.insert(0, BeforeTorchvision)
 
 

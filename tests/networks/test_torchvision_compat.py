@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +15,7 @@ USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5
 @pytest.mark.parametrize(
     "order",
     [
-        "import align_dist, torchvision",
         "import torch, align_dist, torchvision",
-        "import align_dist.errors; from torchvision import models; import torchvision",
         "from align_dist.training.checkpoint import load_weights; import torchvision",
         # Where torchvision comes first and fails, whoever catches that may try again.
         "import contextlib\nwith contextlib.suppress(RuntimeError):\n import torchvision\n"
@@ -24,6 +24,16 @@ USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5
 )
 def test_torchvision_works_after_any_part_of_the_package(order: str) -> None:
     subprocess.run([sys.executable, "-c", order + USES], check=True)
+
+
+def test_where_the_package_is_installed_torchvision_may_come_first(tmp_path: Path) -> None:
+    """With the entry points that an installation leaves, made from setup.py."""
+    checkout = Path(__file__).parents[2]
+    made = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(made, check=True, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    paths = os.pathsep.join([str(tmp_path), str(checkout)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", "import torchvision, align_dist" + USES], check=True, env=environment)
 
 
 def test_the_package_itself_is_light() -> None:
