@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from align_dist.config import RunConfig, load_config
+from align_dist.config import LARGEST_SEED, RunConfig, load_config
 from align_dist.data.beton import verify_beton
 from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
@@ -63,10 +63,13 @@ def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConf
 def parse_seeds(text: str) -> list[int]:
     """`0:3` is 0, 1, 2; `0,4,7` is those. Raises ConfigError for anything else."""
     try:
-        if ":" in text:
-            first, end = text.split(":")
-            return list(range(int(first), int(end)))
-        return [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(":" if ":" in text else ",")]
+        if not all(0 <= number <= LARGEST_SEED for number in numbers):
+            raise ConfigError(f"--seeds: takes numbers from 0 to {LARGEST_SEED}, got {text!r}")
+        if ":" not in text:
+            return numbers
+        first, end = numbers
+        return list(range(first, end))
     except ValueError:
         raise ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}") from None
 
