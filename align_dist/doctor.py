@@ -13,7 +13,7 @@ from pathlib import Path
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError, UserError
 from align_dist.finding import Finding
-from align_dist.machine import describe_machine
+from align_dist.machine import check_semaphores, describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
 CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
@@ -48,6 +48,7 @@ def findings(config: RunConfig | None, minutes: int | None = None, partition: st
         yield _package(package, purpose, remedy)
     yield from _headers()
     yield Finding("ok", describe_machine())
+    yield from _semaphores()
     if config is not None:
         yield from _data(config)
     else:
@@ -96,6 +97,13 @@ def _headers() -> Iterator[Finding]:
     for library in ("libturbojpeg", "opencv4"):
         if subprocess.run(["pkg-config", "--exists", library], check=False).returncode:
             yield Finding("missing", f"headers of {library}, which FFCV's installation needs", remedy)
+
+
+def _semaphores() -> Iterator[Finding]:
+    try:
+        check_semaphores()
+    except MachineError as error:
+        yield Finding("missing", str(error))
 
 
 def _data(config: RunConfig) -> Iterator[Finding]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+from align_dist.errors import MachineError
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -62,6 +65,17 @@ def read_text(path: Path) -> str:
         return path.read_text("utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def check_semaphores() -> None:
+    """Raises MachineError where processes cannot share locks, which Linux keeps in /dev/shm."""
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise MachineError(
+            f"/dev/shm: {error.strerror}: the processes that write a beton need semaphores there; mount it writable, "
+            "a container's with --shm-size=64m or `mount -t tmpfs tmpfs /dev/shm`"
+        ) from None
 
 
 def describe_machine() -> str:

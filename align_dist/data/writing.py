@@ -8,6 +8,7 @@ the main process watches the workers and checks the file's length.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import multiprocessing
 import queue
 import signal
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from align_dist.data.catalogue import Sample
@@ -24,9 +26,19 @@ from align_dist.data.progress import progress
 from align_dist.data.scan import Scanned, decode_image, decode_mask
 from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import locked
+from align_dist.machine import check_semaphores
 
 _CHUNK = 50
 _SMALLEST_PAGE = 1 << 21
+
+
+class _Forked:
+    """Memory that forked workers share. FFCV's own lies in /dev/shm, of which containers have little, and what is
+    written beyond its end kills the writer.
+    """
+
+    def __init__(self, create: bool, size: int) -> None:
+        self.buf = mmap.mmap(-1, size)
 
 
 class Pictures:
@@ -103,11 +115,15 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
 
 
 def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
-    """Writes all pictures to `path`, in order. Raises DataError or StorageError if a worker fails."""
+    """Writes all pictures to `path`, in order.
+
+    Raises DataError or StorageError if a worker fails, MachineError where processes cannot work together.
+    """
     import cv2
 
     from align_dist.data.ffcv_compat import DatasetWriter, IntField, RGBImageField
 
+    check_semaphores()
     fields: dict[str, Any] = {
         "image": RGBImageField(write_mode=image_field.mode, jpeg_quality=image_field.quality),
         "label": IntField(),
@@ -126,14 +142,24 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
     cv2.setNumThreads(1)
     try:
         with interrupts_deferred() as check:
-            writer.prepare()
+            with _memory_is(_Forked):
+                writer.prepare()
             _fill(writer, pictures, check)
     finally:
         cv2.setNumThreads(threads)
-        shared: Any = getattr(writer, "metadata_sm", None)
-        if hasattr(shared, "unlink"):
-            shared.close()
-            shared.unlink()
+
+
+@contextmanager
+def _memory_is(kind: type) -> Iterator[None]:
+    """FFCV's writer takes its shared memory from there while inside."""
+    from ffcv import writer
+
+    before = writer.shared_memory
+    writer.shared_memory = SimpleNamespace(SharedMemory=kind)
+    try:
+        yield
+    finally:
+        writer.shared_memory = before
 
 
 def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:

@@ -7,11 +7,13 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import util
-from tempfile import TemporaryDirectory
+from pathlib import Path
+from shutil import disk_usage
+from tempfile import TemporaryDirectory, gettempdir
 
 import psutil
 
@@ -21,6 +23,10 @@ from align_dist.machine import available_cores
 PATIENCE = 180.0  # seconds for a cluster that is being started
 SERVERS = ("gcs_server", "raylet")
 OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
+SHARED_MEMORY = Path("/dev/shm")
+# Characters of a folder for Ray's: a socket's path has 107 at most, and Ray adds up to 77 of its own.
+LONGEST_SCRATCH = 30
+PLACES = (gettempdir(), "/tmp", "/var/tmp")
 # Set for this process and what it starts; what the user has set stays.
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -57,13 +63,36 @@ def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) ->
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
+    with TemporaryDirectory(prefix="ray-", dir=scratch_place(PLACES), ignore_cleanup_errors=True) as scratch:
         try:
             _start(address, nodes, scratch)
             with _watching(_own_processes() if address is None else [], lost):
                 yield
         finally:
             ray.shutdown()
+
+
+def scratch_place(places: Sequence[str]) -> str:
+    """The first of these folders that is writable and has a path short enough for Ray's sockets.
+
+    Raises MachineError where none is.
+    """
+    for place in places:
+        if len(place) <= LONGEST_SCRATCH and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise MachineError(
+        f"TMPDIR: Ray's sockets take a writable folder whose path has {LONGEST_SCRATCH} characters at most, and "
+        f"{', '.join(places)} is none; set TMPDIR to one"
+    )
+
+
+def _object_store(scratch: str) -> str | None:
+    """Where Ray keeps what its processes share: None for shared memory, as it does unless told, if there is enough."""
+    try:
+        enough = os.access(SHARED_MEMORY, os.W_OK) and disk_usage(SHARED_MEMORY).free > OBJECT_STORE
+    except OSError:
+        enough = False
+    return None if enough else scratch
 
 
 def _own_processes() -> list[psutil.Process]:
@@ -111,14 +140,19 @@ def _start(address: str | None, nodes: int, scratch: str) -> None:
 
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        store = {"num_cpus": available_cores(), "object_store_memory": OBJECT_STORE, "_temp_dir": scratch}
-        ray.init("local", _node_ip_address="127.0.0.1", **store, **quiet)  # whatever RAY_ADDRESS is
+        store = {"object_store_memory": OBJECT_STORE, "_temp_dir": scratch, "_plasma_directory": _object_store(scratch)}
+        store["num_cpus"] = available_cores()
+        try:
+            ray.init("local", _node_ip_address="127.0.0.1", **store, **quiet)  # whatever RAY_ADDRESS is
+        except Exception as error:  # Ray raises a dozen kinds
+            reason = " ".join(str(error).split())[:200]
+            raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
         return
     end = time.monotonic() + (PATIENCE if nodes else 0)
     while not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except Exception as error:  # Ray raises a dozen kinds
+        except Exception as error:
             if time.monotonic() > end:
                 reason = " ".join(str(error).split())[:200]
                 asked = "does it run there, and is its token in RAY_AUTH_TOKEN?"

@@ -1,0 +1,38 @@
+"""Ray on machines that it would not start on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from confined import READ_ONLY, run_with_shared_memory
+
+from align_dist.errors import MachineError
+from align_dist.search.cluster import scratch_place
+
+TASK = """
+from align_dist.search.cluster import ray_running
+with ray_running(None, 0, print):
+    import ray
+    @ray.remote
+    def double(values):
+        return [2 * value for value in values]
+    assert ray.get(double.remote(list(range(300_000))))[-1] == 599_998
+"""
+
+
+def test_neither_shared_memory_nor_a_short_temporary_folder_is_needed(tmp_path: Path) -> None:
+    """Sockets have paths of 107 characters at most; 300,000 numbers go through Ray's object store."""
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    finished = run_with_shared_memory(READ_ONLY, ["-c", TASK], {**os.environ, "TMPDIR": str(long)})
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_the_first_folder_that_is_short_and_writable_is_taken_or_one_line_names_all(tmp_path: Path) -> None:
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    assert scratch_place([str(long), "/none", "/tmp", "/"]) == "/tmp"
+    with pytest.raises(MachineError, match=f"TMPDIR: .*{long}, /none"):
+        scratch_place([str(long), "/none"])
