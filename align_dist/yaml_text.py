@@ -132,7 +132,9 @@ def _keys_in(value: Any) -> dict[str, Any]:
 def _unquoted(text: str) -> str:
     if text[:1] == text[-1:] and text[:1] in ("'", '"'):
         with suppress(ValueError):
-            return str(parse_yaml(text))
+            value = parse_yaml(text)
+            if isinstance(value, str) and not isinstance(value, Text):
+                return value
     return Text(text)
 
 

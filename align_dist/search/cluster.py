@@ -13,7 +13,7 @@ from functools import cache
 from importlib import util
 from pathlib import Path
 from shutil import disk_usage
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import TemporaryDirectory
 
 import psutil
 
@@ -26,7 +26,6 @@ OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
 SHARED_MEMORY = Path("/dev/shm")
 # Characters of a folder for Ray's: a socket's path has 107 at most, and Ray adds up to 77 of its own.
 LONGEST_SCRATCH = 30
-PLACES = (gettempdir(), "/tmp", "/var/tmp")
 # Set for this process and what it starts; what the user has set stays.
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -63,7 +62,8 @@ def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) ->
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    with TemporaryDirectory(prefix="ray-", dir=scratch_place(PLACES), ignore_cleanup_errors=True) as scratch:
+    place = scratch_place([os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp"])
+    with TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as scratch:
         try:
             _start(address, nodes, scratch)
             with _watching(_own_processes() if address is None else [], lost):
