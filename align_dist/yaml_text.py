@@ -47,7 +47,7 @@ def _meant(key: str, value: Any, annotation: Any) -> Any:
         return None
     structured = any(kind in (tuple, list, dict) or issubclass(kind, BaseModel) for kind in kinds)
     if not structured or not value.startswith(("[", "{")):
-        return value
+        return str(value)
     try:
         return parse_yaml(value)
     except ValueError as error:

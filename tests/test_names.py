@@ -19,6 +19,14 @@ def test_backbones_of_ours_and_of_torchvision_are_known(name: str) -> None:
     check_names(parse_config({"classifier": {"backbone": name}}))
 
 
+@pytest.mark.parametrize("key", ["runs", "experiment", "variant"])
+def test_a_folder_in_bytes_that_are_no_text_is_refused(key: str) -> None:
+    check_names(parse_config({key: "µ λ"}))
+    with pytest.raises(ConfigError, match="LC_ALL") as caught:
+        check_names(parse_config({key: "caf\udce9"}))
+    assert str(caught.value).isascii() and "\n" not in str(caught.value)
+
+
 def test_only_close_names_are_suggested() -> None:
     assert nearest_name("resnet5", COMMON_BACKBONES).startswith(" (did you mean 'resnet5")
     assert nearest_name("nonet", ["resnet50"]) == ""

@@ -19,7 +19,10 @@ def described(path: Path, content: str | bytes, *overrides: str) -> RunConfig:
     return load_config(file, overrides)
 
 
-@pytest.mark.parametrize("text", [*TEXTS, "'quoted' in part", "x'", "'a': 'b'", "'", "'a' 'b'", "µ-Gray", "= y"])
+ODD = ["'quoted' in part", "x'", "'a': 'b'", "'", "'a' 'b'", "µ-Gray", "= y", "caf\udce9"]
+
+
+@pytest.mark.parametrize("text", TEXTS + ODD)
 def test_a_text_field_takes_an_override_as_it_was_written(tmp_path: Path, text: str) -> None:
     config = described(tmp_path, "", f"variant={text}", f"benchmark.root={text}")
     assert config.variant == text and config.benchmark.root == Path(text)
