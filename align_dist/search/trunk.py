@@ -16,10 +16,18 @@ from typing import Any
 from align_dist.config import BenchmarkConfig, DataConfig, ProtocolConfig, RunConfig, parse_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import CheckpointError
-from align_dist.files import locked
+from align_dist.files import locked, remove
 from align_dist.methods.registry import find_method
 from align_dist.training.assembly import split_of, training_order
-from align_dist.training.checkpoint import has_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
+from align_dist.training.checkpoint import (
+    NEWEST,
+    PREVIOUS,
+    has_checkpoint,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    write_checkpoint,
+)
 from align_dist.training.loop import Position, checkpoint_of
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import Schedule, make_schedule
@@ -116,23 +124,26 @@ def branch_path(trunk: Path, step: int) -> Path:
 def _train_trunk(trunk: RunConfig, step: int, point: Path, carry_out: CarryOut, say: Say) -> None:
     """Trains to exactly `step` and keeps that state. A trunk that has gone further starts from a branch before it."""
     folder = RunFolder(trunk.folder)
-    newest = folder.checkpoints / "last.ckpt"
-    if newest.exists() and read_checkpoint(newest, AGAIN)["position"]["step"] > step:
+    if _step_of(load_checkpoint(folder.checkpoints, say)) > step:
         _go_back(folder, step)
     carry_out(trunk.model_copy(update={"training": trunk.training.model_copy(update={"until": f"{step} steps"})}))
-    state = read_checkpoint(newest, AGAIN)
-    if state["position"]["step"] != step:
-        raise CheckpointError(f"{newest}: at step {state['position']['step']}, expected {step}; delete the folder")
+    state = load_checkpoint(folder.checkpoints, say)
+    if state is None or _step_of(state) != step:
+        raise CheckpointError(f"{folder.path}: at step {_step_of(state)}, expected {step}; delete the folder")
     write_checkpoint(point, state)
 
 
+def _step_of(state: dict[str, Any] | None) -> int:
+    return 0 if state is None else int(state["position"]["step"])
+
+
 def _go_back(folder: RunFolder, step: int) -> None:
-    """Makes the last kept state before `step` the newest checkpoint, or leaves none."""
+    """Makes the last kept state before `step` the newest checkpoint, or leaves none; the newest goes last."""
     kept = [path for path in sorted((folder.path / "branches").glob("*.ckpt")) if int(path.stem) < step]
-    for path in folder.checkpoints.glob("*.ckpt"):
-        path.unlink()
     if kept:
         save_checkpoint(folder.checkpoints, read_checkpoint(kept[-1], AGAIN))
+    for name in (PREVIOUS,) if kept else (PREVIOUS, NEWEST):
+        remove(folder.checkpoints / name)
 
 
 def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any]:
