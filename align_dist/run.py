@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from align_dist.config import RunConfig
+from align_dist.data.beton import is_written
 from align_dist.data.tree import beton_of
 from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
@@ -84,7 +85,7 @@ def carry_through(
 def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
     done = folder.done.exists()
-    if done and config.benchmark.beton.exists():
+    if done and is_written(config.benchmark.beton):
         folder.check_pictures(beton_of(config.benchmark).pictures)
     return done
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from align_dist.config import LARGEST_SEED, RunConfig, load_config
-from align_dist.data.beton import verify_beton
+from align_dist.data.beton import is_written, verify_beton
 from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_method
@@ -84,7 +84,7 @@ def _refuse_decided(overrides: Sequence[str]) -> None:
 
 def _domains_of(base: RunConfig, asked: list[str]) -> list[str]:
     """The domains by name, checked where the beton is there; otherwise the jobs will say so. `all` needs it."""
-    if asked != ["all"] and not base.benchmark.beton.exists():
+    if asked != ["all"] and not is_written(base.benchmark.beton):
         return asked
     known = list(verify_beton(base.benchmark.beton, quick=True).domains)
     if asked == ["all"]:

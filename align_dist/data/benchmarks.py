@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, read_folders
+from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, check_labels
 from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
 from align_dist.data.embedded import is_embedded, make_embedded
+from align_dist.data.folders import read_folders, reading
 from align_dist.data.terra import WHERE as TERRA_WHERE
 from align_dist.data.terra import read_terra_json
 from align_dist.errors import ConfigError, DataError, nearest_name
@@ -79,6 +80,9 @@ def read_benchmark(name: str, root: Path, masks: Path | None = None) -> Catalogu
     masks: folder of `<domain>/<class>/<stem>.png`, one for every image. Raises ConfigError for an
     unknown name and DataError, in one line with the remedy, for anything missing or unusable.
     """
-    catalogue = find_reader(name)(root)
-    check_classes(catalogue)
-    return catalogue if masks is None else attach_masks(catalogue, masks)
+    reader = find_reader(name)
+    with reading(root):
+        catalogue = reader(root)
+        check_labels(catalogue)
+        check_classes(catalogue)
+        return catalogue if masks is None else attach_masks(catalogue, masks)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.catalogue import Catalogue, Sample, relative
+from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative
 from align_dist.data.contents import Stamp, digests_of, file_sha256, stamp_of
 from align_dist.data.duplicates import MAX_DISTANCE, duplicate_groups
 from align_dist.data.manifest import (
@@ -74,15 +74,23 @@ def prepare_beton(
     return manifest
 
 
+def is_written(path: Path) -> bool:
+    """Whether a beton is there, whole or not. Raises StorageError where this user may not look."""
+    try:
+        return path.is_file()
+    except PermissionError as error:
+        raise no_permission(path, error) from None
+
+
 def verify_beton(path: Path, quick: bool = False) -> Manifest:
     """The manifest of an intact beton; DataError for a missing, truncated or changed one, StorageError for one that
     this user may not read.
 
     quick: compare the size only, which costs nothing; else read the whole file and compare SHA-256.
     """
+    if not is_written(path):
+        raise DataError(f"{path}: no such beton; make it with `align-dist data prepare CONFIG`")
     try:
-        if not path.is_file():
-            raise DataError(f"{path}: no such beton; make it with `align-dist data prepare CONFIG`")
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
     except PermissionError as error:
@@ -165,6 +173,10 @@ def _describe(
         stamps=tuple(stamps[sample.path] for sample in samples),
         mask_hashes=tuple(digests_of(masks, "hashing masks")),
         mask_stamps=tuple(stamps[mask] for mask in masks),
+        passed_over=(
+            *catalogue.passed_over,
+            *count_by_reason(catalogue.root, ((sample.path, "unreadable") for sample in skipped)),
+        ),
     )
 
 

@@ -1,14 +1,13 @@
-"""What a benchmark holds, as records, and the reader of `<domain>/<class>/<image>` folders."""
+"""What a benchmark holds, as records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from align_dist.errors import DataError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"})
 
 
 @dataclass(frozen=True)
@@ -23,26 +22,50 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Catalogue:
-    """Domains and classes sorted, samples ordered by (domain, class, path).
+class PassedOver:
+    """How many files of a benchmark's folders are no samples for one reason, and the first one's name."""
 
-    missing: pictures that an annotation file lists and the disk does not hold (left out).
-    """
+    reason: str
+    count: int
+    first: str
+
+    def __str__(self) -> str:
+        """A line."""
+        return f"{self.count:,} passed over: {self.reason} (first {shown(self.first)})"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Domains and classes sorted, samples ordered by (domain, class, path). passed_over: a line for each reason."""
 
     benchmark: str
     root: Path
     domains: tuple[str, ...]
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
-    missing: int = 0
+    passed_over: tuple[PassedOver, ...] = ()
 
 
-def make_catalogue(benchmark: str, root: Path, samples: Iterable[Sample], missing: int = 0) -> Catalogue:
-    """Sorts the samples and names their domains and classes."""
+# A file that is no sample, and why.
+LeftOut = tuple[Path, str]
+
+
+def make_catalogue(
+    benchmark: str, root: Path, samples: Iterable[Sample], left_out: Iterable[LeftOut] = ()
+) -> Catalogue:
+    """Sorts the samples, names their domains and classes, and counts what was left out by reason."""
     ordered = tuple(sorted(samples, key=lambda sample: (sample.domain, sample.label, str(sample.path))))
     domains = tuple(sorted({sample.domain for sample in ordered}))
     classes = tuple(sorted({sample.label for sample in ordered}))
-    return Catalogue(benchmark, root, domains, classes, ordered, missing)
+    return Catalogue(benchmark, root, domains, classes, ordered, count_by_reason(root, left_out))
+
+
+def count_by_reason(root: Path, left_out: Iterable[LeftOut]) -> tuple[PassedOver, ...]:
+    """A line for each reason, in the reasons' order, with the first path in the order of paths."""
+    found: dict[str, list[str]] = {}
+    for path, reason in left_out:
+        found.setdefault(reason, []).append(relative(path, root))
+    return tuple(PassedOver(reason, len(paths), min(paths)) for reason, paths in sorted(found.items()))
 
 
 def relative(path: Path, root: Path) -> str:
@@ -54,23 +77,6 @@ def shown(name: str) -> str:
     """A name as a message can hold it: one line, and bytes that are no UTF-8 in escapes."""
     printable = (sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
     return "".join(printable)
-
-
-def read_folders(benchmark: str, root: Path, domains: Sequence[str] | None = None) -> Catalogue:
-    """Reads `<root>/<domain>/<class>/<image>`; hidden files and other suffixes are left out.
-
-    domains: the folders to read; None reads all. Raises DataError for a missing folder, a domain
-    without class folders and a class folder without images.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected <domain>/<class>/<image> in it")
-    names = _subfolders(root) if domains is None else list(domains)
-    if not names:
-        raise DataError(f"{root}: no domain folders; expected <domain>/<class>/<image> in it")
-    samples: list[Sample] = []
-    for domain in names:
-        samples.extend(_read_domain(root / domain))
-    return make_catalogue(benchmark, root, samples)
 
 
 def attach_masks(catalogue: Catalogue, masks: Path) -> Catalogue:
@@ -103,25 +109,22 @@ def check_classes(catalogue: Catalogue) -> None:
             )
 
 
-def _subfolders(folder: Path) -> list[str]:
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry.name for entry in entries if entry.is_dir())
+def check_labels(catalogue: Catalogue) -> None:
+    """Raises DataError for a domain or a class whose name cannot be written down, or is another one's in other bytes.
 
-
-def _read_domain(folder: Path) -> list[Sample]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected <class>/<image> in it")
-    labels = _subfolders(folder)
-    if not labels:
-        raise DataError(f"{folder}: a domain without class folders; expected <class>/<image> in it")
-    samples: list[Sample] = []
-    for label in labels:
-        images = [
-            entry
-            for entry in (folder / label).iterdir()
-            if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-        ]
-        if not images:
-            raise DataError(f"{folder / label}: no images in this class folder; add some or remove it")
-        samples.extend(Sample(path, folder.name, label) for path in images)
-    return samples
+    Names stand in run folders, TensorBoard tags, YAML and tables: bytes that are no UTF-8 and control characters have
+    no place there, and two spellings of one name (Unicode's composed and decomposed forms) look the same everywhere.
+    """
+    for kind, names in (("domain", catalogue.domains), ("class", catalogue.classes)):
+        forms: dict[str, str] = {}
+        for name in names:
+            if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
+                raise DataError(
+                    f"{catalogue.root}: {kind} '{shown(name)}' has bytes in its name that are no UTF-8 text; rename it"
+                )
+            other = forms.setdefault(unicodedata.normalize("NFC", name), name)
+            if other != name:
+                raise DataError(
+                    f"{catalogue.root}: {kind} '{name}' is there twice, with composed and with decomposed letters "
+                    f"({other!a} and {name!a}); rename one of them to the other"
+                )

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 
 from align_dist.data.scenes import compose, crop_background
 from align_dist.errors import DataError, MachineError
+from align_dist.files import unwritable
 
 DOMAINS = ("biased", "novel", "reversed", "shuffled")
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -78,6 +79,8 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float 
         _write_all(beside, seed, size, correlation)
         (beside / STAMP).write_text(json.dumps(stamp))
         _move_into_place(beside, root, stamp)
+    except OSError as error:
+        raise unwritable(root, error) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

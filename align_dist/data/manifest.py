@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import RunConfig
+from align_dist.data.catalogue import PassedOver
 from align_dist.data.contents import Stamp, stamp_of
 from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import write_text
 
 VERSION = 2
 # What differs between two betons of the same pictures and masks.
-UNTOLD = ("beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps")
+UNTOLD = ("beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -36,7 +37,8 @@ class Manifest:
     paths: source, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index
     into classes. domain_indices: index into domains. groups: smallest id of the sample's copies,
     near-copies and burst within its domain. skipped: unreadable sources that were left out. stamps: size and
-    time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks.
+    time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks. passed_over: files that
+    are no samples.
     """
 
     version: int
@@ -57,6 +59,7 @@ class Manifest:
     stamps: tuple[Stamp, ...] = ()
     mask_hashes: tuple[str, ...] = ()
     mask_stamps: tuple[Stamp, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -137,7 +140,9 @@ def _digest(content: dict[str, Any]) -> str:
 def _from_content(content: dict[str, Any]) -> Manifest:
     values = {field.name: content[field.name] for field in fields(Manifest)}
     tuples = {name: _as_tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return Manifest(**{**values, **tuples, "image_field": ImageField(**values["image_field"])})
+    passed_over = tuple(PassedOver(**entry) for entry in values["passed_over"])
+    parts = {"image_field": ImageField(**values["image_field"]), "passed_over": passed_over}
+    return Manifest(**{**values, **tuples, **parts})
 
 
 def _as_tuple(values: list[Any]) -> tuple[Any, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
-from align_dist.data.beton import prepare_beton, verify_beton
+from align_dist.data.beton import is_written, prepare_beton, verify_beton
 from align_dist.data.manifest import Manifest, manifest_path, write_manifest
 from align_dist.data.tree import beton_of, with_times_now
 from align_dist.errors import DataError
@@ -17,18 +18,18 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
 
     Raises DataError where an intact one is there of something else, and what reading the folders raises.
     """
-    if not force and benchmark.beton.exists():
+    if not force and is_written(benchmark.beton):
         try:
             verify_beton(benchmark.beton)
         except DataError as error:
             print(f"{error}; writing it again", file=sys.stderr)
         else:
             manifest = _noting_times(benchmark, beton_of(benchmark))
+            _warn(manifest.passed_over)
             print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
             return manifest
     catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
-    for warning in count_warnings(catalogue):
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn([*count_warnings(catalogue), *catalogue.passed_over])
     manifest = prepare_beton(
         catalogue,
         benchmark.beton,
@@ -37,10 +38,16 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         quality=benchmark.quality,
         on_unreadable=benchmark.on_unreadable,
     )
+    _warn(manifest.passed_over[len(catalogue.passed_over) :])  # what only reading the pictures told
     copies = len(manifest) - len(set(manifest.groups))
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
     print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")
     return manifest
+
+
+def _warn(lines: Iterable[object]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def _noting_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from align_dist.data.catalogue import IMAGE_SUFFIXES, Catalogue, Sample, make_catalogue
+from align_dist.data.catalogue import Catalogue, LeftOut, Sample, make_catalogue
 from align_dist.data.counts import TERRA_CLASSES
+from align_dist.data.folders import IMAGE_SUFFIXES, is_set_aside
 from align_dist.errors import DataError
 
 LOCATIONS = frozenset({"38", "46", "100", "43"})
@@ -67,35 +68,57 @@ def read_terra_json(root: Path) -> Catalogue:
     """Reads the JSON files and the pictures found anywhere under `root`.
 
     An image with two listed species is a sample of each. Raises DataError when there is no annotation
-    file, or when none of the annotated pictures is on disk.
+    file, or when none of the annotated pictures is on disk, OSError for what may not be read.
     """
-    annotation_files, pictures = _walk(root)
+    annotation_files, pictures, left_out = _walk(root)
     if not annotation_files:
         raise DataError(f"{root}: neither location_38/ nor *_annotations.json is in this folder; {WHERE}")
     samples: list[Sample] = []
-    missing = 0
+    missing: list[LeftOut] = []
     for image in read_annotations(annotation_files):
         path = root / image.file_name
-        found = path if path.is_file() else pictures.get(Path(image.file_name).name)
-        if found is None:
-            missing += 1
+        found = path if path.is_file() else pictures.get(path.name)
+        if found is None or not found.is_file():
+            missing.append((path, "annotated, and not on disk"))
             continue
         domain = f"location_{image.location}"
         samples.extend(Sample(found, domain, label, sequence=image.sequence) for label in image.labels)
     if not samples:
-        raise DataError(f"{root}: none of the {missing:,} annotated pictures is on disk; {WHERE}")
-    return make_catalogue("terra_incognita", root, samples, missing)
+        raise DataError(f"{root}: none of the {len(missing):,} annotated pictures is on disk; {WHERE}")
+    told = {sample.path.name for sample in samples} | {path.name for path, _ in missing}
+    others = [path for name, path in pictures.items() if name not in told]
+    left_out += missing + [(path, "of none of the ten classes and four locations") for path in others]
+    return make_catalogue("terra_incognita", root, samples, left_out)
 
 
-def _walk(root: Path) -> tuple[list[Path], dict[str, Path]]:
-    """The annotation files, and the pictures by file name, found in one pass over the tree."""
-    annotation_files: list[Path] = []
-    pictures: dict[str, Path] = {}
-    for folder, subfolders, names in os.walk(root):
-        subfolders.sort()
-        for name in sorted(names):
-            if fnmatch(name, "*_annotations.json") or fnmatch(name, "caltech_images*.json"):
-                annotation_files.append(Path(folder, name))
-            elif Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                pictures.setdefault(name, Path(folder, name))
-    return annotation_files, pictures
+def _walk(root: Path) -> tuple[list[Path], dict[str, Path], list[LeftOut]]:
+    """The annotation files, the pictures by file name, and those left out, found in one pass over the tree."""
+    annotation_files, pictures = list[Path](), dict[str, Path]()
+    left_out: list[LeftOut] = []
+    for folder, names in _folders_below(root):
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith("."):
+                left_out += [(path, "hidden")] if path.suffix.lower() in IMAGE_SUFFIXES else []
+            elif fnmatch(name, "*_annotations.json") or fnmatch(name, "caltech_images*.json"):
+                annotation_files.append(path)
+            elif path.suffix.lower() in IMAGE_SUFFIXES and pictures.setdefault(name, path) != path:
+                left_out.append((path, "of the same name as another picture"))
+    return annotation_files, pictures, left_out
+
+
+def _folders_below(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder, linked ones too, each once however many links lead to it; with its files' names, sorted."""
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        found = os.stat(folder)
+        if (found.st_dev, found.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not is_set_aside(name))
+        yield folder, sorted(names)
+
+
+def _refuse(error: OSError) -> None:
+    raise error

@@ -12,6 +12,7 @@ from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import digests_with_masks, verify_beton
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, make_catalogue, relative, shown
 from align_dist.data.contents import NO_STAMP, Stamp, digests_of, stamp_of
+from align_dist.data.folders import reading
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
 
@@ -71,7 +72,8 @@ def tree_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[str
         found = _picture_differences(catalogue, manifest)
         told = [f"under {benchmark.root} {', '.join(found)}"] if found else []
     elif manifest.has_masks and benchmark.masks is not None and _holds_something(benchmark.masks):
-        catalogue, told = attach_masks(_catalogue_of(manifest, benchmark.root), benchmark.masks), []
+        with reading(benchmark.masks):
+            catalogue, told = attach_masks(_catalogue_of(manifest, benchmark.root), benchmark.masks), []
     else:
         return []
     return told + _mask_differences(catalogue, manifest)

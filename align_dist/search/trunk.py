@@ -15,6 +15,7 @@ from typing import Any
 
 from align_dist.config import BenchmarkConfig, DataConfig, ProtocolConfig, RunConfig, parse_config
 from align_dist.data.beton import verify_beton
+from align_dist.data.contents import Stamp, stamp_of
 from align_dist.errors import CheckpointError
 from align_dist.files import locked, remove
 from align_dist.methods.registry import find_method
@@ -71,13 +72,12 @@ def _forget(values: dict[str, Any], path: list[str]) -> None:
 
 def schedule_of(config: RunConfig) -> Schedule:
     """A run's schedule in steps, from its benchmark's beton. Raises a UserError where that cannot be."""
-    beton = config.benchmark.beton
-    written = beton.stat().st_mtime_ns if beton.exists() else 0
+    written = stamp_of(config.benchmark.beton)
     return make_schedule(config.training, _steps_per_epoch(config.benchmark, config.protocol, config.data, written))
 
 
 @lru_cache
-def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data: DataConfig, _written: int) -> float:
+def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data: DataConfig, _written: Stamp) -> float:
     """Kept for as long as the beton is the same: reading it takes longer than all else that a search plans."""
     config = RunConfig(benchmark=benchmark, protocol=protocol, data=data)
     manifest = verify_beton(benchmark.beton, quick=True)

@@ -24,15 +24,6 @@ def test_folders_are_read_sorted_whatever_the_disk_order(tmp_path: Path, picture
     assert all(sample.path.parent == tmp_path / sample.domain / sample.label for sample in catalogue.samples)
 
 
-def test_hidden_files_and_other_suffixes_are_left_out(tmp_path: Path, pictures: Any) -> None:
-    pictures(tmp_path, TWO)
-    before = read_benchmark("folders", tmp_path)
-    (tmp_path / "paint" / "cat" / ".hidden.png").write_bytes(b"x")
-    (tmp_path / "paint" / "cat" / "Thumbs.db").write_bytes(b"x")
-    (tmp_path / ".git" / "objects").mkdir(parents=True)
-    assert read_benchmark("folders", tmp_path) == before
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [

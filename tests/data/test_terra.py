@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.benchmarks import read_benchmark
+from align_dist.data.catalogue import Catalogue
 from align_dist.data.terra import read_annotations, read_terra_json
 from align_dist.errors import DataError
 
@@ -44,8 +45,9 @@ def _picture(path: Path) -> None:
 @pytest.fixture
 def traps(tmp_path: Path) -> Path:
     """Two files as CCT-20 has them; locations as int in one and as str in the other."""
+    root = tmp_path / "traps"
     _write(
-        tmp_path / "eccv_18_annotation_files",
+        root / "eccv_18_annotation_files",
         "train_annotations.json",
         [
             _image("a", 38, "s1"),
@@ -57,14 +59,14 @@ def traps(tmp_path: Path) -> Path:
         [("a", 1), ("a", 1), ("b", 1), ("b", 16), ("c", 1), ("d", 16), ("e", 33)],
     )
     _write(
-        tmp_path / "eccv_18_annotation_files",
+        root / "eccv_18_annotation_files",
         "cis_val_annotations.json",
         [_image("f", "43", "s3"), _image("gone", 100)],
         [("f", 1), ("f", 33), ("gone", 30)],
     )
     for name in "abcdef":
-        _picture(tmp_path / "eccv_18_all_images_sm" / ("sub" if name == "f" else ".") / f"{name}.jpg")
-    return tmp_path
+        _picture(root / "eccv_18_all_images_sm" / ("sub" if name == "f" else ".") / f"{name}.jpg")
+    return root
 
 
 def test_annotations_become_samples_as_domainbed_makes_them(traps: Path) -> None:
@@ -77,9 +79,52 @@ def test_annotations_become_samples_as_domainbed_makes_them(traps: Path) -> None
         ("location_43", "cat", "d", "s2"),
         ("location_43", "opossum", "f", "s3"),  # in a subfolder; its car is none of the ten
     ]
-    assert catalogue.missing == 1
+    assert passed_over(catalogue) == {
+        "annotated, and not on disk": (1, "gone.jpg"),
+        "of none of the ten classes and four locations": (2, "eccv_18_all_images_sm/c.jpg"),
+    }
     assert catalogue == read_benchmark("terra_incognita", traps)
-    assert any("1 annotated pictures are not on disk" in line for line in count_warnings(catalogue))
+
+
+def passed_over(catalogue: Catalogue) -> dict[str, tuple[int, str]]:
+    return {entry.reason: (entry.count, entry.first) for entry in catalogue.passed_over}
+
+
+def test_linked_folders_are_followed_once_each_and_never_in_a_circle(traps: Path, tmp_path: Path) -> None:
+    before = read_terra_json(traps)
+    elsewhere = tmp_path / "elsewhere"
+    (traps / "eccv_18_all_images_sm").rename(elsewhere)
+    (elsewhere / "sub" / "up").symlink_to(elsewhere)
+    root = tmp_path / "linked"
+    root.mkdir()
+    (traps / "eccv_18_annotation_files").rename(root / "eccv_18_annotation_files")
+    for name in ("eccv_18_all_images_sm", "the same again"):
+        (root / name).symlink_to(elsewhere)
+    (root / "circle").symlink_to(root)
+    linked = read_terra_json(root)
+    assert [sample.path.relative_to(root) for sample in linked.samples] == [
+        sample.path.relative_to(traps) for sample in before.samples
+    ]
+    assert passed_over(linked) == passed_over(before)
+
+
+def test_what_a_mac_leaves_beside_the_annotations_does_no_harm(traps: Path) -> None:
+    before = read_terra_json(traps)
+    (traps / "eccv_18_annotation_files" / "._train_annotations.json").write_bytes(b"\0\5\x16\7")
+    (traps / "eccv_18_all_images_sm" / "._a.jpg").write_bytes(b"\0\5\x16\7")
+    after = read_terra_json(traps)
+    assert after.samples == before.samples
+    assert passed_over(after) == passed_over(before) | {"hidden": (1, "eccv_18_all_images_sm/._a.jpg")}
+
+
+def test_a_second_picture_of_one_name_and_a_dangling_one_are_counted(traps: Path) -> None:
+    folder = traps / "eccv_18_all_images_sm"
+    _picture(folder / "sub" / "a.jpg")
+    (folder / "b.jpg").unlink()
+    (folder / "b.jpg").symlink_to("nowhere.jpg")
+    told = passed_over(read_terra_json(traps))
+    assert told["of the same name as another picture"] == (1, "eccv_18_all_images_sm/sub/a.jpg")
+    assert told["annotated, and not on disk"] == (2, "b.jpg")
 
 
 def test_pictures_may_lie_beside_the_annotations(tmp_path: Path) -> None:
