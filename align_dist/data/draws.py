@@ -7,7 +7,7 @@ as it is, unaugmented; training passes count from 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +47,14 @@ class Order:
     its samples without replacement, again and again.
 
     One stream is plain training; one stream a domain gives every domain the same share of each batch, as
-    DomainBed does (paper.md section 5.3).
+    DomainBed does (paper.md section 5.3). `kept` holds the permutation that each stream used last, so that an epoch
+    permutes once and not at every step; nothing but time depends on it.
     """
 
     streams: tuple[NDArray[np.int64], ...]
     counts: tuple[int, ...]
     seed: int
+    kept: dict[int, tuple[int, NDArray[np.int64]]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def batch_size(self) -> int:
@@ -65,7 +67,7 @@ class Order:
         return sum(map(len, self.streams)) / self.batch_size
 
     def batch(self, step: int) -> Draws:
-        """The global batch of a step: O(1) in the step number."""
+        """The global batch of a step: O(1) in the step number, and in the samples while a pass lasts."""
         return np.concatenate([self._take(k, step) for k in range(len(self.streams))])
 
     def share(self, step: int, rank: int, world_size: int) -> Draws:
@@ -74,11 +76,20 @@ class Order:
 
     def _take(self, stream: int, step: int) -> Draws:
         samples, count = self.streams[stream], self.counts[stream]
-        positions = np.arange(step * count, (step + 1) * count)
-        passes = positions // len(samples)
-        orders = {int(p): permutation(samples, self.seed, stream, int(p)) for p in np.unique(passes)}
-        drawn = [orders[int(p)][i] for p, i in zip(passes, positions % len(samples), strict=True)]
-        return pack(np.array(drawn, np.int64), passes + 1)
+        places = np.arange(step * count, (step + 1) * count)
+        passes = places // len(samples)
+        drawn = np.empty(count, np.int64)
+        for number in np.unique(passes):
+            inside = passes == number
+            drawn[inside] = self._permuted(stream, int(number))[places[inside] % len(samples)]
+        return pack(drawn, passes + 1)
+
+    def _permuted(self, stream: int, pass_number: int) -> NDArray[np.int64]:
+        number, order = self.kept.get(stream, (-1, self.streams[stream]))
+        if number != pass_number:
+            order = permutation(self.streams[stream], self.seed, stream, pass_number)
+            self.kept[stream] = pass_number, order
+        return order
 
 
 def make_order(domains: tuple[NDArray[np.int64], ...], batch_size: int, seed: int, balanced: bool) -> Order:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from align_dist.data.draws import Draws, Order, make_order, pack, permutation, sample_of, unaugmented
 
 Ids = NDArray[np.int64]
+# Five samples and seven, a batch of three and two, seed 7.
+FIRST_STEPS = [[2, 0, 4, 8, 5], [1, 3, 2, 7, 6], [3, 4, 1, 9, 11], [0, 0, 1, 10, 9]]
+FIRST_PASSES = [[1, 1, 1, 1, 1], [1, 1, 2, 1, 1], [2, 2, 2, 1, 1], [2, 3, 3, 1, 2]]
 
 
 @st.composite
@@ -127,6 +130,39 @@ def test_a_domain_smaller_than_its_share_is_passed_over_several_times_in_one_bat
     small = order.batch(0)[:5]
     assert passes_of(small).tolist() == [1, 1, 2, 2, 3]
     assert Counter(sample_of(small[:4]).tolist()) == {3: 2, 8: 2}
+
+
+def by_definition(order: Order, step: int) -> list[int]:
+    """A batch draw by draw, each from the whole permutation of its pass."""
+    found = []
+    for stream, (samples, count) in enumerate(zip(order.streams, order.counts, strict=True)):
+        for place in range(step * count, (step + 1) * count):
+            number, inside = divmod(place, len(samples))
+            sample = permutation(samples, order.seed, stream, number)[inside]
+            found.append(int(sample) + ((number + 1) << 32))
+    return found
+
+
+@settings(deadline=None)
+@given(orders, st.lists(st.integers(0, 60), min_size=1, max_size=8))
+def test_a_batch_is_a_piece_of_its_passes_permutations(order: Order, steps: list[int]) -> None:
+    """In any order of asking, so that what an order keeps is never another pass's."""
+    for step in steps:
+        assert order.batch(step).tolist() == by_definition(order, step)
+
+
+def test_the_order_of_a_seed_is_the_one_it_always_was() -> None:
+    """As written by the first version: a checkpoint of then resumes with the batches of then."""
+    order = make_order((np.arange(5), np.arange(5, 12)), 5, seed=7, balanced=True)
+    assert [sample_of(order.batch(step)).tolist() for step in range(4)] == FIRST_STEPS
+    assert [passes_of(order.batch(step)).tolist() for step in range(4)] == FIRST_PASSES
+
+
+def test_an_order_keeps_one_permutation_a_stream_however_long_it_is_used() -> None:
+    order = make_order((np.arange(40), np.arange(40, 70)), 8, seed=0, balanced=True)
+    for step in range(100):
+        order.batch(step)
+    assert sum(len(samples) for _, samples in order.kept.values()) == 70
 
 
 def test_seeds_passes_and_streams_are_shuffled_apart() -> None:
