@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
+from align_dist.arithmetic import settled_precision
 from align_dist.errors import ConfigError
 from align_dist.yaml_text import Described as _Part
 from align_dist.yaml_text import override, read_description
@@ -182,6 +183,9 @@ class TrainingConfig(_Part):
     sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of it at 0, so that the
     masker finds something before it shrinks (0 is the paper's wording).
     until: where to pause, all schedules being those of the whole length; the same run without it goes on.
+    precision: `auto` becomes what pays on this machine (arithmetic.py) when a run is read, before its id: wherever
+    it goes on, its arithmetic stays. channels_last: of the classifier; a step is 1 to 1.6 times as fast in it on a CPU,
+    in both precisions. threads: of torch; 0 for all cores of the rank.
     """
 
     length: Duration = "60 epochs"
@@ -193,8 +197,8 @@ class TrainingConfig(_Part):
     checkpoint_every: Duration = "1 epochs"
     log_every: Count = 20
     pictures_every: Duration = "10 epochs"
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool = True
     gradient_clip: Positive | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
@@ -308,11 +312,14 @@ def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunC
 
 
 def parse_config(values: Any) -> RunConfig:
-    """Plain values as a checked run. Raises ConfigError naming the first mistake."""
+    """Plain values as a checked run, `auto` precision settled. Raises ConfigError naming the first mistake."""
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
+    given = config.training
+    settled = {"precision": settled_precision(given.precision, given.device, config.classifier.backbone)}
+    return config.model_copy(update={"training": given.model_copy(update=settled)})
 
 
 def _one_line(error: ValidationError) -> str:

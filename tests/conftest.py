@@ -77,6 +77,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
                 "pictures_every": "12 steps",
                 "log_every": 2,
                 "threads": 1,
+                "precision": "float32",
+                "channels_last": False,
             },
             "evaluation": {"faithfulness_images": 4},
         }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from align_dist.config import RunConfig, known_keys, load_config, parse_config, to_steps, to_yaml
+from align_dist.config import known_keys, load_config, parse_config, to_steps, to_yaml
 from align_dist.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
@@ -74,12 +74,31 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
 
 
 def test_identity_is_what_determines_the_result() -> None:
-    base = RunConfig()
+    base = parse_config({})
     same = [{"experiment": "other"}, {"runs": "elsewhere"}, {"data": {"workers": 7}}, {"training": {"log_every": 3}}]
     different = [{"seed": 1}, {"method": "erm"}, {"objective": {"lambda2": 0.3}}, {"training": {"length": "61 epochs"}}]
     different += [{"benchmark": {"pictures": digit * 16}} for digit in "0a"]
     assert {parse_config(values).identity for values in same} == {base.identity}
     assert len({parse_config(values).identity for values in different} | {base.identity}) == len(different) + 1
+
+
+def test_auto_is_settled_before_the_id_and_stays_what_it_was(empty: Path, tmp_path: Path) -> None:
+    """On another machine the printed run is the same run."""
+    config = load_config(empty)
+    assert config.training.precision in ("float32", "bfloat16")
+    for precision in ("float32", "bfloat16"):
+        chosen = load_config(empty, [f"training.precision={precision}"])
+        (tmp_path / "printed.yaml").write_text(to_yaml(chosen))
+        again = load_config(tmp_path / "printed.yaml")
+        assert again == chosen and again.identity == chosen.identity
+        assert (chosen.identity == config.identity) == (precision == config.training.precision)
+    assert load_config(empty, ["training.precision=auto"]) == config
+
+
+def test_a_gpu_gets_bfloat16_whatever_this_processor_has(empty: Path) -> None:
+    for backbone in ("resnet50", "efficientnet_lite0"):
+        told = load_config(empty, ["training.device=cuda", f"classifier.backbone={backbone}"])
+        assert told.training.precision == "bfloat16"
 
 
 def test_lengths_in_steps() -> None:

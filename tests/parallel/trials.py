@@ -39,7 +39,9 @@ def trial(engine: str, optimiser: str = "sgd", batchnorm: str = "frozen", **sett
         "objective": {"lambda4": 0},
         "distributed": ENGINES[engine],
     }
-    return {**common, **settings}
+    # Whatever pays on this machine: equality is of the same arithmetic everywhere.
+    training = {"precision": "float32", "channels_last": False, **settings.get("training", {})}
+    return {**common, **settings, "training": training}
 
 
 def run_trials(
