@@ -1,5 +1,8 @@
 """Maskers: images (B, 3, H, W) → soft masks (B, H, W) in [0, 1], the evidence for the class.
 
+`masker(images)` is the mask; `masker(images, masker.features(images))` as well, and the features, which stay fixed,
+serve every pass over the same images.
+
 The paper says "lightweight convolutional network" and no more (paper.md section 1.2): width and depth are
 options. Adding another is one entry in `MASKERS`.
 """
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +21,21 @@ from torch import Tensor, nn
 from align_dist.networks.backbones import build_backbone
 
 
+class _Convolution(nn.Conv2d):
+    """A convolution of contiguous maps, whatever the layout of the pictures and the run's networks.
+
+    GroupNorm follows: its backward pass in channels_last takes 10 to 30 times as long on a CPU, and copies on CUDA.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        convolved: Tensor = self._conv_forward(maps.contiguous(), self.weight.contiguous(), self.bias)
+        return convolved
+
+
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     # GroupNorm: a mask must not depend on which other pictures share its batch.
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        _Convolution(inputs, outputs, 3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(math.gcd(8, outputs), outputs),
         nn.ReLU(inplace=True),
     )
@@ -45,7 +59,11 @@ class EncoderDecoder(nn.Module):
         self.last = nn.Conv2d(width, 1, 1)
         nn.init.constant_(self.last.bias, math.log(area / (1 - area)))  # type: ignore[arg-type]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Nothing: all of this masker learns."""
+        return []
+
+    def forward(self, images: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
         levels = [self.first(images)]
         for down in self.down:
             levels.append(down(levels[-1]))
@@ -53,8 +71,7 @@ class EncoderDecoder(nn.Module):
         for up in reversed(self.up):
             skip = levels.pop()
             decoded = up(torch.cat([skip, _enlarge(decoded, skip)], dim=1))
-        mask: Tensor = torch.sigmoid(_enlarge(self.last(decoded), images))[:, 0]
-        return mask
+        return _mask(self.last(decoded), images)
 
 
 class PretrainedEncoder(nn.Module):
@@ -92,16 +109,16 @@ class PretrainedEncoder(nn.Module):
         self.blocks.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        features = self._features(images)
-        decoded = self.up[0](features.pop())
-        for up in self.up[1:]:
-            skip = features.pop()
+    def forward(self, images: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
+        """features: those of these images, where they are there already; see `features`."""
+        *skips, coarsest = features or self.features(images)
+        decoded = self.up[0](coarsest)
+        for up, skip in zip(self.up[1:], reversed(skips), strict=True):
             decoded = up(torch.cat([skip, _enlarge(decoded, skip)], dim=1))
-        mask: Tensor = torch.sigmoid(_enlarge(self.last(decoded), images))[:, 0]
-        return mask
+        return _mask(self.last(decoded), images)
 
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the decoder reads, finest first. It does not change while the decoder learns: once a batch is enough."""
         found: list[Tensor] = []
         taps = [block for block, _ in self.TAPS]
         with torch.no_grad():
@@ -109,12 +126,35 @@ class PretrainedEncoder(nn.Module):
             for index, block in enumerate(self.blocks):
                 hidden = block(hidden)
                 if index in taps:
-                    found.append(self.scale[len(found)](hidden))
+                    found.append(self.scale[len(found)](hidden).contiguous())
         return found
 
 
+def _mask(scores: Tensor, images: Tensor) -> Tensor:
+    """Masks (B, H, W) in [0, 1] of scores (B, 1, h, w), in float32 at least, whatever came before.
+
+    In bfloat16 a sigmoid is exactly 1 from 6.2 on, with gradient 0, and neighbours on a slope are equal.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return torch.sigmoid(_enlarge(precise, images))[:, 0]
+
+
 def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
+    """Bilinear resizing of maps (B, C, h, w) to the size of `like`, as two products of matrices.
+
+    Equal to `F.interpolate`, which takes several times as long for it on a CPU, and whose gradient on CUDA is not
+    the same twice.
+    """
+    height, width = like.shape[-2:]
+    down, across = (_interpolation(a, b, maps) for a, b in ((maps.shape[-2], height), (maps.shape[-1], width)))
+    return down.T @ (maps.contiguous() @ across)
+
+
+def _interpolation(size: int, enlarged: int, like: Tensor) -> Tensor:
+    """The matrix of linear interpolation, (size, enlarged): its row i is what place i alone becomes."""
+    places = torch.eye(size, dtype=like.dtype, device=like.device)
+    return F.interpolate(places[None], enlarged, mode="linear", align_corners=False)[0]
 
 
 MASKERS: dict[str, Callable[[int, float], nn.Module]] = {

@@ -87,9 +87,70 @@ def test_pretrained_features_are_those_of_the_backbone_and_stay() -> None:
     kept = {name: value.clone() for name, value in masker.state_dict().items()}
     with torch.no_grad():
         network(images)
-    coarse = masker.train()._features(images)[-1]  # type: ignore[operator]
+    coarse = masker.train().features(images)[-1]  # type: ignore[operator]
     torch.testing.assert_close(coarse, nn.functional.group_norm(seen[0], 1), rtol=1e-3, atol=1e-4)
     assert all(torch.equal(value, kept[name]) for name, value in masker.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+def test_features_once_a_batch_give_the_same_mask(kind: str) -> None:
+    masker: Any = make(kind)
+    images = some_images(8, 2, 48, 48)
+    features = masker.features(images)
+    assert all(not feature.requires_grad for feature in features) and bool(features) == (kind == "pretrained")
+    assert torch.equal(masker(images, features), masker(images))
+    assert torch.equal(masker(images, features), masker(images))  # the first call has not used them up
+
+
+@pytest.mark.parametrize("height, width", [(32, 48), (33, 47), (64, 64)])
+def test_a_mask_is_that_of_bilinear_resizing(height: int, width: int) -> None:
+    """The U-Net written out with torch's own resizing: mask and gradients."""
+    masker: Any = make("small").double()
+    images = some_images(9, 2, height, width).double()
+
+    def enlarge(maps: Tensor, like: Tensor) -> Tensor:
+        return nn.functional.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=False)
+
+    half = masker.first(images)
+    quarter = masker.down[0](half)
+    decoded = masker.up[1](torch.cat([quarter, enlarge(masker.down[1](quarter), quarter)], dim=1))
+    decoded = masker.up[0](torch.cat([half, enlarge(decoded, half)], dim=1))
+    expected = torch.sigmoid(enlarge(masker.last(decoded), images))[:, 0]
+    found = masker(images)
+    torch.testing.assert_close(found, expected)
+    weights = list(masker.parameters())
+    for gradient, wanted in zip(
+        torch.autograd.grad(found.square().mean(), weights),
+        torch.autograd.grad(expected.square().mean(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+def test_the_memory_format_of_pictures_and_weights_changes_no_mask(kind: str) -> None:
+    masker, images = make(kind), some_images(10, 2, 48, 48)
+    expected = masker(images)
+    last: Any = torch.channels_last
+    torch.testing.assert_close(masker(images.to(memory_format=last)), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(masker.to(memory_format=last)(images), expected, rtol=1e-4, atol=1e-6)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", MASKERS)
+@pytest.mark.parametrize("logit", [6.5, 9.0, -9.0])
+def test_in_bfloat16_a_mask_is_float32_from_the_sigmoid_on(kind: str, logit: float) -> None:
+    """A bfloat16 sigmoid is exactly 1 there, and has no gradient."""
+    assert torch.sigmoid(torch.tensor(6.5, dtype=torch.bfloat16)) == 1
+    masker: Any = make(kind)
+    nn.init.zeros_(masker.last.weight)
+    nn.init.constant_(masker.last.bias, logit)
+    with torch.autocast("cpu", torch.bfloat16):
+        mask = masker(some_images(11, 1, 32, 32))
+    assert mask.dtype == torch.float32
+    expected = torch.sigmoid(torch.tensor(logit))
+    torch.testing.assert_close(mask, expected.expand_as(mask), rtol=1e-6, atol=0)
+    mask.mean().backward()
+    torch.testing.assert_close(masker.last.bias.grad, (expected * (1 - expected)).view(1), rtol=2e-2, atol=0)
 
 
 def test_a_masker_learns_where_a_bright_square_is() -> None:
