@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
+from align_dist.arithmetic import has_bfloat16_units, likely_device, settled_precision
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError, UserError
 from align_dist.finding import Finding
-from align_dist.machine import check_semaphores, describe_machine
+from align_dist.machine import available_cores, check_semaphores, describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
 CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
@@ -43,7 +45,7 @@ def findings(config: RunConfig | None, minutes: int | None = None, partition: st
     """What there is to say about this machine, about the data a config names, and about jobs with this time limit."""
     good = sys.version_info >= (3, 10)
     yield Finding("ok" if good else "missing", f"Python {platform.python_version()}", "" if good else "Python ≥ 3.10")
-    yield from _torch()
+    yield from _torch(config or RunConfig())
     for package, (purpose, remedy) in OPTIONAL.items():
         yield _package(package, purpose, remedy)
     yield from _headers()
@@ -58,13 +60,17 @@ def findings(config: RunConfig | None, minutes: int | None = None, partition: st
     yield from survival_findings(config, minutes, partition)
 
 
-def _torch() -> Iterator[Finding]:
+def _torch(config: RunConfig) -> Iterator[Finding]:
     if util.find_spec("torch") is None:
         yield Finding("missing", "torch is not installed", "bash launch/install.sh")
         return
     import torch
 
-    yield Finding("ok", f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    from align_dist.parallel.threads import thread_count
+
+    threads = thread_count(config.training.threads, available_cores(), 1, os.environ)
+    yield Finding("ok", f"torch {torch.__version__}; a run of one rank computes on {threads} threads")
+    yield _arithmetic(config)
     try:
         import torchvision
 
@@ -77,6 +83,15 @@ def _torch() -> Iterator[Finding]:
             yield Finding("ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {bf16}")
     else:
         yield Finding("note", "no CUDA device: everything runs on the CPU")
+
+
+def _arithmetic(config: RunConfig) -> Finding:
+    """Precision and memory format of a run, and whether the processor has units for bfloat16."""
+    training, backbone = config.training, config.classifier.backbone
+    device, layout = likely_device(training.device), "channels_last" if training.channels_last else "contiguous"
+    precision = settled_precision(training.precision, training.device, backbone)
+    units = "with" if has_bfloat16_units() else "without"
+    return Finding("ok", f"{backbone} on {device}: {precision}, {layout}; processor {units} bfloat16 units")
 
 
 def _package(package: str, purpose: str, remedy: str) -> Finding:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
 from align_dist.data.tree import beton_of
@@ -17,9 +15,8 @@ from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
-from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
-from align_dist.training.assembly import Assembly, assemble, choose_device
+from align_dist.training.assembly import Assembly, arithmetic_of, assemble, choose_device
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.pictures import draw_tests
@@ -65,10 +62,9 @@ def carry_through(
                 return folder
             if done:
                 told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
-            _set_threads(config, group)
             run = assemble(config, group, sources_only)
             with ExitStack() as stack:
-                group.first(lambda: _begin(stack, folder, run))
+                group.first(lambda: _begin(stack, folder, run, told))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
                 trained = Position(run.schedule.length)
                 position = trained if done else train(run, folder, request, told, observe)
@@ -90,15 +86,11 @@ def _finished(folder: RunFolder, config: RunConfig) -> bool:
     return done
 
 
-def _begin(stack: ExitStack, folder: RunFolder, run: Assembly) -> None:
+def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None:
+    arithmetic = arithmetic_of(run)
     stack.enter_context(folder.held())
-    folder.begin(run.config, run.group.world_size, run.manifest.pictures)
-
-
-def _set_threads(config: RunConfig, group: Group) -> None:
-    threads = config.training.threads or (group.cores if group.world_size > 1 else 0)
-    if threads:
-        torch.set_num_threads(threads)
+    folder.begin(run.config, run.group.world_size, run.manifest.pictures, arithmetic)
+    say(f"{folder.path}: {', '.join(f'{name} {value}' for name, value in arithmetic.items())}")
 
 
 @contextmanager

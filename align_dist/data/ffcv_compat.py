@@ -1,23 +1,30 @@
-"""All of FFCV that is used here, imported without compiling anything.
+"""All of FFCV that is used here, imported without compiling anything, and torch's threads left alone.
 
 At import FFCV fills a numba typed Dict with two entries that only plain Python ever reads. numba compiles for 3 s for
 that, in every process that trains or evaluates; a plain dict serves as well.
+
+FFCV gives torch, too, its number of threads: 1 at import, a loader's workers with each loader and each pass. Training
+then runs on one core. It keeps to numba's here.
 """
 
 # ruff: noqa: F401, E402
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numba.typed
 import torch  # FFCV's library needs torch's loaded first
 
 import align_dist.networks.torchvision_compat  # FFCV imports torchvision
 
-_typed_dict = numba.typed.Dict
+_typed_dict, _threads = numba.typed.Dict, torch.get_num_threads()
 numba.typed.Dict = dict
 try:
     from ffcv.fields.rgb_image import IMAGE_MODES, RGBImageField, SimpleRGBImageDecoder
 finally:
     numba.typed.Dict = _typed_dict
+    torch.set_num_threads(_threads)
 from ffcv.fields import IntField
 from ffcv.libffcv import imdecode, resize_crop
 from ffcv.loader import Loader as FFCVLoader
@@ -29,6 +36,15 @@ from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
 from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter, worker_job_indexed_dataset
+
+
+def _set_numbas_threads(compiler: Any, workers: int) -> None:
+    """What FFCV's own does, but for torch's. workers: ≥ 1."""
+    compiler.num_threads = workers
+    numba.set_num_threads(workers)
+
+
+Compiler.set_num_threads = classmethod(_set_numbas_threads)
 
 __all__ = [
     "IMAGE_MODES",

@@ -190,11 +190,9 @@ class Loader:
             return
         first = share_of(0)
         self._loader.batch_size = len(first.draws) * (1 if first.second is None else 2)
-        threads = torch.get_num_threads()
         iterator = _ShareIterator(self._loader, count, lambda i: share_of(i) if i else first, self._allowed)
         try:
             for reading, arrays in iterator:
-                torch.set_num_threads(threads)  # FFCV's thread sets its own number for everybody
                 yield self._to_batch(reading, arrays)
         finally:
             iterator.leave()
@@ -245,12 +243,10 @@ def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentat
 
     pipelines: dict[str, Any] = {"image": pipeline(colours=True), "label": None, "domain": None, "sample": None}
     pipelines["mask"] = pipeline(colours=False) if masks else None
-    threads, most = torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     settings = {"num_workers": min(workers, most), "os_cache": True, "order": OrderOption.SEQUENTIAL}
     try:
         return FFCVLoader(str(beton), 1, pipelines=pipelines, **settings)
     except (AssertionError, UnicodeDecodeError, ValueError, IndexError, KeyError, MemoryError) as error:
         remedy = "make it again with `align-dist data prepare CONFIG --force`"
         raise DataError(f"{beton}: not a readable beton ({' '.join(str(error).split())}); {remedy}") from None
-    finally:
-        torch.set_num_threads(threads)

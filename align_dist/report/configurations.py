@@ -41,7 +41,7 @@ def read_settings(path: Path) -> dict[str, str]:
 
 
 def environments(runs: Sequence[Run]) -> dict[str, int]:
-    """Code, packages and machine in one line each -> how many of the runs were started with them.
+    """Code, packages, machine and arithmetic in one line each -> how many of the runs were started with them.
 
     A run that was resumed with others counts for each. Runs without a readable environment.json count for none.
     """
@@ -53,7 +53,10 @@ def _line(start: Mapping[str, Any]) -> str:
     packages = start.get("packages") or {}
     named = [f"{package} {version}" for package, version in packages.items()]
     facts = [f"code {start.get('revision')}", f"Python {start.get('python')}", *named, str(start.get("machine"))]
-    return " · ".join(facts)
+    # Of starts that say so: what their steps computed with.
+    computed = [f"{start['threads']} threads"] if "threads" in start else []
+    computed += [str(start[key]) for key in ("precision", "memory_format") if key in start]
+    return " · ".join([*facts, *computed])
 
 
 def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:

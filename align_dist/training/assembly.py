@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
+from align_dist.parallel.threads import use_cores
 from align_dist.training.schedule import Phases, Schedule, check_masker, make_schedule, objective_phases
 
 
@@ -49,7 +51,7 @@ class Assembly:
 
 
 def assemble(config: RunConfig, group: Group | None = None, sources_only: bool = False) -> Assembly:
-    """Builds a run on its ranks (default: one). Collective.
+    """Builds a run on its ranks (default: one), and gives torch the rank's cores. Collective.
 
     sources_only: the run does not know the target domains, and its loader refuses every picture but those of the
     source domains' training and validation parts: what a search of hyperparameters is allowed to see.
@@ -57,6 +59,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     Raises a UserError for anything its description or its data make impossible, on every rank if on one.
     """
     ranks = group or Group()
+    use_cores(config.training.threads, ranks, os.environ)
     device = choose_device(config.training.device)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, phases, loader = materials
@@ -98,6 +101,21 @@ def _materials(
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))
     return manifest, split, order, schedule, phases, loader
+
+
+def arithmetic_of(run: Assembly) -> dict[str, str | int]:
+    """What a run's steps really compute with on this rank: device, threads of torch, precision and memory format."""
+    engine, kind = run.method.classifier, run.device.type
+    with engine.autocast():
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    kernels = [weight for weight in engine.module.parameters() if weight.dim() == 4 and min(weight.shape) > 1]
+    last = bool(kernels) and not kernels[-1].is_contiguous()
+    return {
+        "device": str(run.device),
+        "threads": torch.get_num_threads(),
+        "precision": str(precision).removeprefix("torch."),
+        "memory_format": "channels_last" if last else "contiguous",
+    }
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -55,17 +55,19 @@ class RunFolder:
         self.lock = path / ".lock"
         self.begun = False
 
-    def begin(self, config: RunConfig, ranks: int = 1, pictures: str = "") -> None:
+    def begin(
+        self, config: RunConfig, ranks: int = 1, pictures: str = "", arithmetic: Mapping[str, str | int] | None = None
+    ) -> None:
         """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record.
 
-        pictures: what the run trains on, `Manifest.pictures`.
+        pictures: what the run trains on, `Manifest.pictures`. arithmetic: what it computes with, see `arithmetic_of`.
         """
         if self.description.exists() and load_config(self.description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         self.check_pictures(pictures)
         self.ended.unlink(missing_ok=True)
         self.begun = True
-        start = environment(ranks) | ({"pictures": pictures} if pictures else {})
+        start = environment(ranks) | dict(arithmetic or {}) | ({"pictures": pictures} if pictures else {})
         # Where this start is to pause is no part of the run: its config goes on to the end.
         whole = config.model_copy(update={"training": config.training.model_copy(update={"until": None})})
         self.describe(whole)
