@@ -26,7 +26,7 @@ class PlainEngine:
     ) -> None:
         self.module = module
         self.optimiser = optimiser
-        self._clip = float("inf") if gradient_clip is None else gradient_clip
+        self._clip = gradient_clip
         self._precision = precision
         self._device = next(module.parameters()).device
         self.healthy = torch.ones((), dtype=torch.float32, device=self._device)
@@ -79,8 +79,12 @@ class PlainEngine:
         return torch.autocast(self._device.type, self._precision)
 
     def clip(self) -> Tensor:
-        """Clips the gradients that are there; returns their norm before."""
-        return nn.utils.clip_grad_norm_(self.module.parameters(), self._clip)
+        """Clips the gradients that are there; returns their norm before. Without a limit nothing is multiplied."""
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self._clip is not None:
+            nn.utils.clip_grads_with_norm_(self.module.parameters(), self._clip, norm)
+        return norm
 
     def _average_statistics(self) -> None:
         """Where ranks move running statistics each by its own images, makes them equal again."""
