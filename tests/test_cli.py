@@ -244,5 +244,5 @@ def assert_report_in_ascii(path: Path) -> None:
 def test_doctor_says_what_is_there() -> None:
     finished = run("doctor")
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    for part in ("Python", "torch", "ffcv", "cores", "free"):
+    for part in ("Python", "torch", "ffcv", "cores", "free", "threads", "channels_last", "bfloat16 units"):
         assert part in finished.stdout
