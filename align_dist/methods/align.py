@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,6 +15,8 @@ from align_dist.methods.base import Context, Forward, scalars
 from align_dist.methods.guided import GuidedMethod
 from align_dist.parallel.engine import Engine, Terms, frozen
 from align_dist.sampling import logistic_noise, relaxed_sample
+
+Features = Sequence[Tensor]
 
 
 class ALIGN(GuidedMethod):
@@ -42,10 +44,12 @@ class ALIGN(GuidedMethod):
     def step(self, batch: Batch, step: int) -> Terms:
         logged: Terms = {}
         parts = batch.parts(self.context.micro_batches)
-        if step >= self.context.masker_start and self._turn(step) != "classifier":
-            logged |= scalars("masker", self.masker.update(lambda x: self.masker_terms(self.masker, x, step), parts))
+        begun = step >= self.context.masker_start
+        seen = [(part, self._features(part) if begun else ()) for part in parts]
+        if begun and self._turn(step) != "classifier":
+            logged |= scalars("masker", self.masker.update(lambda x: self.masker_terms(self.masker, *x, step), seen))
         if self._turn(step) != "masker":
-            masks = [self.mask(part) if self.guided(step) else None for part in parts]
+            masks = [self.mask(*x) if self.guided(step) else None for x in seen]
             guided = list(zip(parts, masks, strict=True))
             alone = len(parts) > 1
             logged |= scalars(
@@ -55,10 +59,10 @@ class ALIGN(GuidedMethod):
             logged |= _described([mask for mask in masks if mask is not None])
         return logged
 
-    def masker_terms(self, masker: Forward, batch: Batch, step: int) -> Terms:
+    def masker_terms(self, masker: Forward, batch: Batch, features: Features, step: int) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
         objective = self.context.objective_at(step)
-        mask = masker(batch.images)
+        mask = masker(batch.images, features)
         with frozen(self.classifier) as classifier, self.classifier.autocast():
             keep = self.seen(mask, batch)[:, None].to(batch.images.dtype)
             kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
@@ -82,17 +86,23 @@ class ALIGN(GuidedMethod):
         noise = logistic_noise(self.context.seed, share.draws, objective.sampling_grid)
         return replace(share, values={**share.values, "noise": noise})
 
-    def mask(self, batch: Batch) -> Tensor:
-        """M(x), M fixed."""
+    def mask(self, batch: Batch, features: Features = ()) -> Tensor:
+        """M(x), M fixed. features: what `_features` found in these images, if anything."""
         with torch.no_grad(), frozen(self.masker) as masker, self.masker.autocast():
-            mask: Tensor = masker(batch.images)
+            mask: Tensor = masker(batch.images, features)
             return mask.float()
+
+    def _features(self, batch: Batch) -> Features:
+        """What stays fixed in the masker, once for its update and for the mask that guides."""
+        with torch.no_grad(), self.masker.autocast():
+            found: Features = self.masker.module.features(batch.images)  # type: ignore[operator]
+            return found
 
     def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
         mask = self.mask(batch) if self.guided(step) else None
         yield "classifier", self.classifier_terms(self.classifier.module, batch, mask, step, alone=True)
         if step >= self.context.masker_start:
-            yield "masker", self.masker_terms(self.masker.module, batch, step)
+            yield "masker", self.masker_terms(self.masker.module, batch, (), step)
 
     def lambda1(self, step: int) -> float:
         """λ1 at a step: 0 for the first half of the masker's first `sparsity_ramp` steps, then a straight line up.

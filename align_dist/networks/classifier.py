@@ -25,6 +25,10 @@ class Explained(NamedTuple):
 class Classifier(nn.Module):
     """Any network that ends in pooling and a head, with its explanation.
 
+    The map of the closed form is that of the head as it is used, without its dropout: equal to Grad-CAM by autograd
+    where there is none, and in evaluation mode. In training mode a dropped channel would show a hole that is chance.
+    A map by autograd is of the pass itself, its dropout included.
+
     `classifier(images)` returns logits (B, C); `classifier(images, explain=labels)` returns `Explained`, the
     map being of each image's own `labels` entry. The closed form needs global average pooling followed by one
     linear layer, and is checked for at construction; other heads (`closed_form=False`) go through autograd.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -135,7 +136,8 @@ def _mask(scores: Tensor, images: Tensor) -> Tensor:
 
     In bfloat16 a sigmoid is exactly 1 from 6.2 on, with gradient 0, and neighbours on a slope are equal.
     """
-    with torch.autocast(scores.device.type, enabled=False):
+    rounded = scores.dtype.itemsize < 4
+    with torch.autocast(scores.device.type, enabled=False) if rounded else nullcontext():
         precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return torch.sigmoid(_enlarge(precise, images))[:, 0]
 

@@ -48,16 +48,15 @@ def refuse_shared(identities: Sequence[Identity]) -> None:
             )
 
 
-def set_arithmetic(device: torch.device, precision: str) -> str:
-    """Sets what is the process's own on CUDA, and says it; nothing on a CPU.
+def set_arithmetic(device: torch.device, precision: str) -> None:
+    """Sets what is the process's own on CUDA; nothing on a CPU.
 
     float32 is float32: TF32 serves only what bfloat16's autocast leaves in float32. Shapes stay the same, so cuDNN
     may try its algorithms once and keep the fastest.
     """
     if device.type != "cuda":
-        return ""
+        return
     tf32 = precision != "float32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = True
-    return f"TF32 {'on' if tf32 else 'off'}, cuDNN's benchmark on"

@@ -22,6 +22,7 @@ from align_dist.networks.backbones import build_backbone, statistics
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
+from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
@@ -61,6 +62,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     ranks = group or Group()
     use_cores(config.training.threads, ranks, os.environ)
     device = choose_device(config.training.device)
+    set_arithmetic(device, config.training.precision)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, phases, loader = materials
     method = find_method(config.method)
@@ -115,6 +117,7 @@ def arithmetic_of(run: Assembly) -> dict[str, str | int]:
         "threads": torch.get_num_threads(),
         "precision": str(precision).removeprefix("torch."),
         "memory_format": "channels_last" if last else "contiguous",
+        **({"TF32": str(torch.backends.cudnn.allow_tf32)} if kind == "cuda" else {}),
     }
 
 

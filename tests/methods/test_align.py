@@ -135,7 +135,7 @@ def test_the_masker_is_told_by_the_classifiers_gradient(make_networks: Any, make
     """Without sparsity and smoothness only L_dist moves it, and that passes through the classifier."""
     engines = make_networks()
     method = ALIGN(engines, make_context(lambda1=0.0, lambda2=0.0))
-    terms = method.masker_terms(engines["masker"].module, make_batch(), 0)
+    terms = method.masker_terms(engines["masker"].module, make_batch(), (), 0)
     found = torch.autograd.grad(terms["distinction"], list(engines["masker"].module.parameters()))
     assert all(gradient.abs().max() > 0 for gradient in found)
     assert float(terms["sparsity"]) == float(terms["smoothness"]) == 0

@@ -23,7 +23,7 @@ def test_a_sampled_mask_is_seen_by_distinction_alone(make_networks: Any, make_co
         engines, make_context(**weights, mask_sampling="relaxed", sampling_grid=5, sampling_temperature=0.4)
     )
     found, without = (
-        m.masker_terms(engines["masker"].module, with_share(batch, m), 0) for m in (sampled, plain)
+        m.masker_terms(engines["masker"].module, with_share(batch, m), (), 0) for m in (sampled, plain)
     )
     assert torch.equal(found["sparsity"], without["sparsity"])
     assert torch.equal(found["smoothness"], without["smoothness"])
@@ -62,7 +62,7 @@ def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch(
 def test_the_masker_learns_through_its_samples(make_networks: Any, make_context: Any, make_batch: Any) -> None:
     engines = make_networks()
     method = ALIGN(engines, make_context(lambda1=0.0, lambda2=0.0, mask_sampling="relaxed"))
-    terms = method.masker_terms(engines["masker"].module, with_share(make_batch(), method), 0)
+    terms = method.masker_terms(engines["masker"].module, with_share(make_batch(), method), (), 0)
     found = torch.autograd.grad(terms["distinction"], list(engines["masker"].module.parameters()))
     assert all(torch.isfinite(gradient).all() and gradient.abs().max() > 0 for gradient in found)
 

@@ -152,3 +152,16 @@ def test_probabilities_are_the_softmax_of_the_logits() -> None:
     found = predict(nn.Flatten(), torch.tensor([[[[0.0, 1.0]]]]).log_softmax(3).repeat(2, 1, 1, 1))
     assert found[0].tolist() == pytest.approx([1 / (1 + 2.718281828), 2.718281828 / (1 + 2.718281828)])
     assert found.sum(1).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_a_map_in_training_is_that_of_the_head_without_its_dropout() -> None:
+    """Twice the same though the logits differ, and autograd's where nothing is dropped."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 4)]
+    classifier, images, labels = Classifier(nn.Sequential(*layers)), torch.randn(5, 3, 9, 9), torch.arange(5) % 4
+    first, again = (classifier(images, explain=labels) for _ in range(2))
+    assert not torch.equal(first.logits, again.logits)
+    assert torch.equal(first.cam, again.cam)
+    classifier.eval()
+    classifier.closed_form = False
+    torch.testing.assert_close(first.cam, classifier(images, explain=labels).cam)

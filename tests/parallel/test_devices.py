@@ -32,6 +32,6 @@ def test_two_ranks_on_one_gpu_are_refused() -> None:
 
 
 def test_a_cpu_has_nothing_to_set() -> None:
-    before = torch.backends.cudnn.benchmark
-    assert set_arithmetic(torch.device("cpu"), "bfloat16") == ""
-    assert torch.backends.cudnn.benchmark is before
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    set_arithmetic(torch.device("cpu"), "float32")
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
