@@ -23,6 +23,15 @@ def _check_duration(given: Any) -> str:
     return f"{int(count)} {unit.rstrip('s')}s"
 
 
+def _check_mask_values(given: Any) -> Any:
+    if given in ("auto", "index", "soft"):
+        return given
+    values = given if isinstance(given, list | tuple) else [given]
+    if not values or not all(type(value) is int and 0 <= value <= 65535 for value in values):
+        raise ValueError("takes auto, index, soft or the object's values such as [8,12]")
+    return tuple(values)
+
+
 Duration = Annotated[str, BeforeValidator(_check_duration)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -43,6 +52,8 @@ def to_steps(duration: Duration, steps_per_epoch: float) -> int:
 class BenchmarkConfig(_Part):
     """Which pictures, where they lie, and how they are stored in the `.beton`.
 
+    mask_values: what in mask files is the object: whatever is not 0, but for VOC's 255 (index), the values as shares
+    of it (soft), the values of a list, or what the masks themselves say (auto).
     pictures: sixteen hexadecimal digits that name the pictures, masks and storage that a run is on, as the beton's
     manifest has them. Left out, they are those of the beton that is there; given, any other beton is refused.
     """
@@ -55,6 +66,9 @@ class BenchmarkConfig(_Part):
     storage: Literal["jpg", "raw"] = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     on_unreadable: Literal["fail", "skip"] = "fail"
+    mask_values: Annotated[
+        Literal["auto", "index", "soft"] | tuple[int, ...], BeforeValidator(_check_mask_values)
+    ] = "auto"
     pictures: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
 
     @property
@@ -64,13 +78,18 @@ class BenchmarkConfig(_Part):
 
 
 class ProtocolConfig(_Part):
-    """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed."""
+    """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed.
+
+    keep_together: what no cut goes through: near-copies and bursts (near), pictures of equal bytes (copies), or
+    nothing (off), as other programs cut.
+    """
 
     kind: Literal["in_domain", "single_source", "leave_one_out"] = "single_source"
     source: str | None = None
     target: str | None = None
     validation_fraction: Fraction = 0.2
     test_fraction: Fraction = 0.2
+    keep_together: Literal["off", "copies", "near"] = "near"
     seed: Seed = 0
 
 

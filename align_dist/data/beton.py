@@ -10,12 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative
 from align_dist.data.contents import Stamp, digests_of, file_sha256, stamp_of
-from align_dist.data.duplicates import MAX_DISTANCE, duplicate_groups
+from align_dist.data.groups import groups_within_domains
 from align_dist.data.manifest import (
     REMEDY,
     VERSION,
@@ -26,6 +23,9 @@ from align_dist.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from align_dist.data.mask_values import MaskValues
+from align_dist.data.masks import MaskReading
+from align_dist.data.reading import notes_on, reading_of
 from align_dist.data.scan import Scanned, scan
 from align_dist.errors import DataError, StorageError
 from align_dist.machine import available_cores
@@ -44,24 +44,27 @@ def prepare_beton(
     mode: Literal["jpg", "raw"],
     quality: int = 90,
     on_unreadable: Literal["fail", "skip"] = "fail",
+    mask_values: MaskValues = "auto",
     workers: int | None = None,
 ) -> Manifest:
     """Writes `destination` (`<name>.beton`) and `<name>.beton.json`, replacing both when complete.
 
     max_side: longer side in pixels, at most. quality: of the JPEG, 1 to 100. Fields: image, label,
-    domain, sample (the id), and mask when the catalogue has masks. Raises DataError for unreadable
-    pictures unless they are to be skipped and for files that change meanwhile, StorageError for a full or unwritable
-    disk.
+    domain, sample (the id), and mask when the catalogue has masks. mask_values: see mask_values.py. Raises DataError
+    for unreadable pictures unless they are to be skipped and for files that change meanwhile, StorageError for a full
+    or unwritable disk.
     """
     count = available_cores() if workers is None else max(workers, 1)
     before = _stamps_of(catalogue.samples)
     scanned = scan(catalogue.samples, max_side, count)
     samples, facts, skipped = _readable(catalogue, scanned, on_unreadable)
+    reading = reading_of(samples, facts, mask_values)
     draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped, before)
+    draft = replace(draft, mask_values=mask_values, notes=notes_on(draft.paths, facts, reading))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination.parent, facts, mode, draft.has_masks)
-        size, digest = _write_and_rename(draft, samples, facts, destination, count, before)
+        size, digest = _write_and_rename(draft, samples, facts, reading, destination, count, before)
         manifest = replace(draft, beton_bytes=size, beton_sha256=digest)
         write_manifest(manifest, manifest_path(destination))
     except OSError as error:
@@ -104,25 +107,6 @@ def verify_beton(path: Path, quick: bool = False) -> Manifest:
     return manifest
 
 
-def groups_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
-    """Duplicate group of each sample: the smallest id in it, (N,). Groups never span domains.
-
-    Every domain is split by itself and a target domain is tested whole, so joining copies across
-    domains would protect nothing and make one domain's split depend on the others.
-    """
-    groups = np.zeros(len(samples), dtype=np.int64)
-    names = np.array([sample.domain for sample in samples])
-    for domain in np.unique(names):
-        ids = np.flatnonzero(names == domain)
-        members = ids.tolist()
-        local = duplicate_groups(
-            [facts[index].digest for index in members],
-            np.stack([facts[index].difference for index in members]),
-            [samples[index].sequence for index in members],
-            MAX_DISTANCE,
-        )
-        groups[ids] = ids[local]
-    return groups
 
 
 def _readable(
@@ -218,6 +202,7 @@ def _write_and_rename(
     draft: Manifest,
     samples: Sequence[Sample],
     facts: Sequence[Scanned],
+    reading: MaskReading | None,
     destination: Path,
     workers: int,
     before: Mapping[Path, Stamp],
@@ -225,7 +210,7 @@ def _write_and_rename(
     """Size in bytes and SHA-256 of the beton, which is in place, without a manifest."""
     from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
 
-    pictures = Pictures(samples, facts, draft.labels, draft.domain_indices, draft.image_field.max_side)
+    pictures = Pictures(samples, facts, draft.labels, draft.domain_indices, draft.image_field.max_side, reading)
     with exclusive_partial(destination) as partial:
         write_pictures(pictures, partial, draft.image_field, workers)
         _check_unchanged(samples, before)

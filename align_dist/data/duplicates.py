@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ MAX_DISTANCE = 24
 # Line drawings on white set few bits, and upright guitars then differ in two or three: at 6 bits, 166
 # PACS sketches would be one chain. Below this many set (or unset) bits only equal bytes count.
 INFORMATIVE_BITS = 64
-_CHUNK = 256
 
 
 def content_hash(data: bytes) -> str:
@@ -34,51 +33,63 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.packbits(values[:, 1:] > values[:, :-1]).view("<u8").astype(np.uint64)
 
 
-def near_pairs(hashes: NDArray[np.uint64], max_distance: int) -> Iterator[tuple[int, int]]:
-    """Pairs i < j of informative hashes (N, 4) within `max_distance` bits of each other, in [0, 256]."""
-    set_bits = np.bitwise_count(hashes).sum(axis=1, dtype=np.int64)
-    informative = np.flatnonzero(np.minimum(set_bits, 64 * hashes.shape[1] - set_bits) >= INFORMATIVE_BITS)
-    words = np.ascontiguousarray(hashes[informative].T)
-    for start in range(0, len(informative), _CHUNK):
-        rows = words[:, start : start + _CHUNK, None]
-        columns = words[:, None, start:]
-        distance = np.bitwise_count(rows[0] ^ columns[0]).astype(np.uint16)
-        for word in range(1, len(words)):
-            distance += np.bitwise_count(rows[word] ^ columns[word])
-        left, right = np.nonzero(distance <= max_distance)
-        upper = left < right
-        for i, j in zip(left[upper] + start, right[upper] + start, strict=True):
-            yield int(informative[i]), int(informative[j])
+def copy_groups(digests: Sequence[str]) -> NDArray[np.int64]:
+    """Group of each of N pictures: the smallest index of equal digest, (N,)."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)], np.int64)
 
 
-def duplicate_groups(
+def near_groups(
     digests: Sequence[str],
     hashes: NDArray[np.uint64],
-    sequences: Sequence[str | None],
+    events: Sequence[str | None],
     max_distance: int = MAX_DISTANCE,
+    workers: int = 1,
+    report: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.int64]:
-    """Group of each of N pictures: the smallest index it is connected to, (N,).
+    """Group of each of N pictures: the smallest index in it, (N,).
 
-    Connected: equal digests, equal sequences (None is none), or difference hashes (N, 4) within
-    `max_distance` bits. Call it per domain: a domain's split must not depend on the other domains.
+    Together: equal digests, equal events (None is none), and each picture without an event with the nearest one
+    before it, those with an event coming first, whose difference hash (N, 4) is within `max_distance` bits; see
+    leaders.py. So events alone decide between two pictures that both have one, and no chain of look-alikes forms.
+    Call it per domain: a domain's split must not depend on the other domains.
     """
-    parents = list(range(len(digests)))
+    from align_dist.data.leaders import follow_leaders
 
-    def find(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
+    parents = np.arange(len(digests))
+    copies = copy_groups(digests)
+    for index, original in enumerate(copies.tolist()):
+        _join(parents, original, index)
+    first: dict[str, int] = {}
+    for index, event in enumerate(events):
+        if event is not None:
+            _join(parents, first.setdefault(event, index), index)
+    in_event = np.isin(_roots(parents), _roots(parents)[[event is not None for event in events]])
+    shown = np.flatnonzero(_informative(hashes) & (copies == np.arange(len(copies))))
+    order = np.concatenate([shown[in_event[shown]], shown[~in_event[shown]]])
+    leaders = follow_leaders(hashes[order], int(in_event[shown].sum()), max_distance, workers, report)
+    for index, leader in zip(order.tolist(), order[leaders].tolist(), strict=True):
+        _join(parents, index, leader)
+    return _roots(parents)
 
-    def join(first: int, second: int) -> None:
-        low, high = sorted((find(first), find(second)))
-        parents[high] = low
 
-    seen: dict[Hashable, int] = {}
-    for index, (digest, sequence) in enumerate(zip(digests, sequences, strict=True)):
-        join(index, seen.setdefault(("digest", digest), index))
-        if sequence is not None:
-            join(index, seen.setdefault(("sequence", sequence), index))
-    for first, second in near_pairs(hashes, max_distance):
-        join(first, second)
-    return np.fromiter((find(index) for index in range(len(parents))), dtype=np.int64, count=len(parents))
+def _informative(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    set_bits = np.bitwise_count(hashes).sum(axis=1, dtype=np.int64)
+    informative: NDArray[np.bool_] = np.minimum(set_bits, 64 * hashes.shape[1] - set_bits) >= INFORMATIVE_BITS
+    return informative
+
+
+def _find(parents: NDArray[np.int64], index: int) -> int:
+    while parents[index] != index:
+        parents[index] = parents[parents[index]]
+        index = int(parents[index])
+    return index
+
+
+def _join(parents: NDArray[np.int64], first: int, second: int) -> None:
+    low, high = sorted((_find(parents, first), _find(parents, second)))
+    parents[high] = low
+
+
+def _roots(parents: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array([_find(parents, index) for index in range(len(parents))], np.int64)

@@ -25,6 +25,7 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
             print(f"{error}; writing it again", file=sys.stderr)
         else:
             manifest = _noting_times(benchmark, beton_of(benchmark))
+            _say_notes(manifest)
             _warn(manifest.passed_over)
             print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
             return manifest
@@ -37,12 +38,19 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         mode=benchmark.storage,
         quality=benchmark.quality,
         on_unreadable=benchmark.on_unreadable,
+        mask_values=benchmark.mask_values,
     )
+    _say_notes(manifest)
     _warn(manifest.passed_over[len(catalogue.passed_over) :])  # what only reading the pictures told
     copies = len(manifest) - len(set(manifest.groups))
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
     print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")
     return manifest
+
+
+def _say_notes(manifest: Manifest) -> None:
+    for line in manifest.notes:
+        print(line, file=sys.stderr)
 
 
 def _warn(lines: Iterable[object]) -> None:

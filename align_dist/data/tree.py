@@ -53,6 +53,8 @@ def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[
     ]
     if stored.mode == "jpg":
         pairs.append(("quality", stored.quality, benchmark.quality))
+    if manifest.has_masks:
+        pairs.append(("mask_values", manifest.mask_values, benchmark.mask_values))
     told = [f"benchmark.{key} {was}, asked for {asked}" for key, was, asked in pairs if was != asked]
     if manifest.skipped and benchmark.on_unreadable == "fail":
         told.append(_counted(manifest.skipped, "left out as unreadable, asked for benchmark.on_unreadable fail"))

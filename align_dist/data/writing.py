@@ -22,8 +22,10 @@ from typing import Any
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import content_hash
 from align_dist.data.manifest import ImageField
+from align_dist.data.masks import MaskReading, decode_mask
+from align_dist.data.pixels import decode_image
 from align_dist.data.progress import progress
-from align_dist.data.scan import Scanned, decode_image, decode_mask
+from align_dist.data.scan import Scanned
 from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import locked
 from align_dist.machine import check_semaphores
@@ -42,7 +44,7 @@ class _Forked:
 
 
 class Pictures:
-    """An indexable dataset of (image, label, domain, sample[, mask]) tuples."""
+    """An indexable dataset of (image, label, domain, sample[, mask]) tuples. reading: of masks, None without."""
 
     def __init__(
         self,
@@ -51,10 +53,14 @@ class Pictures:
         labels: Sequence[int],
         domains: Sequence[int],
         max_side: int,
+        reading: MaskReading | None = None,
     ) -> None:
         self.samples, self.facts, self.max_side = samples, facts, max_side
-        self.labels, self.domains = labels, domains
-        self.has_masks = all(sample.mask is not None for sample in samples)
+        self.labels, self.domains, self.reading = labels, domains, reading
+
+    @property
+    def has_masks(self) -> bool:
+        return self.reading is not None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -63,13 +69,15 @@ class Pictures:
         sample = self.samples[index]
         try:
             data = sample.path.read_bytes()
-            mask = sample.mask.read_bytes() if sample.mask is not None and self.has_masks else None
+            mask = sample.mask.read_bytes() if sample.mask is not None and self.reading else None
         except OSError as error:
             raise DataError(f"{sample.path}: {error.strerror} on a second reading; run again") from None
         if content_hash(data) != self.facts[index].digest:
             raise DataError(f"{sample.path}: changed while the beton was being written; run again")
         record = (decode_image(data, self.max_side), self.labels[index], self.domains[index], index)
-        return record if mask is None else (*record, decode_mask(mask, self.max_side))
+        if mask is None or self.reading is None:
+            return record
+        return (*record, decode_mask(mask, self.max_side, self.reading))
 
     def largest_bytes(self) -> int:
         """Raw bytes of the largest sample, its mask included."""

@@ -139,6 +139,7 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
         validation_fraction=protocol.validation_fraction,
         test_fraction=protocol.test_fraction,
         seed=protocol.seed,
+        keep_together=protocol.keep_together,
     )
 
 

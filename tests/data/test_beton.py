@@ -14,7 +14,7 @@ from PIL import Image
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
 from align_dist.data.manifest import manifest_path
-from align_dist.data.scan import decode_image
+from align_dist.data.pixels import decode_image
 from align_dist.errors import DataError, StorageError
 
 TREE = {"paint": {"cat": 3, "dog": 4}, "photo": {"cat": 5, "dog": 2}}
@@ -148,6 +148,8 @@ def test_a_mask_that_changes_meanwhile_is_named_and_nothing_is_written(
     folder: Path, tmp_path: Path, pictures: Any
 ) -> None:
     masks = pictures(tmp_path / "masks", TREE)
+    for path in masks.rglob("*.png"):
+        Image.open(path).convert("1").save(path)
     touched, destination, over = masks / "photo" / "cat" / "cat_001.png", tmp_path / "out" / "a.beton", Event()
 
     def touch() -> None:

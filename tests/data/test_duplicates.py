@@ -14,9 +14,9 @@ from scipy.sparse.csgraph import connected_components
 from align_dist.data.duplicates import (
     MAX_DISTANCE,
     content_hash,
+    copy_groups,
     difference_hash,
-    duplicate_groups,
-    near_pairs,
+    near_groups,
 )
 
 
@@ -61,14 +61,26 @@ def test_recompressed_rescaled_and_brightened_copies_are_near_and_others_far(see
     assert _distance(_hash(original), _hash(_photograph(seed + 100))) > 3 * MAX_DISTANCE
 
 
-def test_groups_join_copies_near_copies_and_bursts_and_nothing_else() -> None:
+def test_groups_join_copies_near_copies_and_events_and_nothing_else() -> None:
     pictures = [_photograph(0), _photograph(1), _jpeg(_photograph(0), 50), _photograph(2), _photograph(3)]
     pictures += [_photograph(4), _photograph(5)]
     digests = ["a", "b", "c", "d", "b", "e", "f"]
-    sequences = [None, None, "burst", "burst", None, None, None]
-    groups = duplicate_groups(digests, np.stack([_hash(picture) for picture in pictures]), sequences)
-    # 0 ~ 2 by sight, 2 ~ 3 by burst, 1 ~ 4 by bytes
+    events = [None, None, "burst", "burst", None, None, None]
+    groups = near_groups(digests, np.stack([_hash(picture) for picture in pictures]), events)
+    # 0 ~ 2 by sight, 2 ~ 3 by event, 1 ~ 4 by bytes
     assert groups.tolist() == [0, 1, 0, 0, 1, 5, 6]
+
+
+def test_events_decide_instead_of_looks_where_both_pictures_have_one() -> None:
+    hashes = np.stack([_hash(_photograph(0))] * 4 + [_hash(_photograph(1))])
+    assert near_groups(list("abcde"), hashes, ["x", "y", "x", None, "y"]).tolist() == [0, 1, 0, 0, 1]
+    # Equal bytes belong together whatever is said of them.
+    assert near_groups(list("abbde"), hashes, ["x", "y", "z", None, None]).tolist() == [0, 1, 1, 0, 4]
+
+
+def test_a_look_alike_of_two_events_does_not_join_them() -> None:
+    hashes = np.stack([_hash(_photograph(0))] * 3)
+    assert near_groups(list("abc"), hashes, [None, "x", "y"]).tolist() == [0, 0, 2]
 
 
 def test_sparse_line_drawings_are_grouped_by_bytes_only() -> None:
@@ -78,33 +90,69 @@ def test_sparse_line_drawings_are_grouped_by_bytes_only() -> None:
         canvas[30:130, 79 + shift : 82 + shift] = 0
         drawings.append(difference_hash(canvas))
     assert _distance(*drawings) <= MAX_DISTANCE
-    assert duplicate_groups(["a", "b"], np.stack(drawings), [None, None]).tolist() == [0, 1]
-    assert duplicate_groups(["a", "a"], np.stack(drawings), [None, None]).tolist() == [0, 0]
+    assert near_groups(["a", "b"], np.stack(drawings), [None, None]).tolist() == [0, 1]
+    assert near_groups(["a", "a"], np.stack(drawings), [None, None]).tolist() == [0, 0]
+
+
+def _drifting(count: int) -> np.ndarray:
+    """Hashes of which each is 8 bits from the one before: what shadows do to a fixed camera's frames."""
+    rng = np.random.default_rng(0)
+    bits = np.zeros((count, 256), np.uint8)
+    bits[0] = rng.integers(0, 2, 256)
+    for index in range(1, count):
+        bits[index] = bits[index - 1]
+        bits[index, rng.choice(256, 8, replace=False)] ^= 1
+    return np.packbits(bits, axis=1).view("<u8").astype(np.uint64)
+
+
+@given(seed=st.integers(0, 2**32 - 1), distance=st.integers(0, 40))
+def test_look_alikes_of_one_group_are_never_far_apart(seed: int, distance: int) -> None:
+    hashes = _drifting(120)[np.random.default_rng(seed).permutation(120)]
+    groups = near_groups([str(index) for index in range(120)], hashes, [None] * 120, distance)
+    distances = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2)
+    assert distances[groups[:, None] == groups[None]].max() <= 2 * distance
+    if distance >= 8:
+        assert len(np.unique(groups)) < 120
+
+
+def test_frames_that_change_slowly_are_no_chain() -> None:
+    hashes = _drifting(600)
+    groups = near_groups([str(index) for index in range(600)], hashes, [None] * 600)
+    sizes = np.unique(groups, return_counts=True)[1]
+    assert np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(axis=1).max() <= MAX_DISTANCE
+    assert len(sizes) > 60 and sizes.max() < 30
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), distance=st.integers(0, 120))
-def test_groups_equal_connected_components_found_by_scipy(seed: int, count: int, distance: int) -> None:
+def test_groups_equal_those_of_a_plain_search(seed: int, count: int, distance: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**63, (count, 4), dtype=np.uint64)
     for index in range(count // 2):  # near-copies of earlier ones
         hashes[count - 1 - index] = hashes[index] ^ np.uint64(1 << int(rng.integers(60)))
-    digests = [str(value) for value in rng.integers(0, 2 * count, count)]
-    sequences = [None if value < count else str(value) for value in rng.integers(0, 3 * count, count)]
+    digests = [f"{hashes[index].tobytes()!r}{rng.integers(2)}" for index in range(count)]
+    events = [None if value < count else str(value) for value in rng.integers(0, 2 * count, count)]
     bits = np.unpackbits(hashes.view(np.uint8), axis=1).astype(int)
-    linked = (bits[:, None] != bits[None]).sum(axis=2) <= distance
     informative = np.minimum(bits.sum(axis=1), 256 - bits.sum(axis=1)) >= 64
-    linked &= informative[:, None] & informative[None]
+    links = np.zeros((count, count), bool)
     for i in range(count):
         for j in range(count):
-            burst = sequences[i] is not None and sequences[i] == sequences[j]
-            linked[i, j] |= digests[i] == digests[j] or burst
-    components = connected_components(coo_matrix(linked), directed=False)[1]
+            links[i, j] = digests[i] == digests[j] or (events[i] is not None and events[i] == events[j])
+    hard = connected_components(coo_matrix(links), directed=False)[1]
+    eventful = {int(hard[i]) for i in range(count) if events[i] is not None}
+    seen = [i for i in range(count) if informative[i] and digests.index(digests[i]) == i]
+    leaders = [i for i in seen if int(hard[i]) in eventful]
+    for i in seen:
+        if int(hard[i]) not in eventful:
+            apart = [int((bits[i] != bits[leader]).sum()) for leader in leaders]
+            if apart and min(apart) <= distance:
+                links[i, leaders[int(np.argmin(apart))]] = True
+            else:
+                leaders.append(i)
+    components = connected_components(coo_matrix(links), directed=False)[1]
     expected = [int(np.flatnonzero(components == component)[0]) for component in components]
-    assert duplicate_groups(digests, hashes, sequences, distance).tolist() == expected
+    assert near_groups(digests, hashes, events, distance).tolist() == expected
 
 
-def test_pairs_are_found_across_chunks() -> None:
-    hashes = np.random.default_rng(1).integers(0, 2**63, (700, 4), dtype=np.uint64)
-    hashes[690] = hashes[3]
-    hashes[699] = hashes[698]
-    assert list(near_pairs(hashes, 10)) == [(3, 690), (698, 699)]
+def test_copies_are_grouped_by_the_first() -> None:
+    assert copy_groups(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 3, 1]
+    assert copy_groups([]).tolist() == []

@@ -7,32 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifests import DOMAINS, make_manifest
 
-from align_dist.data.manifest import VERSION, ImageField, Manifest
+from align_dist.data.manifest import Manifest
 from align_dist.data.splits import cut_domain, make_split
 from align_dist.errors import ConfigError, DataError
-
-DOMAINS = ("Caltech101", "LabelMe", "SUN09")
-
-
-def make_manifest(labels: Any, domain_indices: Any, groups: Any = None) -> Manifest:
-    count = len(labels)
-    return Manifest(
-        version=VERSION,
-        benchmark="folders",
-        classes=tuple(f"class{index}" for index in range(int(max(labels)) + 1)),
-        domains=DOMAINS[: int(max(domain_indices)) + 1],
-        image_field=ImageField("raw", 32, 90),
-        has_masks=False,
-        beton_bytes=0,
-        beton_sha256="",
-        paths=tuple(f"{index}.png" for index in range(count)),
-        hashes=("",) * count,
-        labels=tuple(int(value) for value in labels),
-        domain_indices=tuple(int(value) for value in domain_indices),
-        groups=tuple(int(value) for value in (range(count) if groups is None else groups)),
-        skipped=(),
-    )
 
 
 @st.composite
@@ -99,6 +78,67 @@ def test_single_images_are_stratified_to_within_one_image(
             assert abs((labels[part] == label).sum() - fraction * size) <= 1.0
 
 
+def test_other_domains_and_classes_come_and_go_without_moving_a_cut() -> None:
+    manifest = make_manifest(np.arange(120) % 4, np.repeat(np.arange(3), 40))
+    before = [cut(manifest, domain, 5) for domain in DOMAINS]
+    # A domain before all others, of a class before all others and one after them.
+    more = replace(
+        manifest,
+        domains=("AID", *DOMAINS),
+        classes=("aardvark", *manifest.classes, "zebra"),
+        paths=("a.png", "b.png", *manifest.paths),
+        hashes=("a", "b", *manifest.hashes),
+        labels=(0, 5, *(label + 1 for label in manifest.labels)),
+        domain_indices=(0, 0, *(index + 1 for index in manifest.domain_indices)),
+        groups=(0, 1, *(group + 2 for group in manifest.groups)),
+    )
+    for domain, parts in zip(DOMAINS, before, strict=True):
+        after = cut(more, domain, 5)
+        assert np.array_equal(after.train - 2, parts.train) and np.array_equal(after.test - 2, parts.test)
+    # A class that comes to a domain leaves the cuts of the domain's other classes alone.
+    extra = replace(
+        more,
+        labels=(0, 5, *more.labels[2:], 0, 0, 0),
+        domain_indices=(*more.domain_indices, 1, 1, 1),
+        paths=(*more.paths, "x", "y", "z"),
+        hashes=(*more.hashes, "x", "y", "z"),
+        groups=(*more.groups, 122, 123, 124),
+    )
+    assert set(cut(extra, DOMAINS[0], 5).validation.tolist()) >= set((before[0].validation + 2).tolist())
+    # Two domains of the same pictures are not cut alike: their names differ.
+    assert not np.array_equal(before[0].test, before[1].test - 40)
+
+
+def test_a_setting_says_what_no_cut_goes_through() -> None:
+    near = [0, 0, 0, 0, *range(4, 40)]
+    manifest = make_manifest([0] * 40, [0] * 40, near)
+    manifest = replace(manifest, hashes=("a", "b", "a", "c", *manifest.hashes[4:]))
+    together: dict[str, set[bool]] = {"off": set(), "copies": set(), "near": set()}
+    for setting, found in together.items():
+        for seed in range(40):
+            parts = cut_domain(manifest, "Caltech101", 0.3, 0.3, seed, setting)
+            homes = [[int(index) in part for part in (parts.train, parts.validation, parts.test)] for index in range(4)]
+            assert setting == "off" or homes[0] == homes[2]
+            found.add(homes[0] == homes[1] == homes[2] == homes[3])
+    assert together == {"off": {False, True}, "copies": {False, True}, "near": {True}}
+
+
+@pytest.mark.parametrize(("hashes", "helps"), [("abcdefghij" * 4, "copies"), ("a" * 40, "off")])
+def test_a_domain_of_one_group_is_told_what_helps(hashes: str, helps: str) -> None:
+    manifest = replace(make_manifest(np.arange(80) % 2, np.repeat([0, 1], 40), [0] * 40 + [40] * 40))
+    manifest = replace(manifest, hashes=tuple(hashes) * 2)
+    with pytest.raises(DataError, match=f"protocol.keep_together={helps}") as caught:
+        split(manifest, source="Caltech101")
+    assert "40 images" in str(caught.value) and "1 groups" in str(caught.value)
+    assert len(split(manifest, source="Caltech101", keep_together=helps).train) > 0
+
+
+def test_a_target_of_one_image_a_class_is_tested_without_a_validation_part() -> None:
+    manifest = make_manifest([*np.arange(40) % 4, 0, 1, 2, 3], [0] * 40 + [1] * 4)
+    result = split(manifest, source="Caltech101")
+    assert result.tests["LabelMe"].tolist() == [40, 41, 42, 43] and result.target_validation == {}
+
+
 def test_bursts_are_cut_near_the_fractions_and_large_ones_do_not_always_train() -> None:
     sizes = np.random.default_rng(0).integers(1, 12, 150)
     groups = np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -110,6 +150,15 @@ def test_bursts_are_cut_near_the_fractions_and_large_ones_do_not_always_train() 
         assert len(parts.test) / len(groups) == pytest.approx(0.2, abs=0.03)
         homes.add([largest in part for part in (parts.train, parts.validation, parts.test)].index(True))
     assert homes == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_group_too_large_for_a_part_leaves_the_fractions_right(seed: int) -> None:
+    """Two classes, of each half the images are one group: it fits into no other part than training."""
+    groups = np.arange(200)
+    groups[:50], groups[100:150] = 0, 100
+    parts = cut(make_manifest(np.repeat([0, 1], 100), [0] * 200, groups), "Caltech101", seed)
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (120, 40, 40)
 
 
 def test_seeds_give_other_cuts_and_the_same_seed_the_same() -> None:

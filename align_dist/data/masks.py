@@ -1,0 +1,123 @@
+"""Mask files: what they hold, and how they become masks once it is known what of it is the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from align_dist.data.pixels import Pixels, open_picture, shrink, upright
+
+_COLOUR_NOISE = 8
+LEVEL = 257  # 65535 / 255
+
+
+@dataclass(frozen=True)
+class MaskFound:
+    """What one mask file holds.
+
+    values: those that occur, ascending; of 16 bits, as levels of 8 where one is above 255. opacity: likewise, of
+    the alpha channel; empty without one. kind: `palette` (values are indices), `grey`, `deep` (16 bits, some above
+    255) or `colour`. ground: what a palette shows index 0 as.
+    """
+
+    kind: Literal["palette", "grey", "deep", "colour"]
+    values: bytes
+    opacity: bytes
+    ground: tuple[int, ...] = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """How masks are read. objects: the values that are the object; None where values are shares of it, 0 to 255.
+
+    opacity: the alpha channel is the mask. divisor: what values of 16 bits are divided by.
+    """
+
+    objects: tuple[int, ...] | None
+    opacity: bool = False
+    divisor: int = 1
+
+    def __str__(self) -> str:
+        """A line for people."""
+        if self.objects is None:
+            return f"masks: {'opacity' if self.opacity else 'values'} 0 to 255, the object's share of each pixel"
+        return f"masks: {listed(self.objects)} is the object, any other value background"
+
+
+def look_at_mask(picture: Image.Image) -> MaskFound:
+    """What an opened mask file holds."""
+    opacity = _distinct(_opacity(picture)) if picture.mode in ("RGBA", "LA") else b""
+    values = _values(picture)
+    if values is None:
+        return MaskFound("colour", b"", opacity)
+    if values.max(initial=0) > 255:
+        return MaskFound("deep", _distinct(_levels(values)), opacity)
+    if picture.mode == "P":
+        palette = picture.getpalette("RGB") or []
+        return MaskFound("palette", _distinct(values), opacity, tuple(palette[:3]))
+    return MaskFound("grey", _distinct(values), opacity)
+
+
+def decode_mask(data: bytes, max_side: int, reading: MaskReading) -> Pixels:
+    """(H, W, 3) pixels of three equal channels, 0 for background to 255 for the object."""
+    mask = shrink(Image.fromarray(mask_of(open_picture(data), reading)), max_side, Image.Resampling.BOX)
+    return np.asarray(mask.convert("RGB"))
+
+
+def mask_of(picture: Image.Image, reading: MaskReading) -> Pixels:
+    """(H, W), 0 for background to 255 for the object, of an opened mask file, upright.
+
+    Raises ValueError for a coloured one and for one without the alpha channel that is to be read.
+    """
+    turned = upright(picture)
+    values = _opacity(turned) if reading.opacity else _values(turned)
+    if values is None:
+        raise ValueError("a coloured mask, expected grey values, a palette or an alpha channel")
+    if reading.divisor > 1 and turned.mode.startswith("I"):
+        values = _levels(values)
+    if reading.objects is None:
+        return values.astype(np.uint8)
+    return np.where(np.isin(values, reading.objects), 255, 0).astype(np.uint8)
+
+
+def listed(values: Sequence[int]) -> str:
+    """Values in few words."""
+    if len(values) > 6:
+        return f"{values[0]}, {values[1]} … {values[-1]} ({len(values)} values)"
+    return ", ".join(map(str, values))
+
+
+def _opacity(picture: Image.Image) -> NDArray[np.generic]:
+    if picture.mode not in ("RGBA", "LA"):
+        raise ValueError(f"a mask without the alpha channel that other masks have (mode {picture.mode})")
+    return np.asarray(picture)[..., -1]
+
+
+def _values(picture: Image.Image) -> NDArray[np.generic] | None:
+    """(H, W) grey values or palette indices; None of colours."""
+    if picture.mode == "F":
+        raise ValueError("a mask in floating point, expected 8 or 16 bits")
+    if picture.mode == "1":
+        return np.asarray(picture.convert("L"))
+    values = np.asarray(picture)
+    if values.ndim == 2:
+        return values
+    if picture.mode == "LA":
+        return values[..., 0]
+    if picture.mode not in ("RGB", "RGBA"):
+        return None
+    colours = values[..., :3].astype(np.int16)
+    return None if np.ptp(colours, axis=2).max(initial=0) > _COLOUR_NOISE else values[..., 1]
+
+
+def _levels(values: NDArray[np.generic]) -> Pixels:
+    return np.rint(values.astype(np.float64) / LEVEL).clip(0, 255).astype(np.uint8)
+
+
+def _distinct(values: NDArray[np.generic]) -> bytes:
+    return np.flatnonzero(np.bincount(values.ravel().astype(np.int64), minlength=256)).astype(np.uint8).tobytes()
