@@ -16,7 +16,7 @@ from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.ranks import find_ranks
-from align_dist.training.assembly import Assembly, arithmetic_of, assemble, choose_device
+from align_dist.training.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.pictures import draw_tests
@@ -63,6 +63,8 @@ def carry_through(
             if done:
                 told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
             run = assemble(config, group, sources_only)
+            for line in warnings_of(run):
+                told(f"warning: {line}")
             with ExitStack() as stack:
                 group.first(lambda: _begin(stack, folder, run, told))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))

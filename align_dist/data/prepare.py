@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.beton import is_written, prepare_beton, verify_beton
+from align_dist.data.checks import benchmark_warnings, check_classes_differ
 from align_dist.data.manifest import Manifest, manifest_path, write_manifest
 from align_dist.data.tree import beton_of, with_times_now
 from align_dist.errors import DataError
@@ -26,10 +27,11 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         else:
             manifest = _noting_times(benchmark, beton_of(benchmark))
             _say_notes(manifest)
-            _warn(manifest.passed_over)
+            _warn([*manifest.passed_over, *benchmark_warnings(manifest)])
             print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
             return manifest
     catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
+    check_classes_differ(catalogue.classes)
     _warn([*count_warnings(catalogue), *catalogue.passed_over])
     manifest = prepare_beton(
         catalogue,
@@ -41,7 +43,8 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         mask_values=benchmark.mask_values,
     )
     _say_notes(manifest)
-    _warn(manifest.passed_over[len(catalogue.passed_over) :])  # what only reading the pictures told
+    # What only reading the pictures told.
+    _warn([*manifest.passed_over[len(catalogue.passed_over) :], *benchmark_warnings(manifest)])
     copies = len(manifest) - len(set(manifest.groups))
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
     print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")

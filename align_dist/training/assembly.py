@@ -14,6 +14,7 @@ from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
+from align_dist.data.task_checks import check_task, task_warnings
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.methods.base import Context, Method
@@ -131,7 +132,7 @@ def choose_device(name: str) -> torch.device:
 def split_of(manifest: Manifest, config: RunConfig) -> Split:
     """Who trains on what."""
     protocol = config.protocol
-    return make_split(
+    split = make_split(
         manifest,
         kind=protocol.kind,
         source=protocol.source,
@@ -141,6 +142,14 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
         seed=protocol.seed,
         keep_together=protocol.keep_together,
     )
+    check_task(manifest, split)
+    return split
+
+
+def warnings_of(run: Assembly) -> list[str]:
+    """What is odd about who trains on what, a line each."""
+    protocol = run.config.protocol
+    return task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
 
 
 def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order:

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from manifests import make_manifest
+
+from align_dist.data.manifest import Manifest
+from align_dist.data.splits import Split, make_split
+from align_dist.data.task_checks import check_task, task_warnings
+from align_dist.errors import DataError
+
+
+def single_source(manifest: Manifest, **changes: Any) -> Split:
+    chosen: dict[str, Any] = {"kind": "single_source", "source": "Caltech101", "target": None, "seed": 0}
+    return make_split(manifest, **{**chosen, "validation_fraction": 0.2, "test_fraction": 0.2, **changes})
+
+
+def warnings(manifest: Manifest, **changes: Any) -> list[str]:
+    lines = task_warnings(manifest, single_source(manifest, **changes), 0.2, 0.2)
+    assert all("\n" not in line for line in lines)
+    return lines
+
+
+def sound() -> Manifest:
+    """Two domains of four classes, twenty images each."""
+    return make_manifest(np.arange(160) % 4, [0] * 80 + [1] * 80)
+
+
+@pytest.mark.parametrize("setting", ["off", "copies", "near"])
+def test_a_sound_task_has_no_warnings(setting: str) -> None:
+    check_task(sound(), single_source(sound()))
+    assert warnings(sound(), keep_together=setting) == []
+
+
+def test_parts_that_miss_their_fraction_are_told_with_both() -> None:
+    # 76 of the 80 are four groups, one a class.
+    manifest = replace(sound(), groups=(*(index % 4 for index in range(76)), *range(76, 160)))
+    (line, *_) = warnings(manifest)
+    split = single_source(manifest)
+    for count in (len(split.train), len(split.validation), len(split.tests.get("Caltech101", ()))):
+        assert str(count) in line and f"{count / 80:.1%}" in line
+    assert "'Caltech101'" in line and "60.0%/20.0%/20.0%" in line
+
+
+def test_a_target_without_a_validation_part_is_told() -> None:
+    manifest = make_manifest([*np.arange(80) % 4, 0, 1, 2, 3], [0] * 80 + [1] * 4)
+    (line,) = warnings(manifest)
+    assert "'LabelMe'" in line and "0 of 4" in line and "20.0%" in line
+    # A search that sees no target is told nothing of them.
+    assert task_warnings(manifest, single_source(manifest).without_tests(), 0.2, 0.2) == []
+
+
+def test_classes_that_only_a_target_has_are_counted() -> None:
+    labels = np.arange(160) % 4
+    labels[:80] %= 3
+    lines = warnings(make_manifest(labels, [0] * 80 + [1] * 80))
+    assert len(lines) == 1 and "20 of 80" in lines[0] and "'class3' in domain 'LabelMe'" in lines[0]
+
+
+def test_classes_that_only_the_source_has_are_counted() -> None:
+    labels = np.arange(160) % 4
+    labels[80:] %= 2
+    lines = warnings(make_manifest(labels, [0] * 80 + [1] * 80))
+    assert len(lines) == 1 and "2 classes" in lines[0] and "'class2'" in lines[0]
+
+
+def test_a_class_that_no_selection_sees_is_told() -> None:
+    manifest = make_manifest([*np.arange(160) % 4, 4, 4], [0] * 80 + [1] * 80 + [0, 1])
+    assert [line for line in warnings(manifest) if "'class4'" in line and "validation" in line]
+
+
+def test_copies_of_training_images_in_a_target_are_counted() -> None:
+    manifest = sound()
+    split = single_source(manifest)
+    hashes = list(manifest.hashes)
+    trained, validated, tested = int(split.train[5]), int(split.validation[0]), int(split.tests["Caltech101"][0])
+    hashes[100], hashes[103], hashes[107] = hashes[trained], hashes[validated], hashes[tested]
+    (line,) = task_warnings(replace(manifest, hashes=tuple(hashes)), split, 0.2, 0.2)
+    assert line.startswith("2 of 80") and "'LabelMe'" in line and f"100.png = {trained}.png" in line
+
+
+def test_copies_that_a_setting_lets_a_cut_go_through_are_counted() -> None:
+    manifest = replace(sound(), hashes=tuple(str(index // 8) for index in range(160)))
+    split = single_source(manifest, keep_together="off")
+    trained = {manifest.hashes[index] for index in split.train}
+    lines = task_warnings(manifest, split, 0.2, 0.2)
+    count = sum(manifest.hashes[index] in trained for index in split.validation)
+    assert count > 0 and lines[0].startswith(f"{count} of {len(split.validation)} validation")
+    kept = task_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
+    assert not [line for line in kept if "copies" in line]
+
+
+def test_tasks_without_a_meaning_are_refused() -> None:
+    one = make_manifest([0] * 80, [0] * 40 + [1] * 40)
+    with pytest.raises(DataError, match="'class0'"):
+        check_task(one, single_source(one))
+    alone = make_manifest([*[0] * 40, *np.arange(40) % 2], [0] * 40 + [1] * 40)
+    with pytest.raises(DataError, match="training images are all of class 'class0'"):
+        check_task(alone, single_source(alone))
+    strangers = make_manifest([*np.arange(40) % 2, *(2 + np.arange(40) % 2)], [0] * 40 + [1] * 40)
+    with pytest.raises(DataError, match="'LabelMe'"):
+        check_task(strangers, single_source(strangers))
