@@ -109,3 +109,22 @@ def test_lengths_in_steps() -> None:
 def test_known_keys_are_dotted_leaves() -> None:
     keys = known_keys()
     assert "objective.lambda1" in keys and "data.augmentation.flip" in keys and "objective" not in keys
+
+
+def test_what_belongs_together_and_what_masks_hold_are_part_of_the_id(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("protocol: {keep_together: off}\nbenchmark: {mask_values: [8, 12]}\n")
+    written = load_config(tmp_path / "run.yaml")
+    assert (written.protocol.keep_together, written.benchmark.mask_values) == ("off", (8, 12))
+    assert load_config(tmp_path / "run.yaml", ["protocol.keep_together=near"]).protocol.keep_together == "near"
+    (tmp_path / "again.yaml").write_text(to_yaml(written))
+    assert load_config(tmp_path / "again.yaml") == written
+    others = [["protocol.keep_together=copies"], ["protocol.keep_together=near"], ["benchmark.mask_values=[8]"], []]
+    assert len({load_config(tmp_path / "run.yaml", other).identity for other in others}) == 4
+
+
+@pytest.mark.parametrize("given", ["indices", "[8,x]", "[]", "[-1]", "[70000]", "1.5"])
+def test_mask_values_that_are_none_are_one_line(tmp_path: Path, given: str) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 1\n")
+    with pytest.raises(ConfigError, match=r"benchmark\.mask_values") as caught:
+        load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={given}"])
+    assert "\n" not in str(caught.value) and "[8,12]" in str(caught.value)
