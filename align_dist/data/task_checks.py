@@ -97,22 +97,30 @@ def _classes(manifest: Manifest, labels: Iterable[int], what: str) -> list[str]:
     return [f"{len(found):,} classes: {what} (first: '{manifest.classes[found[0]]}')"] if found else []
 
 
+def copies_elsewhere(manifest: Manifest, split: Split, other: Manifest) -> list[str]:
+    """A line where another benchmark, which tests, holds copies of images that trained or selected."""
+    used, all_ids = np.concatenate([split.train, split.validation]), np.arange(len(other))
+    what = f"test images of {other.benchmark} are byte copies of training or validation images"
+    return _copies(other, all_ids, manifest, used, what)
+
+
 def _leaks(manifest: Manifest, split: Split) -> list[str]:
     """Copies, byte for byte, of training images among those that select, and of either among those that test."""
     used = np.concatenate([split.train, split.validation])
-    lines = _copies(manifest, split.validation, split.train, "validation images are byte copies of training images")
+    what = "validation images are byte copies of training images"
+    lines = _copies(manifest, split.validation, manifest, split.train, what)
     for domain, ids in split.tests.items():
         what = f"test images of domain '{domain}' are byte copies of training or validation images"
-        lines += _copies(manifest, ids, used, what)
+        lines += _copies(manifest, ids, manifest, used, what)
     return lines
 
 
-def _copies(manifest: Manifest, ids: Ids, of: Ids, what: str) -> list[str]:
-    originals = {manifest.hashes[index]: index for index in reversed(of.tolist())}
+def _copies(manifest: Manifest, ids: Ids, of: Manifest, of_ids: Ids, what: str) -> list[str]:
+    originals = {of.hashes[index]: index for index in reversed(of_ids.tolist())}
     found = [index for index in ids.tolist() if manifest.hashes[index] in originals]
     if not found:
         return []
-    first = f"{manifest.paths[found[0]]} = {manifest.paths[originals[manifest.hashes[found[0]]]]}"
+    first = f"{manifest.paths[found[0]]} = {of.paths[originals[manifest.hashes[found[0]]]]}"
     return [f"{len(found):,} of {len(ids):,} {what} (first: {first})"]
 
 

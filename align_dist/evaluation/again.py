@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from align_dist.config import BenchmarkConfig, DistributedConfig
+from align_dist.data.task_checks import copies_elsewhere
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.files import write_text
@@ -41,6 +42,8 @@ def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
             f"{other.name}: its classes ({', '.join(elsewhere.manifest.classes)}) are not the run's "
             f"({', '.join(run.manifest.classes)}); choose a benchmark with the same class folders"
         )
+    for line in copies_elsewhere(run.manifest, run.split, elsewhere.manifest):
+        _say(f"warning: {line}")
     rows = evaluate_run(elsewhere, folder, _say)
     destination = path / f"results-{other.name}.jsonl"
     write_text(destination, "".join(json.dumps(row) + "\n" for row in rows))

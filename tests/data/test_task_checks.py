@@ -9,7 +9,7 @@ from manifests import make_manifest
 
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, task_warnings
+from align_dist.data.task_checks import check_task, copies_elsewhere, task_warnings
 from align_dist.errors import DataError
 
 
@@ -91,6 +91,17 @@ def test_copies_that_a_setting_lets_a_cut_go_through_are_counted() -> None:
     assert count > 0 and lines[0].startswith(f"{count} of {len(split.validation)} validation")
     kept = task_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
     assert not [line for line in kept if "copies" in line]
+
+
+def test_copies_in_another_benchmark_are_counted() -> None:
+    manifest = sound()
+    split = single_source(manifest)
+    trained, tested = int(split.train[7]), int(split.tests["Caltech101"][0])
+    other = replace(make_manifest([0, 1, 2, 3], [0] * 4), benchmark="elsewhere")
+    strangers = replace(other, hashes=("w", "x", "y", manifest.hashes[tested]))
+    assert copies_elsewhere(manifest, split, strangers) == []
+    (line,) = copies_elsewhere(manifest, split, replace(other, hashes=("w", "x", manifest.hashes[trained], "z")))
+    assert line.startswith("1 of 4") and "elsewhere" in line and f"2.png = {trained}.png" in line
 
 
 def test_tasks_without_a_meaning_are_refused() -> None:
