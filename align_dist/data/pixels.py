@@ -39,7 +39,8 @@ def remarks_on(picture: Image.Image) -> tuple[str, ...]:
     """What somebody should know of how an opened picture is read, in words that follow "so many pictures"."""
     # A telephone's JPEG holds a second frame, the preview.
     several = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
-    clear = _is_transparent(picture) and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255
+    opacity = _opacity(picture)
+    clear = opacity is not None and opacity.min() < 255
     return (FRAMES,) * several + (TRANSPARENT,) * bool(clear)
 
 
@@ -60,21 +61,30 @@ def shrink(picture: Image.Image, max_side: int, resampling: Image.Resampling) ->
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Grey of 16 bits, 32 bits or floating point scaled by its range; transparent pixels laid over white.
 
+    The range of 16 bits is 0 to 65535; of the others it is the smaller of two usual ones that holds all values.
     Pillow's own conversion cuts the former off at 255 and shows the colours that the latter hide.
     """
+    opacity = _opacity(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return Image.fromarray(_grey_bytes(np.asarray(picture), picture.mode)).convert("RGB")
-    if not _is_transparent(picture):
+        grey = _grey_bytes(np.asarray(picture), picture.mode)
+        if opacity is not None:
+            grey[opacity == 0] = 255
+        return Image.fromarray(grey).convert("RGB")
+    if opacity is None:
         return picture.convert("RGB")
     ground = Image.new("RGBA", picture.size, GROUND)
     ground.alpha_composite(picture.convert("RGBA"))
     return ground.convert("RGB")
 
 
-def _is_transparent(picture: Image.Image) -> bool:
-    return picture.mode in ("RGBA", "LA", "PA", "RGBa") or (
-        "transparency" in picture.info and picture.mode in ("1", "L", "P", "RGB")
-    )
+def _opacity(picture: Image.Image) -> Pixels | None:
+    """(H, W), 0 to 255; None where all pixels are opaque by their mode."""
+    hidden = picture.info.get("transparency")
+    if picture.mode.startswith("I;16") and hidden is not None:
+        return np.where(np.asarray(picture) == hidden, 0, 255).astype(np.uint8)
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa") or (picture.mode in ("1", "L", "P", "RGB") and hidden is not None):
+        return np.asarray(picture.convert("RGBA"))[..., 3]
+    return None
 
 
 def _grey_bytes(values: NDArray[np.generic], mode: str) -> Pixels:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide(mode: str) -> No
     expected = (70, 70, 70) if mode in ("LA", "L") else (200, 0, 0)
     assert (pixels[:, :2] == expected).all() and (pixels[:, 2:] == 255).all()
     assert remarks_on(open_picture(data)) == (TRANSPARENT,)
+
+
+def test_a_transparent_level_of_16_bits_is_white() -> None:
+    values = np.array([[0, 65535, 20000], [20000, 0, 40000]], np.uint16)
+    data = bytearray(stored(Image.fromarray(values), "PNG"))
+    chunk = b"tRNS" + (20000).to_bytes(2, "big")
+    place = data.index(b"IDAT") - 4
+    data[place:place] = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    assert decode_image(bytes(data), 100)[..., 0].tolist() == [[0, 255, 255], [255, 0, 156]]
+    assert remarks_on(open_picture(bytes(data))) == (TRANSPARENT,)
 
 
 def test_half_transparent_pixels_are_half_white() -> None:
