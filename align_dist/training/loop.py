@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,11 +126,12 @@ def _at_boundary(
 def _validate(run: Assembly, position: Position, monitor: Monitor, progress: Progress) -> dict[str, float]:
     """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
     step, reading = position.step, run.reading()
+    now = cache(lambda: weights_now(step, run.method.networks, run.group))  # one copy for all that choose it
 
     def better(name: str, best: Best, accuracy: float) -> Best:
         if accuracy < best.accuracy or not run.schedule.selectable(step):
             return best
-        position.selected[name] = weights_now(step, run.method.networks, run.group)
+        position.selected[name] = now()
         position.unwritten.add(name)
         return Best(accuracy, step)
 
