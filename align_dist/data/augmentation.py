@@ -1,11 +1,9 @@
-"""Augmentation of one picture, compiled, as a pure function of (seed, pass, sample id).
+"""What happens to one picture, drawn as a pure function of (seed, pass, sample id), compiled; `kernels` does it.
 
 The distributions are DomainBed's (paper.md section 5.3): random resized crop, horizontal flip, colour
 jitter (brightness, contrast, saturation, hue, in random order) and random greyscale, defined as
 torchvision defines them: https://pytorch.org/vision/stable/transforms.html. FFCV's own augmentations seed
 numba's generators from the system, so equal seeds would give different pixels.
-
-Strict floating point (no fastmath): one thread and many must give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-Pixels = NDArray[np.uint8]
 
 CROP_TRIES = 10
 # Each decision about a picture reads its own counter, so adding one later moves none of the others.
@@ -76,94 +73,3 @@ def crop_box(
     box_width = min(width, round(height * ratio[1]))
     box_height = min(height, round(width / ratio[0]))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
-
-
-@compiled
-def flip(image: Pixels) -> None:
-    """Mirrors left and right, in place."""
-    height, width, channels = image.shape
-    for row in range(height):
-        for column in range(width // 2):
-            for channel in range(channels):
-                kept = image[row, column, channel]
-                image[row, column, channel] = image[row, width - 1 - column, channel]
-                image[row, width - 1 - column, channel] = kept
-
-
-@compiled
-def _clip(value: float) -> float:
-    return min(255.0, max(0.0, value))
-
-
-@compiled
-def _grey(red: float, green: float, blue: float) -> float:
-    """Luma of ITU-R BT.601, as torchvision's rgb_to_grayscale."""
-    return 0.2989 * red + 0.587 * green + 0.114 * blue
-
-
-@compiled
-def blend(image: Pixels, kind: int, factor: float) -> None:
-    """image <- factor * image + (1 - factor) * other, in place.
-
-    `kind` says what the other is: 0 black (brightness), 1 the mean grey (contrast), 2 its own greyscale
-    (saturation; factor 0 is greyscale).
-    """
-    height, width, _ = image.shape
-    mean = 0.0
-    if kind == 1:
-        for row in range(height):
-            for column in range(width):
-                mean += _grey(image[row, column, 0], image[row, column, 1], image[row, column, 2])
-        mean /= height * width
-    for row in range(height):
-        for column in range(width):
-            other = mean
-            if kind == 2:
-                other = _grey(image[row, column, 0], image[row, column, 1], image[row, column, 2])
-            for channel in range(3):
-                value = factor * image[row, column, channel] + (1.0 - factor) * other
-                image[row, column, channel] = np.uint8(_clip(value))
-
-
-@compiled
-def shift_hue(image: Pixels, shift: float) -> None:
-    """Turns the hue by `shift` of a full circle, in [-0.5, 0.5], in place (through HSV, as torchvision)."""
-    height, width, _ = image.shape
-    for row in range(height):
-        for column in range(width):
-            red = image[row, column, 0] / 255.0
-            green = image[row, column, 1] / 255.0
-            blue = image[row, column, 2] / 255.0
-            value, low = max(red, green, blue), min(red, green, blue)
-            chroma = value - low
-            if chroma == 0.0:
-                continue
-            if value == red:
-                hue = ((green - blue) / chroma) % 6.0
-            elif value == green:
-                hue = (blue - red) / chroma + 2.0
-            else:
-                hue = (red - green) / chroma + 4.0
-            hue = (hue / 6.0 + shift) % 1.0 * 6.0
-            for channel in range(3):
-                # f(n) = V - C max(0, min(k, 4 - k, 1)), k = (n + H) mod 6, n = 5, 3, 1 for R, G, B.
-                k = (5.0 - 2.0 * channel + hue) % 6.0
-                share = max(0.0, min(k, 4.0 - k, 1.0))
-                image[row, column, channel] = np.uint8((value - chroma * share) * 255.0 + 0.5)
-
-
-@compiled
-def jitter(image: Pixels, strength: NDArray[np.float64], seed: np.uint64, draw: np.uint64) -> None:
-    """torchvision's ColorJitter, in place: strengths of brightness, contrast, saturation, hue, random order."""
-    remaining = np.arange(4)
-    for left in range(4, 0, -1):
-        pick = int(uniform(seed, draw, JITTER + left) * left)
-        operation = remaining[pick]
-        remaining[pick] = remaining[left - 1]
-        amount = (2.0 * uniform(seed, draw, JITTER + 8 + operation) - 1.0) * strength[operation]
-        if amount == 0.0:
-            continue
-        if operation == 3:
-            shift_hue(image, amount)
-        else:
-            blend(image, operation, 1.0 + amount)

@@ -1,4 +1,4 @@
-"""FFCV decoders that take draws instead of sample ids: decode, crop, resize, flip, colours, one pass.
+"""FFCV decoders that take draws instead of sample ids: decode, crop, resize, mirror, colours.
 
 FFCV hands its `batch_indices` straight to a decoder, so a draw (see `draws`) travels through FFCV's
 threads untouched and carries its own randomness. The decoder cuts the sample id out of it.
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from align_dist.data import augmentation
+from align_dist.data import augmentation, kernels
 from align_dist.data.draws import PASS_SHIFT, SAMPLE_MASK
 from align_dist.data.ffcv_compat import (
     IMAGE_MODES,
@@ -21,7 +21,6 @@ from align_dist.data.ffcv_compat import (
     SimpleRGBImageDecoder,
     State,
     imdecode,
-    resize_crop,
 )
 
 
@@ -36,74 +35,86 @@ class Augmentation:
     greyscale: float = 0.1
 
 
-class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
-    """Draws → uint8 images (side, side, 3). Pass 0 resizes the whole picture and does nothing else.
+_imdecode = augmentation.compiled(imdecode)
 
-    With `colours` off only the geometry acts: the same draw moves a picture and its mask alike.
+
+@augmentation.compiled
+def decode_jpeg(data: kernels.Pixels, height: int, width: int, part: int) -> tuple[bool, kernels.Pixels]:
+    """Whether a JPEG (N,) of the given size is whole, and its pixels (H / part, W / part, 3), each side rounded up."""
+    picture = np.empty((-(-height // part), -(-width // part), 3), np.uint8)
+    h, w = np.uint32(height), np.uint32(width)
+    return _imdecode(data, picture, h, w, h, w, 0, 0, 1, part, False, False) == 0, picture
+
+
+class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
+    """Draws → uint8 images (3, side, side). Pass 0 resizes the whole picture and does nothing else.
+
+    mask: draws → masks (side, side), to which only the geometry happens: one draw moves a picture and its mask alike.
+    augmented: False leaves zeros for draws of later passes, for masks that are needed in evaluation alone.
     """
 
-    def __init__(self, side: int, augmentation: Augmentation, seed: int, colours: bool = True) -> None:
+    def __init__(
+        self, side: int, augmentation: Augmentation, seed: int, *, mask: bool = False, augmented: bool = True
+    ) -> None:
         super().__init__()
-        self.side = side
+        self.shape = (side, side) if mask else (3, side, side)
         self.augmentation = augmentation
         self.seed = seed
-        self.colours = colours
+        self.augmented = augmented
 
-    def declare_state_and_memory(self, previous_state: State) -> tuple[State, tuple[AllocationQuery, ...]]:
-        largest = int(self.metadata["width"].max()) * int(self.metadata["height"].max()) * 3
-        shape = (self.side, self.side, 3)
-        state = replace(previous_state, jit_mode=True, shape=shape, dtype=np.dtype("u1"))
-        return state, (AllocationQuery(shape, np.dtype("u1")), AllocationQuery((largest,), np.dtype("u1")))
+    def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
+        state = replace(previous_state, jit_mode=True, shape=self.shape, dtype=np.dtype("u1"))
+        return state, AllocationQuery(self.shape, np.dtype("u1"))
 
     def generate_code(self) -> Callable[..., Any]:
         read, iterate = self.memory_read, Compiler.get_iterator()
-        decode_jpeg, resize = Compiler.compile(imdecode), Compiler.compile(resize_crop)
-        transform = _colour_transform(self.augmentation, self.colours)
-        crop_box, uniform, flip = augmentation.crop_box, augmentation.uniform, augmentation.flip
-        jpeg = IMAGE_MODES["jpg"]
-        scale, ratio = np.array(self.augmentation.crop_scale), np.array(self.augmentation.crop_ratio)
-        flip_share, flip_counter = self.augmentation.flip, augmentation.FLIP
-        seed, mask, shift = np.uint64(self.seed), np.uint64(SAMPLE_MASK), np.uint64(PASS_SHIFT)
+        render = _renderer(self.augmentation, self.seed, colours=len(self.shape) == 3)
+        mask, shift, augmented = np.uint64(SAMPLE_MASK), np.uint64(PASS_SHIFT), self.augmented
 
-        def decode(draws: Any, memory: Any, metadata: Any, storage: Any) -> Any:
-            images, scratch = memory
+        def decode(draws: Any, images: Any, metadata: Any, storage: Any) -> Any:
+            damaged = np.zeros(len(draws), np.bool_)
             for i in iterate(len(draws)):
                 draw = np.uint64(draws[i])
-                field = metadata[draw & mask]
-                data = read(field["data_ptr"], storage)
-                height, width = np.uint32(field["height"]), np.uint32(field["width"])
-                if field["mode"] == jpeg:
-                    picture = scratch[i][: 3 * height * width]
-                    decode_jpeg(data, picture, height, width, height, width, 0, 0, 1, 1, False, False)
-                    picture = picture.reshape(height, width, 3)
+                if augmented or draw >> shift == 0:
+                    field = metadata[draw & mask]
+                    data = read(field["data_ptr"], storage)
+                    planes = images[i].reshape(-1, images.shape[-2], images.shape[-1])
+                    height, width = np.int64(field["height"]), np.int64(field["width"])
+                    damaged[i] = not render(data, field["mode"], height, width, draw, planes)
                 else:
-                    picture = data.reshape(height, width, 3)
-                if draw >> shift == 0:
-                    resize(picture, 0, height, 0, width, images[i])
-                else:
-                    top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
-                    resize(picture, top, top + box_height, left, left + box_width, images[i])
-                    if uniform(seed, draw, flip_counter) < flip_share:
-                        flip(images[i])
-                    transform(images[i], seed, draw)
+                    images[i] = 0
+            if damaged.any():
+                raise ValueError("a picture in it cannot be decoded")
             return images[: len(draws)]
 
         decode.is_parallel = True  # type: ignore[attr-defined]
         return decode
 
 
-def _colour_transform(settings: Augmentation, colours: bool) -> Callable[..., None]:
-    """The compiled colour part: jitter, then sometimes greyscale; nothing for masks."""
-    jitter, blend, uniform = augmentation.jitter, augmentation.blend, augmentation.uniform
-    strength, grey_share = np.array(settings.jitter), settings.greyscale
-    grey_counter = augmentation.GREYSCALE
+def _renderer(settings: Augmentation, seed_number: int, colours: bool) -> Callable[..., bool]:
+    """The compiled way of one picture from its bytes to planes (C, side, side); False for a damaged JPEG."""
+    decode, resize_box, colour = decode_jpeg, kernels.resize_box, kernels.colour
+    crop_box, uniform, reduction = augmentation.crop_box, augmentation.uniform, kernels.reduction
+    scale, ratio, strength = np.array(settings.crop_scale), np.array(settings.crop_ratio), np.array(settings.jitter)
+    flip_share, flip_counter, grey_share = settings.flip, augmentation.FLIP, settings.greyscale
+    seed, shift, jpeg = np.uint64(seed_number), np.uint64(PASS_SHIFT), IMAGE_MODES["jpg"]
 
-    if not colours:
-        return augmentation.compiled(lambda image, seed, draw: None)
+    def render(data: Any, mode: Any, height: Any, width: Any, draw: Any, planes: Any) -> bool:
+        top, left, box_height, box_width, mirrored = 0, 0, height, width, False
+        if draw >> shift > 0:
+            top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
+            mirrored = uniform(seed, draw, flip_counter) < flip_share
+        if mode == jpeg:
+            part = reduction(min(box_height, box_width), planes.shape[1])
+            whole, picture = decode(data, height, width, part)
+            if not whole:
+                return False
+            resize_box(picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes)
+        else:
+            pixels = data.reshape(height, width, 3)
+            resize_box(pixels, float(top), float(left), float(box_height), float(box_width), mirrored, planes)
+        if colours and draw >> shift > 0:
+            colour(planes, strength, grey_share, seed, draw)
+        return True
 
-    def transform(image: Any, seed: Any, draw: Any) -> None:
-        jitter(image, strength, seed, draw)
-        if uniform(seed, draw, grey_counter) < grey_share:
-            blend(image, 2, 0.0)
-
-    return augmentation.compiled(transform)
+    return augmentation.compiled(render)

@@ -26,7 +26,7 @@ finally:
     numba.typed.Dict = _typed_dict
     torch.set_num_threads(_threads)
 from ffcv.fields import IntField
-from ffcv.libffcv import imdecode, resize_crop
+from ffcv.libffcv import imdecode
 from ffcv.loader import Loader as FFCVLoader
 from ffcv.loader import OrderOption
 from ffcv.loader.epoch_iterator import EpochIterator
@@ -34,6 +34,7 @@ from ffcv.memory_allocator import MemoryAllocator
 from ffcv.pipeline.allocation_query import AllocationQuery
 from ffcv.pipeline.compiler import Compiler
 from ffcv.pipeline.state import State
+from ffcv.reader import Reader
 from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter, worker_job_indexed_dataset
 
@@ -57,10 +58,10 @@ __all__ = [
     "MemoryAllocator",
     "OrderOption",
     "RGBImageField",
+    "Reader",
     "SimpleRGBImageDecoder",
     "State",
     "ToTensor",
     "imdecode",
-    "resize_crop",
     "worker_job_indexed_dataset",
 ]

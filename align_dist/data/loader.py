@@ -211,12 +211,12 @@ class Loader:
             "samples": torch.from_numpy(samples),
         }
         if self._with_masks:
-            host["masks"] = arrays[1][: len(samples), ..., 0]
+            host["masks"] = arrays[1][: len(samples)]
         if reading.second is not None:
             host["second"] = torch.from_numpy(reading.second)
-        # FFCV reuses its buffers: sending is what makes a batch ours.
         sent = self._send({**host, **{f"value/{k}": v for k, v in share.values.items()}})
-        pictures = sent["pixels"].permute(0, 3, 1, 2).float() * self._scale - self._offset
+        # FFCV reuses its buffers: the conversion to float is what makes pictures and masks ours.
+        pictures = sent["pixels"].float().mul_(self._scale).sub_(self._offset)
         return Batch(
             images=pictures[: len(samples)],
             labels=sent["labels"],
@@ -238,11 +238,11 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
 def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentation, masks: bool, workers: int) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
 
-    def pipeline(colours: bool) -> list[Any]:
-        return [DrawnImageDecoder(side, augmentation, seed, colours), ToTensor()]
+    def pipeline(mask: bool) -> list[Any]:
+        return [DrawnImageDecoder(side, augmentation, seed, mask=mask), ToTensor()]
 
-    pipelines: dict[str, Any] = {"image": pipeline(colours=True), "label": None, "domain": None, "sample": None}
-    pipelines["mask"] = pipeline(colours=False) if masks else None
+    pipelines: dict[str, Any] = {"image": pipeline(mask=False), "label": None, "domain": None, "sample": None}
+    pipelines["mask"] = pipeline(mask=True) if masks else None
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     settings = {"num_workers": min(workers, most), "os_cache": True, "order": OrderOption.SEQUENTIAL}
     try:

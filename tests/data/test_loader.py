@@ -15,8 +15,9 @@ from PIL import Image
 
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
-from align_dist.data.decoder import Augmentation
+from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Order, make_order, pack, unaugmented
+from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
 from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Batch, Loader
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
@@ -156,19 +157,45 @@ def test_resuming_in_the_middle_gives_the_rest(one: Loader, order: Order) -> Non
     assert_same(by_draw(whole[5:]), by_draw(rest))
 
 
+def resized(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """By Pillow, as torchvision does it."""
+    return np.asarray(Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+
+
 def test_pass_zero_is_the_whole_picture_resized(geometric: Loader, files: Files) -> None:
-    """OpenCV's own area interpolation, on the picture as it was painted."""
+    """Pillow's antialiased bilinear interpolation, on the picture as it was painted."""
     for batch in geometric.all_of(unaugmented(np.arange(COUNT)), 8):
         for sample, shown in zip(batch.samples.tolist(), pixels(batch), strict=True):
-            expected = cv2.resize(paint(sample, grey=True), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            expected = resized(paint(sample, grey=True))
             assert np.abs(shown.permute(1, 2, 0).numpy() - expected).max() < 1.01
 
 
 def test_jpegs_are_decoded_with_their_channels_in_order(one: Loader) -> None:
     for batch in one.all_of(unaugmented(np.arange(COUNT)), COUNT):
         for sample, shown in zip(batch.samples.tolist(), pixels(batch), strict=True):
-            expected = cv2.resize(paint(sample, grey=False), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            expected = resized(paint(sample, grey=False))
             assert np.abs(shown.permute(1, 2, 0).numpy() - expected).mean() < 4
+
+
+@pytest.mark.parametrize("side", [8, 16])
+def test_a_jpeg_much_larger_than_the_output_is_decoded_smaller_and_looks_the_same(files: Files, side: int) -> None:
+    """A quarter and a half of the picture: the crops of pass 0 and of later passes are where they were."""
+    small = Loader(files.colour, side, 0, GEOMETRY_ONLY, masks=True, workers=1)
+    for batch in small.all_of(np.concatenate([pack(np.arange(COUNT), number) for number in (0, 1, 2)]), COUNT):
+        assert batch.masks is not None
+        grey = (pixels(batch) * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+        assert (grey - 255 * batch.masks).abs().mean() < 3
+
+
+def test_a_damaged_picture_is_an_error_and_not_another_ones_pixels(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.beton"
+    content = bytearray(files.colour.read_bytes())
+    start = content.index(b"\xff\xd8\xff")
+    content[start : start + 400] = bytes(400)
+    path.write_bytes(content)
+    loader = Loader(path, SIDE, 0, Augmentation(), workers=1)
+    error = in_time(lambda: list(loader.all_of(unaugmented(np.arange(COUNT)), 8)))
+    assert isinstance(error, DataError) and str(path) in str(error)
 
 
 def test_evaluation_sees_every_image_once_and_a_short_last_batch(one: Loader) -> None:
@@ -190,6 +217,18 @@ def test_masks_move_with_their_pictures(geometric: Loader) -> None:
             for mask, sample in zip(batch.masks, batch.samples.tolist(), strict=True)
         )
     assert moved > 0.95 * len(draws)
+
+
+def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files: Files, geometric: Loader) -> None:
+    decoder = DrawnImageDecoder(SIDE, GEOMETRY_ONLY, 1, mask=True, augmented=False)
+    pipelines = {"image": None, "label": None, "domain": None, "sample": None, "mask": [decoder, ToTensor()]}
+    settings: Any = {"num_workers": 1, "os_cache": True, "order": OrderOption.SEQUENTIAL}
+    draws = pack(np.arange(COUNT), np.arange(COUNT) % 2)
+    (found,) = next(EpochIterator(FFCVLoader(str(files.grey), COUNT, pipelines=pipelines, **settings), draws))
+    (plain,) = geometric.all_of(unaugmented(np.arange(COUNT)), COUNT)
+    assert plain.masks is not None
+    assert torch.equal(found[::2] / 255, plain.masks[::2])
+    assert not found[1::2].any()
 
 
 def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
