@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import multiprocessing
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 from align_dist.errors import MachineError
 
 CGROUPS = Path("/sys/fs/cgroup")
+# Of glibc's mallopt, see malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def available_cores() -> int:
@@ -76,6 +79,18 @@ def check_semaphores() -> None:
             f"/dev/shm: {error.strerror}: the processes that write a beton need semaphores there; mount it writable, "
             "a container's with --shm-size=64m or `mount -t tmpfs tmpfs /dev/shm`"
         ) from None
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep up to 256 MiB that it freed, for its next batch, instead of giving it back to the kernel.
+
+    glibc gives back any block of 32 MiB and takes it anew, page by page and zeroed: for a batch of 64 images of 224 px
+    that takes three times as long as normalising them. Elsewhere than on glibc nothing changes.
+    """
+    allocator = getattr(ctypes.CDLL(None), "mallopt", None)
+    if allocator is not None:
+        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            allocator(parameter, 1 << 28)
 
 
 def describe_machine() -> str:

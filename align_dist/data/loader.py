@@ -24,7 +24,7 @@ from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, 
 from align_dist.data.share import Share
 from align_dist.data.transfer import make_sender
 from align_dist.errors import DataError
-from align_dist.machine import available_cores
+from align_dist.machine import available_cores, keep_freed_memory
 from align_dist.networks.backbones import IMAGENET, Statistics
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
@@ -237,6 +237,7 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
 
 def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentation, masks: bool, workers: int) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
+    keep_freed_memory()
 
     def pipeline(mask: bool) -> list[Any]:
         return [DrawnImageDecoder(side, augmentation, seed, mask=mask), ToTensor()]
