@@ -146,7 +146,8 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
 class Loader:
     """Reads one `.beton`. `shares` yields one `Batch` for each share of a global batch, `batches` for draws alone.
 
-    side: images become (side, side). seed: of the augmentation. workers: decoding threads (0: one a core).
+    side: images become (side, side). seed: of the augmentation. masks_in_training: whether masks of augmented pictures
+    are read as well; else they are empty. workers: decoding threads (0: one a core).
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class Loader:
         augmentation: Augmentation,
         *,
         masks: bool = False,
+        masks_in_training: bool = True,
         workers: int = 0,
         device: torch.device | None = None,
         normalisation: Statistics = IMAGENET,
@@ -166,7 +168,9 @@ class Loader:
         self._scale, self._offset = 1 / (255 * deviation), mean / deviation
         self._send = make_sender(self.device)
         self._with_masks = masks
-        self._loader = _make_ffcv_loader(beton, side, seed, augmentation, masks, workers or available_cores())
+        image = DrawnImageDecoder(side, augmentation, seed)
+        mask = DrawnImageDecoder(side, augmentation, seed, mask=True, augmented=masks_in_training) if masks else None
+        self._loader = _make_ffcv_loader(beton, image, mask, workers or available_cores())
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
@@ -235,15 +239,11 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(metadata[f"f{index}"]).view("<i8").reshape(-1).astype(np.int64)
 
 
-def _make_ffcv_loader(beton: Path, side: int, seed: int, augmentation: Augmentation, masks: bool, workers: int) -> Any:
+def _make_ffcv_loader(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None, workers: int) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
     keep_freed_memory()
-
-    def pipeline(mask: bool) -> list[Any]:
-        return [DrawnImageDecoder(side, augmentation, seed, mask=mask), ToTensor()]
-
-    pipelines: dict[str, Any] = {"image": pipeline(mask=False), "label": None, "domain": None, "sample": None}
-    pipelines["mask"] = pipeline(mask=True) if masks else None
+    pipelines: dict[str, Any] = {"image": [image, ToTensor()], "label": None, "domain": None, "sample": None}
+    pipelines["mask"] = mask and [mask, ToTensor()]
     most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
     settings = {"num_workers": min(workers, most), "os_cache": True, "order": OrderOption.SEQUENTIAL}
     try:

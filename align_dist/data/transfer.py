@@ -11,10 +11,11 @@ Send = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def make_sender(device: torch.device) -> Send:
-    """A function that brings host tensors to the device by name. To a CPU: as they are, buffers that are used again too.
+    """A function that brings host tensors to the device by name.
 
-    CUDA: copies, through pinned memory on a stream of its own, which the computing stream waits for and the host does not.
-    torch keeps a pinned block until its copy is done, so the host may overwrite what it sent at once.
+    CPU: as they are, without a copy. CUDA: copies, through pinned memory on a stream of its own, which the computing
+    stream waits for and the host does not. torch keeps a pinned block until its copy is done, so the host may overwrite
+    at once what it sent.
     """
     if device.type != "cuda":
         return lambda tensors: tensors

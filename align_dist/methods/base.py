@@ -52,8 +52,6 @@ class Method(ABC):
 
     # Networks besides the classifier that a method needs.
     uses_masker = False
-    # Whether its batches must bring true masks.
-    uses_true_masks = False
     # Dotted keys of a config that change nothing before the masker begins and guidance starts: runs that differ in
     # these alone are one run until then.
     silent_in_warmup: tuple[str, ...] = ()
@@ -62,6 +60,11 @@ class Method(ABC):
         self.networks = networks
         self.context = context
         self.classifier = networks["classifier"]
+
+    @classmethod
+    def uses_true_masks(cls, _objective: ObjectiveConfig) -> bool:
+        """Whether training batches must bring true masks."""
+        return False
 
     @abstractmethod
     def step(self, batch: Batch, step: int) -> Terms:

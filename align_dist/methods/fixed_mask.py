@@ -12,16 +12,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from align_dist.config import ObjectiveConfig
 from align_dist.data.loader import Batch
-from align_dist.methods.base import Context, Forward, scalars
+from align_dist.methods.base import Forward, scalars
 from align_dist.methods.guided import GuidedMethod
-from align_dist.parallel.engine import Engine, Terms
+from align_dist.parallel.engine import Terms
 
 
 class FixedMask(GuidedMethod):
-    def __init__(self, networks: dict[str, Engine], context: Context) -> None:
-        super().__init__(networks, context)
-        self.uses_true_masks = context.objective.fixed_mask == "given"
+    @classmethod
+    def uses_true_masks(cls, objective: ObjectiveConfig) -> bool:
+        return objective.fixed_mask == "given"
 
     def step(self, batch: Batch, step: int) -> Terms:
         parts = batch.parts(self.context.micro_batches)

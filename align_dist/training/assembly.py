@@ -80,7 +80,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
         concatenate=ranks.concatenate,
     )
     built = method(networks, context)
-    if built.uses_true_masks and not manifest.has_masks:
+    if method.uses_true_masks(config.objective) and not manifest.has_masks:
         raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
     return Assembly(config, manifest, split, order, loader, schedule, built, device, ranks)
 
@@ -168,6 +168,7 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
 def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cores: int = 0) -> Loader:
     """The loader of a run's beton, with the true masks where there are any: FFCV then compiles once a run.
 
+    Of augmented pictures masks are read where the method trains with them, of others always, for they are measured.
     cores: of this rank, as many workers unless the config says otherwise; 0 for all there are.
     """
     return Loader(
@@ -176,6 +177,7 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
         config.seed,
         Augmentation(**config.data.augmentation.model_dump()),
         masks=manifest.has_masks,
+        masks_in_training=find_method(config.method).uses_true_masks(config.objective),
         workers=config.data.workers or cores,
         device=device,
         normalisation=statistics(config.classifier.backbone),

@@ -15,9 +15,8 @@ from PIL import Image
 
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
-from align_dist.data.decoder import Augmentation, DrawnImageDecoder
+from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order, pack, unaugmented
-from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
 from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Batch, Loader
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
@@ -220,15 +219,13 @@ def test_masks_move_with_their_pictures(geometric: Loader) -> None:
 
 
 def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files: Files, geometric: Loader) -> None:
-    decoder = DrawnImageDecoder(SIDE, GEOMETRY_ONLY, 1, mask=True, augmented=False)
-    pipelines = {"image": None, "label": None, "domain": None, "sample": None, "mask": [decoder, ToTensor()]}
-    settings: Any = {"num_workers": 1, "os_cache": True, "order": OrderOption.SEQUENTIAL}
+    settings: Any = {"masks": True, "masks_in_training": False, "workers": 1}
     draws = pack(np.arange(COUNT), np.arange(COUNT) % 2)
-    (found,) = next(EpochIterator(FFCVLoader(str(files.grey), COUNT, pipelines=pipelines, **settings), draws))
+    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).all_of(draws, COUNT)
     (plain,) = geometric.all_of(unaugmented(np.arange(COUNT)), COUNT)
-    assert plain.masks is not None
-    assert torch.equal(found[::2] / 255, plain.masks[::2])
-    assert not found[1::2].any()
+    assert found.masks is not None and plain.masks is not None
+    assert torch.equal(found.masks[::2], plain.masks[::2])
+    assert not found.masks[1::2].any()
 
 
 def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:

@@ -46,7 +46,7 @@ def test_a_probe_tells_the_loss_and_moves_nothing(
 def test_nothing_guides_it(make_networks: Any, make_context: Any, make_batch: Any) -> None:
     method = ERM({"classifier": make_networks()["classifier"]}, make_context())
     assert method.mask(make_batch()) is None
-    assert not method.uses_masker and not method.uses_true_masks
+    assert not method.uses_masker and not method.uses_true_masks(method.context.objective)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -44,7 +44,7 @@ def test_each_kind_guides_with_its_own_mask(kind: str, make_networks: Any, make_
     cam = classifier.module(batch.images, explain=batch.labels).cam
     guidance = look(method, batch, 0)["classifier"]["guidance"]
     torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
-    assert method.uses_true_masks is (kind == "given") and not method.uses_masker
+    assert method.uses_true_masks(context.objective) is (kind == "given") and not method.uses_masker
 
 
 @pytest.mark.parametrize("kind", ["constant", "grey", "given"])
