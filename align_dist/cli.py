@@ -106,8 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--selection", default="validation", choices=["validation", "last", "oracle"])
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
-    bench.add_argument("what", choices=["loader", "step", "scale"])
-    _add_config(bench)
+    bench.add_argument("what", choices=["data", "loader", "step", "scale"])
+    _add_config(bench, needed=False)
+    bench.add_argument("--most", action="store_true", help="data: 100,000 pictures too; it takes no CONFIG but may")
     return parser
 
 
@@ -117,8 +118,9 @@ def _verb(verbs: argparse._SubParsersAction, name: str, text: str, run: object) 
     return parser
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="a YAML file, such as configs/quickstart.yaml")
+def _add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    count = None if needed else "?"
+    parser.add_argument("config", type=Path, nargs=count, help="a YAML file, such as configs/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example objective.lambda3=0.5")
 
 
@@ -217,8 +219,14 @@ def _report(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from align_dist.config import load_config
+    from align_dist.config import RunConfig, load_config
 
+    if options.what == "data":
+        config = load_config(options.config, options.overrides) if options.config else RunConfig()
+        import_module("align_dist.bench.data").bench(config.benchmark, config.data, options.most)
+        return
+    if options.config is None:
+        raise ConfigError(f"bench {options.what}: needs a CONFIG, such as configs/quickstart.yaml")
     import_module(f"align_dist.bench.{options.what}").bench(load_config(options.config, options.overrides))
 
 

@@ -1,23 +1,31 @@
-"""What loading costs: our FFCV loader against torch's DataLoader with torchvision's transforms."""
+"""What loading costs: our FFCV loader against torch's DataLoader with torchvision's transforms, and where it goes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import align_dist.networks.torchvision_compat  # noqa: F401
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
+from align_dist.data import kernels
+from align_dist.data.augmentation import crop_box
 from align_dist.data.benchmarks import read_benchmark
-from align_dist.data.draws import make_order
+from align_dist.data.decoder import decode_jpeg
+from align_dist.data.draws import Draws, make_order, pack, sample_of
+from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
 from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
 from align_dist.training.assembly import make_loader
 
-IMAGES = 1024
+IMAGES, PROFILED = 1024, 256
 
 
 class _Files(torch.utils.data.Dataset[Any]):
@@ -51,14 +59,18 @@ class _Files(torch.utils.data.Dataset[Any]):
 
 
 def bench(config: RunConfig) -> None:
-    """Prints images a second of both, from the same pictures to normalised float batches."""
+    """Prints images a second of both, from the same pictures to normalised float batches, and our profile."""
     manifest = beton_of(config.benchmark)
     count = min(IMAGES, len(manifest)) // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))[:count]
     loader = make_loader(config, manifest, torch.device("cpu"))
     order = make_order((samples,), config.data.batch_size, config.seed, balanced=False)
+    # Workers that stay: a long epoch does not feel their start, a short turn would.
     files = torch.utils.data.DataLoader(
-        _Files(config, manifest, samples.tolist()), config.data.batch_size, num_workers=available_cores()
+        _Files(config, manifest, samples.tolist()),
+        config.data.batch_size,
+        num_workers=available_cores(),
+        persistent_workers=True,
     )
 
     def ours() -> None:
@@ -72,3 +84,85 @@ def bench(config: RunConfig) -> None:
     seconds = seconds_in_turn({"torch DataLoader": theirs, "align_dist": ours}, rounds=5)
     title = f"{count} images to {config.data.image_size} px, {available_cores()} workers, median of 5 turns"
     print_ratios(title, seconds, count, "torch DataLoader")
+    _print_profile(profile(config, pack(samples[:PROFILED], 1)))
+
+
+def _print_profile(microseconds: dict[str, float]) -> None:
+    print("a picture on one thread, µs: " + " · ".join(f"{step} {spent:.0f}" for step, spent in microseconds.items()))
+    cores, all_of_it = available_cores(), sum(microseconds.values())
+    print(f"  so {cores} cores can reach {cores * 1e6 / all_of_it:,.0f} images/s", end="")
+    if microseconds["decode"]:
+        print(f", and would reach {cores * 1e6 / microseconds['decode']:,.0f} if they only decoded", end="")
+    print()
+
+
+def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
+    """Microseconds a picture of each step of loading `draws`, one step at a time on one thread: medians of 5 turns.
+
+    decode is 0 for raw pixels. greyscale is what its share of the pictures costs, averaged over all.
+    """
+    chosen, size, seed = config.data.augmentation, config.data.image_size, np.uint64(config.seed)
+    scale, ratio, strength = np.array(chosen.crop_scale), np.array(chosen.crop_ratio), np.array(chosen.jitter)
+    stored = stored_pictures(config.benchmark.beton, sample_of(draws))
+    sides = [(height, width) for _, height, width in stored]
+    boxes = [crop_box(*side, scale, ratio, seed, draw) for side, draw in zip(sides, draws, strict=True)]
+    is_jpeg = config.benchmark.storage == "jpg"
+    parts = [kernels.reduction(min(height, width), size) if is_jpeg else 1 for _, _, height, width in boxes]
+    planes = np.zeros((len(draws), 3, size, size), np.uint8)
+
+    def decode() -> list[NDArray[np.uint8]]:
+        if not is_jpeg:
+            return [data.reshape(height, width, 3) for data, height, width in stored]
+        return [decode_jpeg(*picture, part)[1] for picture, part in zip(stored, parts, strict=True)]
+
+    def resize() -> None:
+        for picture, box, part, target in zip(pictures, boxes, parts, planes, strict=True):
+            top, left, height, width = (edge / part for edge in box)
+            kernels.resize_box(picture, top, left, height, width, False, target)
+
+    def jitter() -> None:
+        for image, draw in zip(planes, draws, strict=True):
+            kernels.jitter(image, strength, seed, draw)
+
+    def greyscale() -> None:
+        for image in planes[: round(chosen.greyscale * len(planes))]:
+            kernels.blend(image, 2, 0.0)
+
+    def normalise() -> None:
+        for start in range(0, len(planes), config.data.batch_size):
+            torch.from_numpy(planes[start : start + config.data.batch_size]).float().mul_(0.5).sub_(0.5)
+
+    pictures = decode()
+    steps: dict[str, Callable[[], object]] = {
+        "decode": decode,
+        "resize": resize,
+        "jitter": jitter,
+        "greyscale": greyscale,
+        "normalise": normalise,
+    }
+    with on_one_thread():
+        seconds = seconds_in_turn(steps, rounds=5)
+    return {name: 1e6 * spent / len(draws) if is_jpeg or name != "decode" else 0.0 for name, spent in seconds.items()}
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """torch on one thread meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def stored_pictures(beton: Path, samples: NDArray[np.int64]) -> list[tuple[NDArray[np.uint8], int, int]]:
+    """The bytes (N,), height and width of samples of a beton, as they are stored."""
+    reader = Reader(str(beton))
+    fields = reader.metadata[f"f{list(reader.handlers).index('image')}"][samples]
+    sizes = dict(zip(reader.alloc_table["ptr"].tolist(), reader.alloc_table["size"].tolist(), strict=True))
+    content = np.memmap(beton, np.uint8, "r")
+    return [
+        (content[start : start + sizes[start]], int(field["height"]), int(field["width"]))
+        for field, start in zip(fields, fields["data_ptr"].tolist(), strict=True)
+    ]

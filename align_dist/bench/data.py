@@ -1,0 +1,87 @@
+"""What preparing a benchmark and asking for its order cost as it grows: made pictures, seconds and peak memory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from align_dist.config import BenchmarkConfig, DataConfig
+from align_dist.data.beton import groups_within_domains
+from align_dist.data.catalogue import Sample
+from align_dist.data.decoder import Augmentation
+from align_dist.data.draws import make_order
+from align_dist.data.loader import Loader
+from align_dist.data.manifest import ImageField
+from align_dist.data.scan import scan
+from align_dist.data.writing import Pictures, write_pictures
+from align_dist.machine import available_cores
+
+COUNTS, MOST = (1_000, 10_000), 100_000
+SIDE = 64
+STEPS = ("reading and hashing", "near-copies", "writing", "opening the beton", "an epoch of orders")
+
+Result = TypeVar("Result")
+
+
+def bench(benchmark: BenchmarkConfig, data: DataConfig, most: bool) -> None:
+    """Prints a row for each step of 1,000 and 10,000 made pictures, and of 100,000 if `most`."""
+    counts = (*COUNTS, MOST) if most else COUNTS
+    found = {count: measure(count, benchmark, data) for count in counts}
+    print(
+        f"made pictures of {SIDE} px in one domain, stored as {benchmark.storage}, {available_cores()} cores: "
+        "seconds, peak MiB of the main process"
+    )
+    print(f"  {'pictures':20}" + "".join(f"{count:>20,}" for count in counts))
+    for step in STEPS:
+        costs = [found[count][step] for count in counts]
+        cells = [f"{seconds:.2f} s {peak / 2**20:,.0f} MiB" for seconds, peak in costs]
+        print(f"  {step:20}" + "".join(f"{cell:>20}" for cell in cells))
+
+
+def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[str, tuple[float, int]]:
+    """Seconds and peak bytes of each of STEPS for `count` pictures, which are made first and then thrown away."""
+    cores, field = available_cores(), ImageField(benchmark.storage, benchmark.max_side, benchmark.quality)
+    with tempfile.TemporaryDirectory() as folder:
+        samples, beton = make_pictures(Path(folder), count), Path(folder) / "made.beton"
+        facts, reading = cost(lambda: scan(samples, field.max_side, cores))
+        _, grouping = cost(lambda: groups_within_domains(samples, facts))
+        pictures = Pictures(samples, facts, [0] * count, [0] * count, field.max_side)
+        _, writing = cost(lambda: write_pictures(pictures, beton, field, cores))
+        _, opening = cost(lambda: Loader(beton, data.image_size, 0, Augmentation()))
+        _, ordering = cost(lambda: epoch_of_orders(count, data.batch_size))
+    return dict(zip(STEPS, (reading, grouping, writing, opening, ordering), strict=True))
+
+
+def make_pictures(folder: Path, count: int) -> list[Sample]:
+    """JPEGs of blurred noise, each unlike all others, of one class, a thousand to a folder."""
+    samples = []
+    for index in range(count):
+        noise = np.random.default_rng(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        path = folder / str(index // 1000) / f"{index}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+        samples.append(Sample(path, "made", "picture"))
+    return samples
+
+
+def epoch_of_orders(count: int, batch_size: int) -> None:
+    """Asks for every batch of an epoch over `count` samples."""
+    order = make_order((np.arange(count),), batch_size, seed=0, balanced=False)
+    for step in range(round(order.steps_per_epoch)):
+        order.batch(step)
+
+
+def cost(work: Callable[[], Result]) -> tuple[Result, tuple[float, int]]:
+    """What `work` returns, and its seconds and the most memory, in bytes, that this process held meanwhile."""
+    Path("/proc/self/clear_refs").write_text("5")  # the kernel's record of the peak begins anew
+    start = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return result, (seconds, 1024 * int(status["VmHWM"].split()[0]))
