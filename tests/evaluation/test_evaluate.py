@@ -9,7 +9,7 @@ from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.group import Group
 from align_dist.training.assembly import assemble
 from align_dist.training.run_folder import RunFolder
-from align_dist.training.selection import keep
+from align_dist.training.selection import weights_now, write_selected
 
 
 def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path) -> None:
@@ -17,8 +17,8 @@ def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path)
     evaluation = squares.evaluation.model_copy(update={"selections": selections, "faithfulness_images": 0})
     run = assemble(squares.model_copy(update={"evaluation": evaluation}))
     folder, said = RunFolder(tmp_path / "run"), list[str]()
-    for selection in ("validation", "last"):
-        keep(folder.selected, selection, 20, run.method.networks, Group())
+    now = weights_now(20, run.method.networks, Group())
+    write_selected(folder.selected, {"validation": now, "last": now})
     rows = evaluate_run(run, folder, said.append)
     assert [(row["selection"], row["domain"]) for row in rows] == [
         (selection, domain) for selection in ("validation", "last") for domain in ("bright", "dark")
