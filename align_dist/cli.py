@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--selection", default="validation", choices=["validation", "last", "oracle"])
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
-    bench.add_argument("what", choices=["data", "loader", "step", "scale"])
+    bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
     _add_config(bench, needed=False)
     bench.add_argument("--most", action="store_true", help="data: 100,000 pictures too; it takes no CONFIG but may")
     return parser
@@ -219,15 +219,15 @@ def _report(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
+    from align_dist.bench.timing import measured_alone
     from align_dist.config import RunConfig, load_config
 
-    if options.what == "data":
-        config = load_config(options.config, options.overrides) if options.config else RunConfig()
-        import_module("align_dist.bench.data").bench(config.benchmark, config.data, options.most)
-        return
-    if options.config is None:
+    if options.what != "data" and options.config is None:
         raise ConfigError(f"bench {options.what}: needs a CONFIG, such as configs/quickstart.yaml")
-    import_module(f"align_dist.bench.{options.what}").bench(load_config(options.config, options.overrides))
+    config = load_config(options.config, options.overrides) if options.config else RunConfig()
+    bench = import_module(f"align_dist.bench.{options.what}").bench
+    arguments = (config.benchmark, config.data, options.most) if options.what == "data" else (config,)
+    measured_alone(lambda: bench(*arguments))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from align_dist.config import BenchmarkConfig, DataConfig
-from align_dist.data.beton import groups_within_domains
 from align_dist.data.catalogue import Sample
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import make_order
+from align_dist.data.groups import groups_within_domains
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import ImageField
 from align_dist.data.scan import scan

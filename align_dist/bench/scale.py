@@ -32,8 +32,8 @@ def bench(config: RunConfig) -> None:
     there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)
     print(
         f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images a rank on "
-        f"{describe_machine()}: {here.seconds:.3f} s, {here.gradient_bytes / 2**20:.1f} MiB of gradients, "
-        f"{here.messages} messages; all-reduce "
+        f"{_threads()} of the cores of {describe_machine()}: {here.seconds:.3f} s, "
+        f"{here.gradient_bytes / 2**20:.1f} MiB of gradients, {here.messages} messages; all-reduce "
         f"over 2 ranks: {here.bandwidth / 2**20:.0f} MiB/s, {here.latency * 1e6:.0f} µs a hop"
     )
     measured, shared = one["seconds"] / two["seconds"], one["seconds"] / apart["seconds"]
@@ -66,7 +66,7 @@ def _ranks(count: int, config: Path, joined: bool = True) -> dict[str, float]:
     ranks = []
     for rank in range(count):
         told = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(told if joined and count > 1 else {})}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(_threads()), **(told if joined and count > 1 else {})}
         ranks.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
@@ -77,6 +77,11 @@ def _ranks(count: int, config: Path, joined: bool = True) -> dict[str, float]:
             raise MachineError(f"bench scale: a rank of {count} ended with {process.returncode}: {last}")
     found: dict[str, float] = json.loads(said[0][0].strip().splitlines()[-1])
     return found
+
+
+def _threads() -> int:
+    """Of each rank, also of one alone: half the cores, so that two have what one has."""
+    return max(1, available_cores() // 2)
 
 
 def _draw(here: Measured, there: Measured, measured: float, folder: Path) -> Path:

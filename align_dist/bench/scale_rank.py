@@ -6,6 +6,7 @@ python -m align_dist.bench.scale_rank CONFIG [KEY=VALUE ...]
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from align_dist.parallel.batchnorm import SynchronisedBatchNorm
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import trainable
 from align_dist.parallel.group import Group
+from align_dist.parallel.threads import use_cores
 from align_dist.training.assembly import choose_device, make_networks
 
 CLASSES, REPEATS, SMALL = 7, 7, 1024
@@ -34,8 +36,8 @@ def main(arguments: list[str]) -> None:
     """Measures, with synthetic pictures: what is timed is the step, not the loader."""
     config = load_config(Path(arguments[0]), arguments[1:])
     device = choose_device(config.training.device)
-    torch.set_num_threads(1)
     with connected(config.distributed, device.type) as group:
+        use_cores(config.training.threads, group, os.environ)
         found = _measure(config, device, group)
         if group.is_first:
             print(json.dumps(found))

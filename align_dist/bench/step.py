@@ -1,4 +1,4 @@
-"""What a step costs: ERM, ALIGN, and Grad-CAM in closed form against a library's second backward."""
+"""What a step costs, in both precisions: ERM, ALIGN, Grad-CAM in closed form and by a library's second backward."""
 
 from __future__ import annotations
 
@@ -6,49 +6,79 @@ from collections.abc import Callable
 
 import torch
 
+from align_dist.bench.counts import count
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
+from align_dist.data.loader import Batch
+from align_dist.methods.base import Method
 from align_dist.methods.erm import ERM
-from align_dist.training.assembly import assemble
+from align_dist.training.assembly import Assembly, assemble, make_networks
 from align_dist.training.loop import share_of
+
+PRECISIONS = ("float32", "bfloat16")
+Work = Callable[[], object]
 
 
 def bench(config: RunConfig) -> None:
     """Prints images a second of training steps and of explained forwards."""
     run = assemble(config)
-    guided = run.schedule.length
-    (batch,) = run.loader.shares(lambda _: share_of(run, run.order.batch(0), guided), 1)
-    images = len(batch.images)
-    erm = ERM({"classifier": run.method.classifier}, run.method.context)
-
-    def finished(work: Callable[[], object]) -> Callable[[], object]:
-        """`work`, and on an accelerator the wait for it."""
-
-        def run_and_wait() -> None:
-            work()
-            if run.device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return run_and_wait
-
-    steps = {
-        "ERM step": finished(lambda: erm.step(batch, 0)),
-        f"{config.method} step, warm-up": finished(lambda: run.method.step(batch, -1)),
-        f"{config.method} step, guided": finished(lambda: run.method.step(batch, guided)),
-    }
+    (batch,) = run.loader.shares(lambda _: share_of(run, run.order.batch(0), run.schedule.length), 1)
+    methods = {precision: _method_in(run, precision) for precision in PRECISIONS}
+    steps: dict[str, Work] = {}
+    for precision, method in methods.items():
+        steps |= {f"{name}, {precision}": _finished(run, work) for name, work in _steps(run, method, batch).items()}
+    title = f"{config.classifier.backbone}, batch {len(batch.images)}, {run.device}, {torch.get_num_threads()} threads"
     print_ratios(
-        f"{config.classifier.backbone}, batch {images}, {run.device}", seconds_in_turn(steps), images, "ERM step"
+        f"{title}; training.precision is {config.training.precision}",
+        seconds_in_turn(steps),
+        len(batch.images),
+        f"ERM step, {PRECISIONS[0]}",
     )
+    for name, work in steps.items():
+        found = count(work)
+        print(f"  {name:36} {found.operations} operations, {found.launches} kernels, {found.reads} waits of the host")
+    _explanations(run, methods[config.training.precision], batch)
 
-    classifier = run.method.classifier.module.eval()
+
+def _method_in(run: Assembly, precision: str) -> Method:
+    """The run's method on networks of its own, in one precision."""
+    config = run.config
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
+    classes = len(run.manifest.classes)
+    networks = make_networks(config, classes, run.device, run.group, masker=run.method.uses_masker)
+    return type(run.method)(networks, run.method.context)
+
+
+def _steps(run: Assembly, method: Method, batch: Batch) -> dict[str, Work]:
+    erm, name = ERM({"classifier": method.classifier}, method.context), run.config.method
+    return {
+        "ERM step": lambda: erm.step(batch, 0),
+        f"{name} step, warm-up": lambda: method.step(batch, -1),
+        f"{name} step, guided": lambda: method.step(batch, run.schedule.length),
+    }
+
+
+def _finished(run: Assembly, work: Work) -> Work:
+    """`work`, and on an accelerator the wait for it."""
+
+    def run_and_wait() -> None:
+        work()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run_and_wait
+
+
+def _explanations(run: Assembly, method: Method, batch: Batch) -> None:
+    classifier = method.classifier.module.eval()
 
     def by_autograd() -> object:
         return classifier._explain_by_autograd(batch.images, batch.labels)  # type: ignore[operator]
 
     with torch.no_grad():
         maps = {
-            "forward alone": finished(lambda: classifier(batch.images)),
-            "forward and Grad-CAM, closed form": finished(lambda: classifier(batch.images, explain=batch.labels)),
-            "forward and Grad-CAM, by autograd": finished(by_autograd),
+            "forward alone": _finished(run, lambda: classifier(batch.images)),
+            "forward and Grad-CAM, closed form": _finished(run, lambda: classifier(batch.images, explain=batch.labels)),
+            "forward and Grad-CAM, by autograd": _finished(run, by_autograd),
         }
-        print_ratios("explanations, no training", seconds_in_turn(maps), images, "forward alone")
+        print_ratios("explanations, no training", seconds_in_turn(maps), len(batch.images), "forward alone")
