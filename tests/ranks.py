@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from align_dist.config import RunConfig, to_yaml
+from align_dist.parallel.local import free_port
 
 TESTS = Path(__file__).parent
 LIMIT = 300
 # For every process that a test starts: one thread, and the modules that tests share.
 ALONE = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def environment_of(

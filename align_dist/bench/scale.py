@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import MachineError
 from align_dist.files import write_text
 from align_dist.machine import available_cores, describe_machine
+from align_dist.parallel.local import start_ranks
 
 # Of a backward pass, behind which DDP sends: about two thirds of a step.
 OVERLAP = 2 / 3
@@ -58,18 +55,12 @@ def _range(measured: Measured, engine: str, ranks: int) -> str:
 
 def _ranks(count: int, config: Path, joined: bool = True) -> dict[str, float]:
     """The measurement by the first of `count` processes: ranks on the loopback, or (not joined) each for itself."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    launcher = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "align_dist.bench.scale_rank", str(config)]
-    ranks = []
-    for rank in range(count):
-        told = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        environment = {**os.environ, "OMP_NUM_THREADS": str(_threads()), **(told if joined and count > 1 else {})}
-        ranks.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
+    command = ["-m", "align_dist.bench.scale_rank", str(config)]
+    threads = {"OMP_NUM_THREADS": str(_threads())}
+    if joined:
+        ranks = start_ranks(count, command, threads)
+    else:
+        ranks = [process for _ in range(count) for process in start_ranks(1, command, threads)]
     said = [process.communicate() for process in ranks]
     for process, (_, errors) in zip(ranks, said, strict=True):
         if process.returncode:

@@ -18,6 +18,7 @@ from align_dist.errors import LostRankError, MachineError
 from align_dist.machine import available_cores
 from align_dist.parallel.devices import identity_of, index_of, refuse_shared
 from align_dist.parallel.group import Group
+from align_dist.parallel.local import free_port
 from align_dist.parallel.ranks import Ranks, find_ranks
 
 USED = "align_dist/used"
@@ -64,7 +65,7 @@ def connected(config: DistributedConfig, device: str, environment: Mapping[str, 
 
 
 def _join(ranks: Ranks, backend: str, timeout: timedelta, environment: Mapping[str, str]) -> None:
-    port = ranks.port or _free_port()
+    port = ranks.port or free_port()
     # Under torchrun the agent holds the store; otherwise rank 0 does.
     agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
@@ -114,12 +115,6 @@ def _backend(name: str, device: str) -> str:
     if name != "auto":
         return name
     return "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "peer", "socket", "broken pipe", "store")
