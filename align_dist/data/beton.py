@@ -155,6 +155,7 @@ def _describe(
         skipped=tuple(relative(sample.path, catalogue.root) for sample in skipped),
         skipped_hashes=tuple(digests_with_masks(skipped)),
         stamps=tuple(stamps[sample.path] for sample in samples),
+        sequences=tuple(sample.sequence for sample in samples),
         mask_hashes=tuple(digests_of(masks, "hashing masks")),
         mask_stamps=tuple(stamps[mask] for mask in masks),
         passed_over=(

@@ -17,7 +17,10 @@ from align_dist.files import write_text
 
 VERSION = 2
 # What differs between two betons of the same pictures and masks.
-UNTOLD = ("beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over", "notes")
+UNTOLD = (
+    "beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over", "sequences",
+    "notes",
+)  # fmt: skip
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -38,8 +41,8 @@ class Manifest:
     into classes. domain_indices: index into domains. groups: smallest id of the sample's copies,
     near-copies and burst within its domain. skipped: unreadable sources that were left out. stamps: size and
     time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks. passed_over: files that
-    are no samples. mask_values: what was asked for (mask_values.py). notes: how pictures and masks were read, a line
-    each.
+    are no samples. sequences: the burst that the benchmark names for each sample, None for none. mask_values: what was
+    asked for (mask_values.py). notes: how pictures and masks were read, a line each.
     """
 
     version: int
@@ -63,6 +66,7 @@ class Manifest:
     passed_over: tuple[PassedOver, ...] = ()
     mask_values: str | tuple[int, ...] = "auto"
     notes: tuple[str, ...] = ()
+    sequences: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)

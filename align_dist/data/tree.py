@@ -111,6 +111,8 @@ def _picture_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
         [manifest.hashes[index] for index in both],
     )
     told.append(_counted(dict.fromkeys(manifest.paths[both[place]] for place in replaced), "replaced"))
+    moved = [index for index in both if now[then[index]].sequence != manifest.sequences[index]]
+    told.append(_counted(dict.fromkeys(manifest.paths[index] for index in moved), "of another burst"))
     skipped = dict(zip(manifest.skipped, manifest.skipped_hashes, strict=True))
     there = [(key[0], sample) for key, sample in now.items() if key[0] in skipped]
     digests = digests_with_masks([sample for _, sample in there])

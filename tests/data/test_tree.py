@@ -255,9 +255,12 @@ def test_pictures_left_out_as_unreadable_are_asked_for_and_looked_at(
 def test_annotations_that_changed_are_refused(tmp_path: Path) -> None:
     names = {"a": 38, "b": 43, "c": 46, "d": 100}
 
-    def annotate(category: int) -> None:
+    def annotate(category: int, burst: str = "a") -> None:
         document = {
-            "images": [{"id": name, "file_name": f"{name}.jpg", "location": place} for name, place in names.items()],
+            "images": [
+                {"id": name, "file_name": f"{name}.jpg", "location": place, "seq_id": f"{burst}{place}"}
+                for name, place in names.items()
+            ],
             "annotations": [{"image_id": name, "category_id": 1} for name in "abc"]
             + [{"image_id": "d", "category_id": category}]
             + [{"image_id": name, "category_id": 2} for name in "ab"],
@@ -273,6 +276,8 @@ def test_annotations_that_changed_are_refused(tmp_path: Path) -> None:
     prepare(described)
     annotate(2)
     assert_refused(described, "1 relabelled (first d.jpg)")
+    annotate(1, burst="b")
+    assert_refused(described, "4 of another burst (first ")
 
 
 def test_a_run_on_other_pictures_is_not_taken_for_this_one(tmp_path: Path) -> None:
