@@ -7,7 +7,7 @@ from pathlib import Path
 
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, check_labels
 from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
-from align_dist.data.embedded import is_embedded, make_embedded
+from align_dist.data.embedded import check_version, is_embedded, make_embedded
 from align_dist.data.folders import read_folders, reading
 from align_dist.data.terra import WHERE as TERRA_WHERE
 from align_dist.data.terra import read_terra_json
@@ -54,6 +54,7 @@ def _read_folders(root: Path) -> Catalogue:
 def _read_embedded(root: Path) -> Catalogue:
     if not is_embedded(root):
         make_embedded(root)
+    check_version(root)
     return attach_masks(read_folders("embedded", root / "images"), root / "masks")
 
 

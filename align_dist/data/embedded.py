@@ -58,6 +58,13 @@ def is_embedded(root: Path) -> bool:
     return (root / STAMP).is_file()
 
 
+def check_version(root: Path) -> None:
+    """Raises DataError for an embedded benchmark that another version of this file made, or whose stamp is damaged."""
+    stamp = _read_stamp(root)
+    if not isinstance(stamp, dict) or stamp.get("version") != _VERSION:
+        raise DataError(f"{root}: made by another version of align-dist; delete it and prepare it again")
+
+
 def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float = 0.7) -> None:
     """Writes `<root>/images/<domain>/<class>/*.png` and the same tree of masks in `<root>/masks`.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.catalogue import Catalogue
 from align_dist.data.embedded import background_class, digit_instances, make_embedded
 from align_dist.data.scenes import compose
-from align_dist.errors import DataError
+from align_dist.errors import DataError, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,25 @@ def test_a_finished_folder_is_kept_and_a_foreign_one_is_not_touched(
     with pytest.raises(DataError, match="not made by align-dist"):
         make_embedded(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_folder_that_is_no_longer_whole_or_of_another_version_is_noticed(root: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(root, tmp_path / "copy")
+    for kind in ("images", "masks"):
+        first = min((copy / kind / "novel" / "3").iterdir())
+        first.unlink()
+    (line,) = count_warnings(read_benchmark("embedded", copy))
+    assert "novel" in line and "596" in line
+    for stamp in ('{"version": 0}', "torn {"):
+        (copy / "embedded.json").write_text(stamp)
+        with pytest.raises(DataError, match=r"another version of align-dist; delete it"):
+            read_benchmark("embedded", copy)
+
+
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        make_embedded(tmp_path / "file" / "embedded")
 
 
 def test_instances_depend_on_the_seed() -> None:
