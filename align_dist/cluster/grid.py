@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from align_dist.config import LARGEST_SEED, RunConfig, load_config
-from align_dist.data.beton import is_written, verify_beton
+from align_dist.data.beton import is_written
 from align_dist.data.manifest import with_pictures
+from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_method
 from align_dist.names import check_names
@@ -33,7 +34,8 @@ def cells_of(
 ) -> list[Cell]:
     """The cells in the order domain, method, seed. domains: names, or `all` for the beton's.
 
-    Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides.
+    Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides, DataError for a beton
+    that is not what the runs ask for.
     """
     base = with_pictures(load_config(path, list(overrides)))
     check_names(base)
@@ -86,7 +88,7 @@ def _domains_of(base: RunConfig, asked: list[str]) -> list[str]:
     """The domains by name, checked where the beton is there; otherwise the jobs will say so. `all` needs it."""
     if asked != ["all"] and not is_written(base.benchmark.beton):
         return asked
-    known = list(verify_beton(base.benchmark.beton, quick=True).domains)
+    known = list(beton_of(base.benchmark).domains)
     if asked == ["all"]:
         return known
     for name in asked:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from align_dist.data.beton import verify_beton
+from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, read_json, unwritable, write_text
 from align_dist.search.board import Lines, make_board, origin_of
@@ -33,7 +33,6 @@ from align_dist.search.space import Population, Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of
 from align_dist.training.run_folder import RunFolder
 
-PICTURES = "pictures"
 EARLIER = 30.0  # seconds
 LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
 
@@ -153,14 +152,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _check_same(search: SearchConfig, folder: Path) -> None:
-    """Raises ConfigError where the folder holds trials of another search."""
-    described = search.identity() | {PICTURES: verify_beton(search.base().benchmark.beton, quick=True).pictures}
-    path, identity = folder / "description.json", json.loads(json.dumps(described))
+    """Raises ConfigError where the folder holds trials of another search, DataError for a beton that is not its own."""
+    beton_of(search.base().benchmark)  # or every trial would end with what this raises
+    path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
     begun = any(folder.glob("*/suggested.json")) or any(folder.glob("trunks/*"))
     if not path.exists() or not begun:
         write_text(path, json.dumps(identity, indent=1) + "\n")
         return
-    before = {PICTURES: identity[PICTURES]} | read_json(path)  # older ones do not name them
+    before = read_json(path)
     differing = [key for key in identity if identity[key] != before.get(key)]
     if differing:
         raise ConfigError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from align_dist.cluster.grid import cells_of, parse_seeds
 from align_dist.config import RunConfig, to_yaml
-from align_dist.errors import ConfigError
+from align_dist.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_what_cannot_be_is_one_line(
     with pytest.raises(ConfigError, match=said.replace("?", r"\?")) as error:
         cells_of(description, overrides, domains, methods, seeds)
     assert "\n" not in str(error.value)
+
+
+def test_a_beton_of_something_else_is_refused_before_anything_is_submitted(
+    squares: RunConfig, description: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "grown"
+    shutil.copytree(squares.benchmark.root, root)
+    shutil.copytree(root / "dark", root / "dusk")
+    with pytest.raises(DataError, match=r"48 added \(first dusk/"):
+        cells_of(description, [f"benchmark.root={root}", "benchmark.masks=null"], ["all"], ["erm"], [0])
 
 
 def test_seeds() -> None:

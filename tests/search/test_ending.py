@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from align_dist.config import RunConfig, to_yaml
-from align_dist.errors import ConfigError, NonFiniteError, StorageError, UserError
+from align_dist.data.prepare import prepare
+from align_dist.errors import ConfigError, DataError, NonFiniteError, StorageError, UserError
 from align_dist.parallel.ranks import Ranks, find_ranks
 from align_dist.search.board import LogBoard
 from align_dist.search.child import environment_of
@@ -114,17 +116,22 @@ def test_other_pictures_under_the_same_names_are_another_search(squares: RunConf
         finish(trial.folder, 0.75)
         mark_suggested(trial)
     carry_out_search(search)
+    root = tmp_path / "others"
+    shutil.copytree(squares.benchmark.root, root)
+    shutil.copy(root / "dark" / "left" / "00.png", root / "dark" / "left" / "01.png")
+    changed = {"root": root, "masks": None, "betons": tmp_path / "betons", "pictures": None}
+    benchmark = squares.benchmark.model_copy(update=changed)
+    prepare(benchmark)
+    with pytest.raises(ConfigError, match=r"\(base run differ\)"):
+        carry_out_search(make_search(squares.model_copy(update={"benchmark": benchmark}), tmp_path))
+    assert carry_out_search(make_search(squares, tmp_path)).best == 0
+    (root / "dark" / "left" / "02.png").unlink()
+    with pytest.raises(DataError, match=r"1 gone \(first dark/left/02\.png\)"):
+        carry_out_search(make_search(squares.model_copy(update={"benchmark": benchmark}), tmp_path))
     description = tmp_path / "search" / "description.json"
-    told = json.loads(description.read_text())
-    description.write_text(json.dumps({**told, "pictures": "those of before"}))
-    with pytest.raises(ConfigError, match=r"\(pictures differ\)"):
-        carry_out_search(search)
     description.write_bytes(b"\xff\xfe torn")
     with pytest.raises(ConfigError, match="holds another search"):
-        carry_out_search(search)
-    del told["pictures"]
-    description.write_text(json.dumps(told))
-    assert carry_out_search(search).best == 0, "an older search does not name them"
+        carry_out_search(make_search(squares, tmp_path))
 
 
 def test_an_adaptive_search_that_finds_no_more_trials_says_so(
