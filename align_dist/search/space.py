@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from align_dist.config import LAMBDAS, Count, RunConfig, Seed, known_keys, load_config, parse_config
+from align_dist.config.text import Described, read_description, typed
 from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
 from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
 from align_dist.search.objective import OBJECTIVE_KEYS, Accuracy, Objective, Pareto
-from align_dist.yaml_text import Described, read_description, typed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 LAMBDA_KEYS = tuple(f"objective.{name}" for name in LAMBDAS)

@@ -9,7 +9,7 @@ import pytest
 from align_dist.config import known_keys, load_config, parse_config, to_steps, to_yaml
 from align_dist.errors import ConfigError
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 @pytest.fixture

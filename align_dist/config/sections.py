@@ -1,19 +1,15 @@
-"""The one typed description of a run: what a YAML file says, merged with dotted overrides and checked."""
+"""The sections of a run's description: every key, its type, range and default."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from align_dist.arithmetic import settled_precision
-from align_dist.errors import ConfigError
-from align_dist.yaml_text import Described as _Part
-from align_dist.yaml_text import override, read_description
+from align_dist.config.text import Described
 
 
 def _check_duration(given: Any) -> str:
@@ -26,10 +22,10 @@ def _check_duration(given: Any) -> str:
 def _check_mask_values(given: Any) -> Any:
     if given in ("auto", "index", "soft"):
         return given
-    values = given if isinstance(given, list | tuple) else [given]
-    if not values or not all(type(value) is int and 0 <= value <= 65535 for value in values):
+    values = [str(value) for value in (given if isinstance(given, list | tuple) else [given])]
+    if not values or not all(value.isdecimal() and int(value) <= 65535 for value in values):
         raise ValueError("takes auto, index, soft or the object's values such as [8,12]")
-    return tuple(values)
+    return tuple(map(int, values))
 
 
 Duration = Annotated[str, BeforeValidator(_check_duration)]
@@ -49,7 +45,7 @@ def to_steps(duration: Duration, steps_per_epoch: float) -> int:
     return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
 
 
-class BenchmarkConfig(_Part):
+class BenchmarkConfig(Described):
     """Which pictures, where they lie, and how they are stored in the `.beton`.
 
     mask_values: what in mask files is the object: whatever is not 0, but for VOC's 255 (index), the values as shares
@@ -77,7 +73,7 @@ class BenchmarkConfig(_Part):
         return self.betons / f"{self.name}-{self.storage}{self.max_side}.beton"
 
 
-class ProtocolConfig(_Part):
+class ProtocolConfig(Described):
     """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed.
 
     keep_together: what no cut goes through: near-copies and bursts (near), pictures of equal bytes (copies), or
@@ -93,7 +89,7 @@ class ProtocolConfig(_Part):
     seed: Seed = 0
 
 
-class AugmentationConfig(_Part):
+class AugmentationConfig(Described):
     """DomainBed's augmentation (paper.md section 5.3)."""
 
     crop_scale: tuple[Fraction, Fraction] = (0.7, 1.0)
@@ -103,7 +99,7 @@ class AugmentationConfig(_Part):
     greyscale: Fraction = 0.1
 
 
-class DataConfig(_Part):
+class DataConfig(Described):
     """batch_size: of the global batch, over all ranks. micro_batches: parts a rank goes through it in, one
     update for all of them; where BatchNorm is not frozen it normalises each part by itself.
     """
@@ -116,14 +112,14 @@ class DataConfig(_Part):
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
-class OptimiserConfig(_Part):
+class OptimiserConfig(Described):
     name: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Positive = 5e-5
     weight_decay: Weight = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
 
 
-class ClassifierConfig(_Part):
+class ClassifierConfig(Described):
     """batchnorm: `frozen` keeps the statistics it came with (DomainBed's choice for pretrained networks);
     `synchronised` takes them over the global batch, whatever the number of ranks; `local` over each rank's share,
     cheaper, and then the number of ranks is part of the result.
@@ -136,7 +132,7 @@ class ClassifierConfig(_Part):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-class MaskerConfig(_Part):
+class MaskerConfig(Described):
     """`area`: the mask's mean before training. The optimiser's clock starts with guidance."""
 
     kind: Literal["small", "large", "pretrained"] = "small"
@@ -145,7 +141,7 @@ class MaskerConfig(_Part):
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
 
 
-class LambdaChange(_Part):
+class LambdaChange(Described):
     """Other λs from the step after `at` on; one that is not named stays as it is."""
 
     at: Duration
@@ -160,7 +156,7 @@ class LambdaChange(_Part):
         return self.model_dump(exclude={"at"}, exclude_none=True)
 
 
-class ObjectiveConfig(_Part):
+class ObjectiveConfig(Described):
     """λ1 sparsity, λ2 smoothness, λ3 guidance, λ4 mixup regulariser, and every choice the paper leaves open.
 
     changes: other λs later on, in order of time, none before guidance.
@@ -194,7 +190,7 @@ class ObjectiveConfig(_Part):
         return self.model_copy(update=changed)
 
 
-class TrainingConfig(_Part):
+class TrainingConfig(Described):
     """How long, how often, on what.
 
     warmup: steps or epochs before guidance. masker_head_start: how long before the end of warm-up the masker
@@ -223,7 +219,7 @@ class TrainingConfig(_Part):
     threads: Annotated[int, Field(ge=0)] = 0
 
 
-class EvaluationConfig(_Part):
+class EvaluationConfig(Described):
     """selections: which weights are measured. Without `oracle`, no target picture is looked at before the end."""
 
     batch_size: Count = 64
@@ -239,7 +235,7 @@ class EvaluationConfig(_Part):
         return self.model_dump(mode="json", exclude={"batch_size"})
 
 
-class DistributedConfig(_Part):
+class DistributedConfig(Described):
     """How many ranks work on a run; nothing here changes its result by more than rounding.
 
     engine: `auto` is plain on one rank and DDP on several. deepspeed: the JSON of that engine. timeout: seconds
@@ -254,7 +250,7 @@ class DistributedConfig(_Part):
     grace: Weight = 120.0
 
 
-class RunConfig(_Part):
+class RunConfig(Described):
     """A run. Everything but `runs`, `experiment` and how fast it goes determines its result, and so its id."""
 
     experiment: str = "run"
@@ -312,69 +308,3 @@ class RunConfig(_Part):
         parts = [self.benchmark.name, domain or "none", self.method, self.variant.replace(" ", "_")]
         name = "-".join(part for part in [*parts, f"seed{self.seed}", self.identity] if part)
         return self.runs / self.experiment / name
-
-
-def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """A YAML file and dotted overrides (`objective.lambda3=0.5`) as a checked run. Values are read by the schema.
-
-    Raises ConfigError, one line: the key, what it got, what it takes, the nearest known key.
-    """
-    if not path.exists():
-        raise ConfigError(f"{path}: no such config; the ready ones are in configs/")
-    values, known = read_description(path, "config"), known_keys()
-    for given in overrides:
-        key, equals, text = given.partition("=")
-        if not equals:
-            raise ConfigError(f"{given!r}: an override is KEY=VALUE, for example objective.lambda3=0.5")
-        override(values, key, text, section=any(name.startswith(f"{key}.") for name in known))
-    return parse_config(values)
-
-
-def parse_config(values: Any) -> RunConfig:
-    """Plain values as a checked run, `auto` precision settled. Raises ConfigError naming the first mistake."""
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error)) from None
-    given = config.training
-    settled = {"precision": settled_precision(given.precision, given.device, config.classifier.backbone)}
-    return config.model_copy(update={"training": given.model_copy(update=settled)})
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {_hint(key)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
-
-
-def _hint(key: str) -> str:
-    """The known key that is spelt most alike, whole or in its last part; else where the keys are to be seen."""
-    known = known_keys()
-    ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
-    nearest = ends or difflib.get_close_matches(key, known, 1)
-    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"
-
-
-def known_keys(part: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of a config."""
-    keys = []
-    for name, field in part.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            keys += known_keys(nested, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
-
-
-def to_yaml(config: RunConfig) -> str:
-    """The resolved run as YAML that `load_config` reads back to an equal one."""
-    from yaml import safe_dump
-
-    text: str = safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.config import RunConfig, load_config, parse_config, to_yaml
 from align_dist.errors import ConfigError
 
 TEXTS = ["15", "007", "no", "1e-3", "0x10", "1_000", "12:30:45", "2024-01-01", "/data/my #1", "a: b", "[x]", "{x}", "~"]
@@ -89,7 +89,7 @@ def test_a_list_of_sections_may_stand_in_an_override(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [*TEXTS, "null", "", "'", '"', "${x}", "a\nb", "\udce9", " x "])
 def test_a_printed_config_is_read_back_to_an_equal_one(tmp_path: Path, text: str) -> None:
-    config = RunConfig(variant=text, seed=2**63 - 1)
+    config = parse_config({"variant": text, "seed": 2**63 - 1})
     config = config.model_copy(update={"protocol": config.protocol.model_copy(update={"source": text})})
     assert described(tmp_path, to_yaml(config)) == config
 
