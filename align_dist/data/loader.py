@@ -124,7 +124,7 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
             return super().run_pipeline(b_ix, reading.draws, batch_slot, cuda_event)
         except Exception as error:
             name = self.loader.reader.file_name
-            raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from None
+            raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from error
 
     def leave(self) -> None:
         """Ends the thread, also when it waits for room in its queue to say that it is done."""

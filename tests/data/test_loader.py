@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numba
 import numpy as np
 import pytest
 import torch
@@ -331,3 +332,9 @@ def test_more_workers_than_cores_are_no_traceback(files: Files, workers: int) ->
     """A config written for a larger machine: as many workers as there are cores do."""
     loader = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, workers=workers)
     assert loader.labels.tolist() == list(files.manifests["grey"].labels)
+
+
+def test_numbas_own_types_are_left_as_they_were(one: Loader) -> None:
+    """Functions that were compiled for a row of bytes are found by this type."""
+    assert len(next(one.all_of(unaugmented(np.arange(2)), 2)).images) == 2
+    assert numba.uint8[::1].mutable
