@@ -3,8 +3,8 @@
 At import FFCV fills a numba typed Dict with two entries that only plain Python ever reads. numba compiles for 3 s for
 that, in every process that trains or evaluates; a plain dict serves as well.
 
-FFCV marks numba's own type of a row of bytes as read-only, in place. Whatever was compiled for such a row before is then
-a KeyError: at exit, in numba's finalisers, or in the next function that is compiled. Its reader has a type of its own
+FFCV marks numba's own type of a row of bytes as read-only, in place. Whatever was compiled for such a row before is
+then a KeyError: at exit, in numba's finalisers, or in the next function that is compiled. Its reader has its own type
 here.
 
 FFCV gives torch, too, its number of threads: 1 at import, a loader's workers with each loader and each pass. Training
