@@ -14,6 +14,7 @@ from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.networks.backbones import statistics
 from align_dist.training.assembly import Assembly, arithmetic_of, assemble, make_classifier, make_masker
+from align_dist.training.loop import share_of
 
 # Batches of a turn: loading starts anew in each, for both, so that neither loads in the other's time.
 BATCHES, ROUNDS = 4, 5
@@ -46,7 +47,8 @@ def _ours(run: Assembly) -> Callable[[], None]:
     guided = run.schedule.length
 
     def turn() -> None:
-        for index, batch in enumerate(run.loader.batches(run.order.batch, BATCHES)):
+        shares = run.loader.shares(lambda index: share_of(run, run.order.batch(index), guided), BATCHES)
+        for index, batch in enumerate(shares):
             run.method.step(batch, guided + index)
         _finish(run.device)
 
