@@ -46,6 +46,12 @@ def decode_jpeg(data: kernels.Pixels, height: int, width: int, part: int) -> tup
     return _imdecode(data, picture, h, w, h, w, 0, 0, 1, part, False, False) == 0, picture
 
 
+@augmentation.compiled
+def view_raw(data: kernels.Pixels, height: int, width: int, part: int) -> tuple[bool, kernels.Pixels]:
+    """`decode_jpeg` for pixels that are stored as they are, with part 1."""
+    return True, data.reshape(height, width, 3)
+
+
 class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
     """Draws → uint8 images (3, side, side). Pass 0 resizes the whole picture and does nothing else.
 
@@ -68,7 +74,9 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
 
     def generate_code(self) -> Callable[..., Any]:
         read, iterate = self.memory_read, Compiler.get_iterator()
-        render = _renderer(self.augmentation, self.seed, colours=len(self.shape) == 3)
+        # Of a column all pictures are stored alike; the other way would be compiled for nothing.
+        jpeg = bool((self.metadata["mode"] == IMAGE_MODES["jpg"]).any())
+        render = _renderer(self.augmentation, self.seed, jpeg, colours=len(self.shape) == 3)
         mask, shift, augmented = np.uint64(SAMPLE_MASK), np.uint64(PASS_SHIFT), self.augmented
 
         def decode(draws: Any, images: Any, metadata: Any, storage: Any) -> Any:
@@ -80,7 +88,7 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
                     data = read(field["data_ptr"], storage)
                     planes = images[i].reshape(-1, images.shape[-2], images.shape[-1])
                     height, width = np.int64(field["height"]), np.int64(field["width"])
-                    damaged[i] = not render(data, field["mode"], height, width, draw, planes)
+                    damaged[i] = not render(data, height, width, draw, planes)
                 else:
                     images[i] = 0
             if damaged.any():
@@ -91,28 +99,24 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
         return decode
 
 
-def _renderer(settings: Augmentation, seed_number: int, colours: bool) -> Callable[..., bool]:
+def _renderer(settings: Augmentation, seed_number: int, jpeg: bool, colours: bool) -> Callable[..., bool]:
     """The compiled way of one picture from its bytes to planes (C, side, side); False for a damaged JPEG."""
-    decode, resize_box, colour = decode_jpeg, kernels.resize_box, kernels.colour
+    decode, resize_box, colour = decode_jpeg if jpeg else view_raw, kernels.resize_box, kernels.colour
     crop_box, uniform, reduction = augmentation.crop_box, augmentation.uniform, kernels.reduction
     scale, ratio, strength = np.array(settings.crop_scale), np.array(settings.crop_ratio), np.array(settings.jitter)
     flip_share, flip_counter, grey_share = settings.flip, augmentation.FLIP, settings.greyscale
-    seed, shift, jpeg = np.uint64(seed_number), np.uint64(PASS_SHIFT), IMAGE_MODES["jpg"]
+    seed, shift = np.uint64(seed_number), np.uint64(PASS_SHIFT)
 
-    def render(data: Any, mode: Any, height: Any, width: Any, draw: Any, planes: Any) -> bool:
+    def render(data: Any, height: Any, width: Any, draw: Any, planes: Any) -> bool:
         top, left, box_height, box_width, mirrored = 0, 0, height, width, False
         if draw >> shift > 0:
             top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
             mirrored = uniform(seed, draw, flip_counter) < flip_share
-        if mode == jpeg:
-            part = reduction(min(box_height, box_width), planes.shape[1])
-            whole, picture = decode(data, height, width, part)
-            if not whole:
-                return False
-            resize_box(picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes)
-        else:
-            pixels = data.reshape(height, width, 3)
-            resize_box(pixels, float(top), float(left), float(box_height), float(box_width), mirrored, planes)
+        part = reduction(min(box_height, box_width), planes.shape[1]) if jpeg else 1
+        whole, picture = decode(data, height, width, part)
+        if not whole:
+            return False
+        resize_box(picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes)
         if colours and draw >> shift > 0:
             colour(planes, strength, grey_share, seed, draw)
         return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,13 @@ class Manifest:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
+    @cached_property
     def pictures(self) -> str:
         """Sixteen hexadecimal digits that name the pictures and masks, and how they are stored: the same for the
         same bytes under the same names, whenever they were written.
         """
-        told = asdict(self)
-        for key in UNTOLD:
-            told.pop(key)
-        return _digest(told)[:16]
+        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in UNTOLD}
+        return _digest({**told, "image_field": asdict(self.image_field)})[:16]
 
 
 def manifest_path(beton: Path) -> Path:
