@@ -21,11 +21,12 @@ from align_dist.data.decoder import decode_jpeg
 from align_dist.data.draws import Draws, make_order, pack, sample_of
 from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
+from align_dist.data.transfer import make_normaliser
 from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
 from align_dist.training.assembly import make_loader
 
-IMAGES, PROFILED = 1024, 256
+IMAGES, PROFILED = 4096, 256
 
 
 class _Files(torch.utils.data.Dataset[Any]):
@@ -61,13 +62,13 @@ class _Files(torch.utils.data.Dataset[Any]):
 def bench(config: RunConfig) -> None:
     """Prints images a second of both, from the same pictures to normalised float batches, and our profile."""
     manifest = beton_of(config.benchmark)
-    count = min(IMAGES, len(manifest)) // config.data.batch_size * config.data.batch_size
-    samples = np.random.default_rng(0).permutation(len(manifest))[:count]
+    # A small benchmark is gone through again: a turn is long enough not to feel how either begins.
+    count = IMAGES // config.data.batch_size * config.data.batch_size
+    samples = np.random.default_rng(0).permutation(len(manifest))
     loader = make_loader(config, manifest, torch.device("cpu"))
     order = make_order((samples,), config.data.batch_size, config.seed, balanced=False)
-    # Workers that stay: a long epoch does not feel their start, a short turn would.
     files = torch.utils.data.DataLoader(
-        _Files(config, manifest, samples.tolist()),
+        _Files(config, manifest, np.resize(samples, count).tolist()),
         config.data.batch_size,
         num_workers=available_cores(),
         persistent_workers=True,
@@ -130,8 +131,9 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
 
     def normalise() -> None:
         for start in range(0, len(planes), config.data.batch_size):
-            torch.from_numpy(planes[start : start + config.data.batch_size]).float().mul_(0.5).sub_(0.5)
+            normaliser(torch.from_numpy(planes[start : start + config.data.batch_size]))
 
+    normaliser = make_normaliser(torch.device("cpu"), torch.full((3,), 0.5), torch.full((3,), 0.25))
     pictures = decode()
     steps: dict[str, Callable[[], object]] = {
         "decode": decode,

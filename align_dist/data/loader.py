@@ -22,7 +22,7 @@ from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
 from align_dist.data.share import Share
-from align_dist.data.transfer import make_sender
+from align_dist.data.transfer import make_normaliser, make_sender
 from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
 from align_dist.networks.backbones import IMAGENET, Statistics
@@ -164,9 +164,8 @@ class Loader:
         normalisation: Statistics = IMAGENET,
     ) -> None:
         self.device = device or torch.device("cpu")
-        mean, deviation = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in normalisation)
-        self._scale, self._offset = 1 / (255 * deviation), mean / deviation
         self._send = make_sender(self.device)
+        self._normalise = make_normaliser(self.device, *(torch.tensor(values) for values in normalisation))
         self._with_masks = masks
         image = DrawnImageDecoder(side, augmentation, seed)
         mask = DrawnImageDecoder(side, augmentation, seed, mask=True, augmented=masks_in_training) if masks else None
@@ -220,7 +219,7 @@ class Loader:
             host["second"] = torch.from_numpy(reading.second)
         sent = self._send({**host, **{f"value/{k}": v for k, v in share.values.items()}})
         # FFCV reuses its buffers: the conversion to float is what makes pictures and masks ours.
-        pictures = sent["pixels"].float().mul_(self._scale).sub_(self._offset)
+        pictures = self._normalise(sent["pixels"])
         return Batch(
             images=pictures[: len(samples)],
             labels=sent["labels"],

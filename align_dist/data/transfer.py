@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from align_dist.data import kernels
+
 Send = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -31,3 +33,21 @@ def make_sender(device: torch.device) -> Send:
         return sent
 
     return send
+
+
+def make_normaliser(device: torch.device, mean: Tensor, deviation: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from pixels (B, 3, H, W) uint8 on the device to new ones, float32, normalised. mean, deviation: (3,).
+
+    On a CPU one thread makes one pass: several of torch's would wait for each other's ends beside those that decode.
+    """
+    scale, offset = 1 / (255 * deviation), mean / deviation
+    if device.type != "cpu":
+        wide_scale, wide_offset = scale.to(device).view(1, 3, 1, 1), offset.to(device).view(1, 3, 1, 1)
+        return lambda pixels: pixels.float().mul_(wide_scale).sub_(wide_offset)
+
+    def on_host(pixels: Tensor) -> Tensor:
+        normalised = torch.empty(pixels.shape, dtype=torch.float32)
+        kernels.normalise(pixels.numpy(), scale.numpy(), offset.numpy(), normalised.numpy())
+        return normalised
+
+    return on_host

@@ -16,6 +16,7 @@ from scipy import stats
 import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
 from align_dist.data import augmentation
 from align_dist.data import kernels as ours
+from align_dist.data.transfer import make_normaliser
 
 Pixels = NDArray[np.uint8]
 SEED = np.uint64(3)
@@ -268,3 +269,12 @@ def test_jitter_is_torchvisions_operations_in_its_order() -> None:
                 expected = adjust[kind](expected, amounts[kind] if kind == 3 else 1 + amounts[kind])
             means.append(differences(jittered, expected).mean())
         assert min(means) < 1
+
+
+def test_normalising_is_torchs_own_to_the_bit() -> None:
+    pixels = torch.randint(0, 256, (3, 3, 7, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, deviation = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
+    found = make_normaliser(torch.device("cpu"), mean, deviation)(pixels)
+    wide = [values.view(1, 3, 1, 1) for values in (1 / (255 * deviation), mean / deviation)]
+    assert torch.equal(found, pixels.float() * wide[0] - wide[1])
+    torch.testing.assert_close(found, (pixels / 255 - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1))
