@@ -76,7 +76,7 @@ def checks(base: Path) -> Iterator[Check]:
     yield _tried("cpu, plain engine, float32", lambda: _ended(cpu))
     yield _in_bfloat16(cpu)
     yield from _engines(cpu, "gloo", ranks=2, tolerance=ROUNDING)
-    yield _resumed(replace(cpu, name="cpu-killed-and-resumed"), cpu, EXACT)
+    yield _held(replace(cpu, name="cpu-killed-and-resumed"), cpu, EXACT, kill_and_finish)
     if not torch.cuda.is_available():
         yield Check("cuda", "note", "torch sees no CUDA device: nothing of CUDA, NCCL or pinned memory was tried")
         return
@@ -85,7 +85,7 @@ def checks(base: Path) -> Iterator[Check]:
     yield _in_bfloat16(cuda)
     yield _tried("cuda, no step waits for the host", lambda: _not_waiting(cuda))
     yield from _engines(cuda, "NCCL", ranks=devices, tolerance=DEVICE)
-    yield _resumed(replace(cuda, name="cuda-killed-and-resumed"), cuda, DEVICE)
+    yield _held(replace(cuda, name="cuda-killed-and-resumed"), cuda, DEVICE, kill_and_finish)
 
 
 def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterator[Check]:
@@ -99,11 +99,11 @@ def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterat
         yield _held(replace(plain, name=name, overrides=(*plain.overrides, *settings), ranks=ranks), plain, tolerance)
 
 
-def _held(trial: Trial, against: Trial, tolerance: float) -> Check:
+def _held(trial: Trial, against: Trial, tolerance: float, run: Callable[[Trial], None] = finish) -> Check:
     """A run to its end, and how far from another one it ended."""
 
     def work() -> str:
-        finish(trial)
+        run(trial)
         return _near(trial, against, tolerance)
 
     return _tried(trial.name, work)
@@ -121,14 +121,6 @@ def _in_bfloat16(against: Trial) -> Check:
         if not found <= BFLOAT16:
             raise MachineError(told)
         return f"{told}, {images_per_second(trial):,.0f} images/s"
-
-    return _tried(trial.name, work)
-
-
-def _resumed(trial: Trial, against: Trial, tolerance: float) -> Check:
-    def work() -> str:
-        kill_and_finish(trial)
-        return _near(trial, against, tolerance)
 
     return _tried(trial.name, work)
 

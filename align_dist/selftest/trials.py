@@ -14,12 +14,14 @@ from typing import Any
 import torch
 
 from align_dist.config import RunConfig, load_config
+from align_dist.data.beton import verify_beton
 from align_dist.errors import MachineError
 from align_dist.files import read_json_lines
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
-from align_dist.training.assembly import make_networks
+from align_dist.training.assembly import assemble, make_networks
 from align_dist.training.checkpoint import has_checkpoint
+from align_dist.training.loop import share_of
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.selection import load_selected
 
@@ -90,7 +92,8 @@ def images_per_second(trial: Trial) -> float:
 def distance(trial: Trial, other: Trial) -> float:
     """The largest, over networks, of how far two runs ended apart, as a share of how far training moved the second."""
     config = other.config
-    start = make_networks(config, len(load_classes(other)), torch.device("cpu"), Group(), masker=True)
+    classes = verify_beton(config.benchmark.beton, quick=True).classes
+    start = make_networks(config, len(classes), torch.device("cpu"), Group(), masker=True)
     found, wanted, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
         moved = _norm(wanted[name], engine.weights())
@@ -115,18 +118,8 @@ def _terms(trial: Trial) -> dict[tuple[int, str], float]:
     }
 
 
-def load_classes(trial: Trial) -> Sequence[str]:
-    """The classes of a trial's benchmark."""
-    from align_dist.data.beton import verify_beton
-
-    return verify_beton(trial.config.benchmark.beton, quick=True).classes
-
-
 def without_waiting(trial: Trial) -> None:
     """Takes steps of every phase in this process while torch forbids the host to wait for the device."""
-    from align_dist.training.assembly import assemble
-    from align_dist.training.loop import share_of
-
     run = assemble(trial.config)
     batches = run.loader.shares(lambda step: share_of(run, run.order.batch(step), step), run.schedule.length)
     for step, batch in enumerate(batches):
