@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from align_dist.data.augmentation import compiled, uniform
+from align_dist.data.augmentation import uniform
+from align_dist.data.compiling import compiled_for
 from align_dist.data.draws import Draws
 
 # Beyond every counter that augmentation reads for the same draw.
 SAMPLING = 1 << 16
 # Keeps both logarithms of the noise finite; a place meets such a number once in four billion.
 SMALLEST = 2.0**-32
+_FILL = "void(uint64, uint64[:], float64[:, ::1])"
 
 
 def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
@@ -29,7 +31,7 @@ def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
     any rank, for any number of ranks, and no generator's state is read or moved.
     """
     uniforms = np.empty((len(draws), grid * grid), np.float64)
-    _fill(np.uint64(seed), draws, uniforms)
+    compiled_for(_fill, _FILL)(np.uint64(seed), draws, uniforms)
     uniforms = uniforms.clip(SMALLEST, 1 - SMALLEST)
     noise = np.log(uniforms) - np.log1p(-uniforms)
     return torch.from_numpy(noise.astype(np.float32)).view(len(draws), grid, grid)
@@ -48,7 +50,6 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
 
 
-@compiled
 def _fill(seed: np.uint64, draws: Draws, numbers: NDArray[np.float64]) -> None:
     for picture in range(numbers.shape[0]):
         for place in range(numbers.shape[1]):

@@ -17,10 +17,10 @@ from align_dist.config import RunConfig
 from align_dist.data import kernels
 from align_dist.data.augmentation import crop_box
 from align_dist.data.benchmarks import read_benchmark
-from align_dist.data.decoder import decode_jpeg
 from align_dist.data.draws import Draws, make_order, pack, sample_of
 from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
+from align_dist.data.rendering import decode_jpeg
 from align_dist.data.transfer import make_normaliser
 from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores

@@ -9,26 +9,15 @@ numba's generators from the system, so equal seeds would give different pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-_F = TypeVar("_F", bound=Callable[..., Any])
+from align_dist.data.compiling import compiled
 
 CROP_TRIES = 10
 # Each decision about a picture reads its own counter, so adding one later moves none of the others.
 CROP, FLIP, JITTER, GREYSCALE = 0, 64, 80, 96
-
-
-def compiled(function: _F) -> _F:
-    """numba, without the reassociation that FFCV's own compiler allows.
-
-    Nothing is kept on disk: two processes that begin at once can mix up the entries of numba's index.
-    """
-    return numba.njit(nogil=True, fastmath=False, error_model="numpy", inline="never")(function)  # type: ignore[return-value]
 
 
 @compiled

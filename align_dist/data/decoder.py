@@ -6,22 +6,22 @@ threads untouched and carries its own randomness. The decoder cuts the sample id
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from align_dist.data import augmentation, kernels
-from align_dist.data.draws import PASS_SHIFT, SAMPLE_MASK
-from align_dist.data.ffcv_compat import (
-    IMAGE_MODES,
-    AllocationQuery,
-    Compiler,
-    SimpleRGBImageDecoder,
-    State,
-    imdecode,
-)
+from align_dist.data.compiling import compiled_for
+from align_dist.data.draws import Draws, sample_of
+from align_dist.data.ffcv_compat import IMAGE_MODES, AllocationQuery, SimpleRGBImageDecoder, State
+from align_dist.data.rendering import RENDER, render
+
+# Parts of a batch for each thread: the last of them to end is waited for.
+PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,10 @@ class Augmentation:
     jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.3)
     greyscale: float = 0.1
 
-
-_imdecode = augmentation.compiled(imdecode)
-
-
-@augmentation.compiled
-def decode_jpeg(data: kernels.Pixels, height: int, width: int, part: int) -> tuple[bool, kernels.Pixels]:
-    """Whether a JPEG (N,) of the given size is whole, and its pixels (H / part, W / part, 3), each side rounded up."""
-    picture = np.empty((-(-height // part), -(-width // part), 3), np.uint8)
-    h, w = np.uint32(height), np.uint32(width)
-    return _imdecode(data, picture, h, w, h, w, 0, 0, 1, part, False, False) == 0, picture
-
-
-@augmentation.compiled
-def view_raw(data: kernels.Pixels, height: int, width: int, part: int) -> tuple[bool, kernels.Pixels]:
-    """`decode_jpeg` for pixels that are stored as they are, with part 1."""
-    return True, data.reshape(height, width, 3)
+    @property
+    def numbers(self) -> NDArray[np.float64]:
+        """All of it, in the order that `rendering.render` takes."""
+        return np.array([*self.crop_scale, *self.crop_ratio, *self.jitter, self.flip, self.greyscale])
 
 
 class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
@@ -57,68 +45,56 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
 
     mask: draws → masks (side, side), to which only the geometry happens: one draw moves a picture and its mask alike.
     augmented: False leaves zeros for draws of later passes, for masks that are needed in evaluation alone.
+    threads, workers: what decodes, and how many of its threads at once.
     """
 
     def __init__(
-        self, side: int, augmentation: Augmentation, seed: int, *, mask: bool = False, augmented: bool = True
+        self,
+        side: int,
+        augmentation: Augmentation,
+        seed: int,
+        threads: Executor,
+        workers: int,
+        *,
+        mask: bool = False,
+        augmented: bool = True,
     ) -> None:
         super().__init__()
         self.shape = (side, side) if mask else (3, side, side)
-        self.augmentation = augmentation
-        self.seed = seed
+        self.numbers = augmentation.numbers
+        self.seed = np.uint64(seed)
+        self.threads, self.workers = threads, workers
         self.augmented = augmented
+        self.render = compiled_for(render, RENDER)
 
     def declare_state_and_memory(self, previous_state: State) -> tuple[State, AllocationQuery]:
         state = replace(previous_state, jit_mode=True, shape=self.shape, dtype=np.dtype("u1"))
         return state, AllocationQuery(self.shape, np.dtype("u1"))
 
     def generate_code(self) -> Callable[..., Any]:
-        read, iterate = self.memory_read, Compiler.get_iterator()
-        # Of a column all pictures are stored alike; the other way would be compiled for nothing.
+        # Of a column all pictures are stored alike.
         jpeg = bool((self.metadata["mode"] == IMAGE_MODES["jpg"]).any())
-        render = _renderer(self.augmentation, self.seed, jpeg, colours=len(self.shape) == 3)
-        mask, shift, augmented = np.uint64(SAMPLE_MASK), np.uint64(PASS_SHIFT), self.augmented
+        starts, heights, widths = (
+            np.ascontiguousarray(self.metadata[name]).astype(kind)
+            for name, kind in (("data_ptr", np.uint64), ("height", np.int64), ("width", np.int64))
+        )
 
-        def decode(draws: Any, images: Any, metadata: Any, storage: Any) -> Any:
-            damaged = np.zeros(len(draws), np.bool_)
-            for i in iterate(len(draws)):
-                draw = np.uint64(draws[i])
-                if augmented or draw >> shift == 0:
-                    field = metadata[draw & mask]
-                    data = read(field["data_ptr"], storage)
-                    planes = images[i].reshape(-1, images.shape[-2], images.shape[-1])
-                    height, width = np.int64(field["height"]), np.int64(field["width"])
-                    damaged[i] = not render(data, height, width, draw, planes)
-                else:
-                    images[i] = 0
-            if damaged.any():
+        def decode(draws: Draws, images: NDArray[np.uint8], _metadata: Any, storage: Any) -> NDArray[np.uint8]:
+            samples = sample_of(draws)
+            stored = draws, starts[samples], heights[samples], widths[samples]
+            asked = self.numbers, self.seed, jpeg, self.augmented
+            planes = images.reshape(len(draws), -1, *images.shape[-2:])
+            whole = np.zeros(len(draws), np.bool_)
+
+            def render_part(rows: slice) -> None:
+                self.render(*(column[rows] for column in stored), *storage, *asked, planes[rows], whole[rows])
+
+            size = max(1, math.ceil(len(draws) / (PARTS * self.workers)))
+            parts = [slice(start, start + size) for start in range(0, len(draws), size)]
+            # One thread alone is the one that asks.
+            list((self.threads.map if self.workers > 1 else map)(render_part, parts))
+            if not whole.all():
                 raise ValueError("a picture in it cannot be decoded")
-            return images[: len(draws)]
+            return images
 
-        decode.is_parallel = True  # type: ignore[attr-defined]
         return decode
-
-
-def _renderer(settings: Augmentation, seed_number: int, jpeg: bool, colours: bool) -> Callable[..., bool]:
-    """The compiled way of one picture from its bytes to planes (C, side, side); False for a damaged JPEG."""
-    decode, resize_box, colour = decode_jpeg if jpeg else view_raw, kernels.resize_box, kernels.colour
-    crop_box, uniform, reduction = augmentation.crop_box, augmentation.uniform, kernels.reduction
-    scale, ratio, strength = np.array(settings.crop_scale), np.array(settings.crop_ratio), np.array(settings.jitter)
-    flip_share, flip_counter, grey_share = settings.flip, augmentation.FLIP, settings.greyscale
-    seed, shift = np.uint64(seed_number), np.uint64(PASS_SHIFT)
-
-    def render(data: Any, height: Any, width: Any, draw: Any, planes: Any) -> bool:
-        top, left, box_height, box_width, mirrored = 0, 0, height, width, False
-        if draw >> shift > 0:
-            top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
-            mirrored = uniform(seed, draw, flip_counter) < flip_share
-        part = reduction(min(box_height, box_width), planes.shape[1]) if jpeg else 1
-        whole, picture = decode(data, height, width, part)
-        if not whole:
-            return False
-        resize_box(picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes)
-        if colours and draw >> shift > 0:
-            colour(planes, strength, grey_share, seed, draw)
-        return True
-
-    return augmentation.compiled(render)

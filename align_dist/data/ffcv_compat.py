@@ -3,22 +3,22 @@
 At import FFCV fills a numba typed Dict with two entries that only plain Python ever reads. numba compiles for 3 s for
 that, in every process that trains or evaluates; a plain dict serves as well.
 
-FFCV marks numba's own type of a row of bytes as read-only, in place. Whatever was compiled for such a row before is
-then a KeyError: at exit, in numba's finalisers, or in the next function that is compiled. Its reader has its own type
-here.
+FFCV compiles what it makes of decoders and of its reader, in every process anew, and for its reader marks numba's own
+type of a row of bytes as read-only: whatever was compiled for such a row before is then a KeyError. Loaders of
+`make_ffcv_loader` have no reader and are of Python alone; what is slow in Python, `rendering` has compiled.
 
-FFCV gives torch, too, its number of threads: 1 at import, a loader's workers with each loader and each pass. Training
-then runs on one core. It keeps to numba's here.
+FFCV gives torch its number of threads: 1 at import, a loader's workers with each loader and each pass. Training then
+runs on one core. It gives nobody any here: `decoder` has its own.
 """
 
 # ruff: noqa: F401, E402
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numba
 import numba.typed
-import numpy as np
 import torch  # FFCV's library needs torch's loaded first
 
 import align_dist.networks.torchvision_compat  # FFCV imports torchvision
@@ -31,7 +31,7 @@ finally:
     numba.typed.Dict = _typed_dict
     torch.set_num_threads(_threads)
 from ffcv.fields import IntField
-from ffcv.libffcv import imdecode
+from ffcv.libffcv import ctypes_imdecode
 from ffcv.loader import Loader as FFCVLoader
 from ffcv.loader import OrderOption
 from ffcv.loader.epoch_iterator import EpochIterator
@@ -45,47 +45,38 @@ from ffcv.transforms import ToTensor
 from ffcv.writer import DatasetWriter, worker_job_indexed_dataset
 
 
-def _set_numbas_threads(compiler: Any, workers: int) -> None:
-    """What FFCV's own does, but for torch's. workers: ≥ 1."""
+def _keep_threads(compiler: Any, workers: int) -> None:
+    """In place of FFCV's own."""
     compiler.num_threads = workers
-    numba.set_num_threads(workers)
 
 
-Compiler.set_num_threads = classmethod(_set_numbas_threads)
-
-_READ_ONLY = numba.types.Array(numba.uint8, 1, "C", readonly=True)
-_PLACES = numba.types.Array(numba.uint64, 1, "C")
-_STORAGE = numba.types.Tuple([_READ_ONLY, _PLACES, _PLACES])  # type: ignore[no-untyped-call]
+Compiler.set_num_threads = classmethod(_keep_threads)
+OSCacheManager.compile_reader = lambda _manager: None
+IMDECODE_ADDRESS = ctypes.cast(ctypes_imdecode, ctypes.c_void_p).value
 
 
-def _compile_reader(_manager: Any) -> Any:
-    """What FFCV's own does: the bytes of a sample, by their place in the file's (bytes, places, sizes)."""
+def make_ffcv_loader(beton: str, **settings: Any) -> Any:
+    """FFCV's loader of samples in order, one a batch at first, with nothing compiled. settings: its own."""
+    Compiler.set_enabled(False)
+    try:
+        return FFCVLoader(beton, 1, num_workers=1, order=OrderOption.SEQUENTIAL, **settings)
+    finally:
+        Compiler.set_enabled(True)
 
-    def read(address: Any, storage: Any) -> Any:
-        size = storage[2][np.searchsorted(storage[1], address)]
-        return storage[0][address : address + size]
-
-    return Compiler.compile(read, _READ_ONLY(numba.uint64, _STORAGE))
-
-
-OSCacheManager.state_type = property(lambda _manager: _STORAGE)
-OSCacheManager.compile_reader = _compile_reader
 
 __all__ = [
     "IMAGE_MODES",
+    "IMDECODE_ADDRESS",
     "AllocationQuery",
-    "Compiler",
     "DatasetWriter",
     "EpochIterator",
-    "FFCVLoader",
     "IntField",
     "MemoryAllocator",
-    "OrderOption",
     "RGBImageField",
     "Reader",
     "SimpleRGBImageDecoder",
     "State",
     "ToTensor",
-    "imdecode",
+    "make_ffcv_loader",
     "worker_job_indexed_dataset",
 ]

@@ -14,7 +14,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.augmentation import GREYSCALE, JITTER, compiled, uniform
+from align_dist.data.augmentation import GREYSCALE, JITTER, uniform
+from align_dist.data.compiling import compiled
 
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
@@ -228,14 +229,3 @@ def colour(
     jitter(image, strength, seed, draw)
     if uniform(seed, draw, GREYSCALE) < grey_share:
         blend(image, 2, 0.0)
-
-
-@compiled
-def normalise(pixels: Pixels, scale: Plane, offset: Plane, normalised: Plane) -> None:
-    """normalised (B, C, H, W) <- pixels (B, C, H, W) · scale (C,) − offset (C,), in one pass, on the calling thread."""
-    for image in range(pixels.shape[0]):
-        for channel in range(pixels.shape[1]):
-            source, target = pixels[image, channel].reshape(-1), normalised[image, channel].reshape(-1)
-            factor, less = scale[channel], offset[channel]
-            for place in range(len(source)):
-                target[place] = np.float32(source[place]) * factor - less

@@ -1,26 +1,26 @@
-"""Batches from a `.beton`: a loader is a function from draws to images, compiled once a process.
+"""Batches from a `.beton`: a loader is a function from draws to images, opened once a process.
 
-Training, validation and evaluation use the same loader with different draws, so FFCV compiles once
-(6 to 9 s) however many passes a run makes.
+Training, validation and evaluation use the same loader with different draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
-from align_dist.data.ffcv_compat import EpochIterator, FFCVLoader, OrderOption, ToTensor
+from align_dist.data.ffcv_compat import EpochIterator, ToTensor, make_ffcv_loader
 from align_dist.data.share import Share
 from align_dist.data.transfer import make_normaliser, make_sender
 from align_dist.errors import DataError
@@ -87,7 +87,7 @@ class _Reading:
 
 def _reading_of(share: Share) -> _Reading:
     if share.second is None:
-        return _Reading(share, np.ascontiguousarray(share.draws), None)  # numba would compile again for a slice
+        return _Reading(share, np.ascontiguousarray(share.draws), None)
     draws = np.concatenate([share.draws, np.setdiff1d(share.second, share.draws)])
     order = np.argsort(draws, kind="stable")
     return _Reading(share, draws, order[np.searchsorted(draws, share.second, sorter=order)])
@@ -167,9 +167,10 @@ class Loader:
         self._send = make_sender(self.device)
         self._normalise = make_normaliser(self.device, *(torch.tensor(values) for values in normalisation))
         self._with_masks = masks
-        image = DrawnImageDecoder(side, augmentation, seed)
-        mask = DrawnImageDecoder(side, augmentation, seed, mask=True, augmented=masks_in_training) if masks else None
-        self._loader = _make_ffcv_loader(beton, image, mask, workers or available_cores())
+        workers = min(workers or available_cores(), available_cores())
+        decoder = partial(DrawnImageDecoder, side, augmentation, seed, ThreadPoolExecutor(workers), workers)
+        mask = decoder(mask=True, augmented=masks_in_training) if masks else None
+        self._loader = _open(beton, decoder(), mask)
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
@@ -238,15 +239,13 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
     return np.ascontiguousarray(metadata[f"f{index}"]).view("<i8").reshape(-1).astype(np.int64)
 
 
-def _make_ffcv_loader(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None, workers: int) -> Any:
+def _open(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
     keep_freed_memory()
     pipelines: dict[str, Any] = {"image": [image, ToTensor()], "label": None, "domain": None, "sample": None}
     pipelines["mask"] = mask and [mask, ToTensor()]
-    most = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    settings = {"num_workers": min(workers, most), "os_cache": True, "order": OrderOption.SEQUENTIAL}
     try:
-        return FFCVLoader(str(beton), 1, pipelines=pipelines, **settings)
+        return make_ffcv_loader(str(beton), pipelines=pipelines, os_cache=True)
     except (AssertionError, UnicodeDecodeError, ValueError, IndexError, KeyError, MemoryError) as error:
         remedy = "make it again with `align-dist data prepare CONFIG --force`"
         raise DataError(f"{beton}: not a readable beton ({' '.join(str(error).split())}); {remedy}") from None

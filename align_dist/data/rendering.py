@@ -1,0 +1,94 @@
+"""Pictures from their bytes in a beton to planes of pixels, compiled: `kernels` in order, for a part of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+from numba.core import typing
+from numpy.typing import NDArray
+
+from align_dist.data import kernels
+from align_dist.data.augmentation import FLIP, crop_box, uniform
+from align_dist.data.compiling import compiled
+from align_dist.data.draws import PASS_SHIFT, Draws
+from align_dist.data.ffcv_compat import IMDECODE_ADDRESS
+
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+
+# By a name of ours in place of an address: an address in machine code is good for one process only.
+llvmlite.binding.add_symbol("align_dist_imdecode", IMDECODE_ADDRESS)
+_SOURCE = (numba.uint64, numba.uint64, numba.uint32, numba.uint32)
+_CROP = (numba.uint64, *[numba.uint32] * 6, *[numba.uint8] * 2)
+_imdecode: Any = numba.types.ExternalFunction(
+    "align_dist_imdecode",
+    typing.signature(numba.int32, *_SOURCE, *_CROP),  # type: ignore[attr-defined, no-untyped-call]
+)
+_FILE = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+_PLACES, _LENGTHS = numba.uint64[::1], numba.int64[::1]
+RENDER = numba.void(
+    *(_PLACES, _PLACES, _LENGTHS, _LENGTHS, _FILE, _PLACES, _PLACES, numba.float64[::1], numba.uint64),
+    *(numba.boolean, numba.boolean, numba.uint8[:, :, :, ::1], numba.boolean[::1]),
+)
+
+
+@compiled
+def decode_jpeg(data: Bytes, height: int, width: int, part: int) -> tuple[bool, Bytes]:
+    """Whether a JPEG (N,) of the given size is whole, and its pixels (H / part, W / part, 3), each side rounded up."""
+    picture = np.empty((-(-height // part), -(-width // part), 3), np.uint8)
+    # Source's height and width, the crop's and where it begins, the reduction; no crop, no mirror.
+    failed = _imdecode(
+        data.ctypes.data, data.size, height, width, picture.ctypes.data, height, width, 0, 0, 1, part, 0, 0
+    )
+    return failed == 0, picture
+
+
+def render(
+    draws: Draws,
+    starts: Draws,
+    heights: Numbers,
+    widths: Numbers,
+    file: Bytes,
+    places: Draws,
+    sizes: Draws,
+    augmentation: NDArray[np.float64],
+    seed: np.uint64,
+    jpeg: bool,
+    augmented: bool,
+    planes: Bytes,
+    whole: NDArray[np.bool_],
+) -> None:
+    """planes (N, C, side, side) <- pictures of a beton, each as its draw (N,) says; whole (N,) <- whether it could be.
+
+    starts, heights, widths: (N,), of the pictures as they are stored. file: the beton's bytes. places, sizes: FFCV's
+    table of what is stored where, in order of places. augmentation: `Augmentation.numbers`. C is 1, for geometry alone,
+    or 3. jpeg: how the pictures are stored. augmented: False leaves zeros for draws of passes after 0.
+    """
+    scale, ratio, strength = augmentation[:2], augmentation[2:4], augmentation[4:8]
+    flip, greyscale = augmentation[8], augmentation[9]
+    for i in range(len(draws)):
+        draw, height, width = draws[i], heights[i], widths[i]
+        drawn = draw >> np.uint64(PASS_SHIFT) > 0
+        if drawn and not augmented:
+            planes[i] = 0
+            whole[i] = True
+            continue
+        top, left, box_height, box_width, mirrored = 0, 0, height, width, False
+        if drawn:
+            top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
+            mirrored = uniform(seed, draw, FLIP) < flip
+        data = file[starts[i] : starts[i] + sizes[np.searchsorted(places, starts[i])]]
+        part = kernels.reduction(min(box_height, box_width), planes.shape[-1]) if jpeg else 1
+        if jpeg:
+            whole[i], picture = decode_jpeg(data, height, width, part)
+        else:
+            whole[i], picture = True, data.reshape(height, width, 3).copy()
+        if whole[i]:
+            kernels.resize_box(
+                picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes[i]
+            )
+            if drawn and planes.shape[1] == 3:
+                kernels.colour(planes[i], strength, greyscale, seed, draw)
