@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import align_dist.networks.torchvision_compat  # noqa: F401
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.data import kernels

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import align_dist.networks.torchvision_compat  # noqa: F401
 from align_dist.config import AugmentationConfig, ObjectiveConfig
 from align_dist.networks.backbones import Statistics
 

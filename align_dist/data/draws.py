@@ -70,10 +70,6 @@ class Order:
         """The global batch of a step: O(1) in the step number, and in the samples while a pass lasts."""
         return np.concatenate([self._take(k, step) for k in range(len(self.streams))])
 
-    def share(self, step: int, rank: int, world_size: int) -> Draws:
-        """One rank's part of the global batch; the parts of all ranks interleave to the whole."""
-        return self.batch(step)[rank::world_size]
-
     def _take(self, stream: int, step: int) -> Draws:
         samples, count = self.streams[stream], self.counts[stream]
         places = np.arange(step * count, (step + 1) * count)

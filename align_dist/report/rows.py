@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from align_dist.config import EvaluationConfig
 from align_dist.errors import DataError
 
 RESULTS, CONFIG, DONE, ENVIRONMENT = "results.jsonl", "config.yaml", "done", "environment.json"
@@ -19,13 +20,14 @@ _NUMBERS = ("seed", "step", "images")
 
 
 class Group(NamedTuple):
-    """What two results must share to be comparable."""
+    """What two results must share to be comparable. evaluation: its settings that are not the default ones."""
 
     benchmark: str
     backbone: str
     protocol: str
     source: str
     target: str
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def parse_row(record: Any) -> Row:
             record["protocol"],
             _domains(record, "source"),
             _domains(record, "target"),
+            _settings(record.get("evaluation")),
         ),
         experiment=str(record.get("experiment") or ""),
         variant=str(record.get("variant") or ""),
@@ -155,6 +158,16 @@ def _domains(record: Mapping[str, Any], key: str) -> str:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{key!r} is neither a domain nor a list of domains")
     return ", ".join(names)
+
+
+def _settings(told: Any) -> str:
+    """Those that differ from the defaults, as overrides are written; older rows tell none."""
+    if told is None:
+        return ""
+    if not isinstance(told, dict):
+        raise ValueError("'evaluation' is not an object")
+    usual = EvaluationConfig().settings
+    return " ".join(f"{key}={value}" for key, value in sorted(told.items()) if value != usual.get(key))
 
 
 def _metrics(values: Any) -> dict[str, float]:

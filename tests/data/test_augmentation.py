@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
 from align_dist.data import augmentation as ours
 
 SEED = np.uint64(3)

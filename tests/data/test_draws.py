@@ -107,15 +107,6 @@ def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list
 
 
 @settings(deadline=None)
-@given(orders, st.integers(0, 500), st.sampled_from([1, 2, 4]))
-def test_the_shares_of_all_ranks_interleave_to_the_global_batch(order: Order, step: int, world_size: int) -> None:
-    whole = np.zeros(order.batch_size, np.uint64)
-    for rank in range(world_size):
-        whole[rank::world_size] = order.share(step, rank, world_size)
-    assert np.array_equal(whole, order.batch(step))
-
-
-@settings(deadline=None)
 @given(domains(), st.integers(1, 40), st.booleans())
 def test_an_epoch_draws_as_many_images_as_there_are_samples(
     parts: tuple[Ids, ...], batch_size: int, balanced: bool

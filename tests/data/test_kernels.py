@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-import align_dist.networks.torchvision_compat  # noqa: F401  (before the first import of torchvision)
 from align_dist.data import augmentation
 from align_dist.data import kernels as ours
 from align_dist.data.transfer import make_normaliser

@@ -31,7 +31,7 @@ def write_run(folder: Path, *records: dict[str, Any], done: bool = True) -> Path
 def test_a_row_keeps_what_the_line_said(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", record(variant="constant 0.14", source=["a", "b"]))
     (row,) = read_rows(folder / "results.jsonl")
-    assert row.group == ("embedded", "resnet8", "single_source", "a, b", "")
+    assert row.group == ("embedded", "resnet8", "single_source", "a, b", "", "")
     assert (row.label, row.seed, row.domain, row.role) == (
         "align (constant 0.14)", 0, "shuffled", "out_of_domain"
     )  # fmt: skip

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import sem
 
+from align_dist.config import EvaluationConfig
 from align_dist.errors import DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
@@ -151,6 +152,18 @@ def test_groups_are_not_averaged_and_show_what_tells_them_apart() -> None:
     table = metric_table(rows, "accuracy", "validation")
     assert table.header[:3] == ("method", "backbone", "seeds")
     assert [line[1:4] for line in table.rows] == [("resnet18", "1", "70.0"), ("resnet8", "1", "50.0")]
+
+
+def test_what_was_measured_differently_is_not_averaged() -> None:
+    usual = EvaluationConfig().model_dump(mode="json", exclude={"batch_size", "selections"})
+    rows = accuracies("erm", "a", [0.5], evaluation=usual)
+    rows += accuracies("erm", "a", [0.7], evaluation=usual | {"fill": "blur"})
+    rows += accuracies("align", "a", [0.8])
+    table = metric_table(rows, "accuracy", "validation")
+    assert table.header[:3] == ("method", "evaluation", "seeds")
+    assert [line[:4] for line in table.rows] == [
+        ("erm", "", "1", "50.0"), ("align", "", "1", "80.0"), ("erm", "fill=blur", "1", "70.0")
+    ]  # fmt: skip
 
 
 def test_leave_one_domain_out_keeps_each_domains_two_roles_apart() -> None:
