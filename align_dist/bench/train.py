@@ -25,7 +25,7 @@ def bench(config: RunConfig, rounds: int = ROUNDS) -> None:
 
     λ4 is 0 in both: its second, mixed batch is no part of the comparison.
     """
-    objective = config.objective.model_copy(update={"lambda4": 0.0, "changes": ()})
+    objective = config.objective.model_copy(update={"lambda4": 0.0})
     run = assemble(config.model_copy(update={"method": "align", "objective": objective}))
     images = BATCHES * config.data.batch_size
     if len(run.split.train) < images:

@@ -141,25 +141,9 @@ class MaskerConfig(Described):
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
 
 
-class LambdaChange(Described):
-    """Other λs from the step after `at` on; one that is not named stays as it is."""
-
-    at: Duration
-    lambda1: Weight | None = None
-    lambda2: Weight | None = None
-    lambda3: Weight | None = None
-    lambda4: Weight | None = None
-
-    @property
-    def lambdas(self) -> dict[str, float]:
-        """Those that change."""
-        return self.model_dump(exclude={"at"}, exclude_none=True)
-
-
 class ObjectiveConfig(Described):
     """λ1 sparsity, λ2 smoothness, λ3 guidance, λ4 mixup regulariser, and every choice the paper leaves open.
 
-    changes: other λs later on, in order of time, none before guidance.
     fixed_mask: what `method=fixed_mask` guides with, in place of a learned mask.
     alternation: the masker and the classifier take turns every batch, or every epoch.
     mask_sampling: L_dist sees the mask itself (none, the paper's wording), or a nearly binary sample of it
@@ -170,7 +154,6 @@ class ObjectiveConfig(Described):
     lambda2: Weight = 0.1
     lambda3: Weight = 1.0
     lambda4: Weight = 1.0
-    changes: tuple[LambdaChange, ...] = ()
     smoothness: Literal["absolute", "squared"] = "absolute"
     cam_normalisation: Literal["minmax", "relu_max"] = "minmax"
     cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = 1e-2
@@ -182,12 +165,6 @@ class ObjectiveConfig(Described):
     sampling_temperature: Positive = 0.3
     fixed_mask: Literal["constant", "grey", "given"] = "constant"
     constant: Fraction = 1.0
-
-    @property
-    def at_end(self) -> ObjectiveConfig:
-        """The same with the λs of the last change."""
-        changed = {name: value for change in self.changes for name, value in change.lambdas.items()}
-        return self.model_copy(update=changed)
 
 
 class TrainingConfig(Described):
@@ -293,8 +270,6 @@ class RunConfig(Described):
         """Eight hexadecimal digits that name what determines the result."""
         told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant", "distributed"})
         told["data"].pop("workers")
-        if not self.objective.changes:
-            told["objective"].pop("changes")  # ids are older than this setting
         for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"):
             told["training"].pop(key)
         for key in ("root", "masks", "betons", *(() if self.benchmark.pictures else ("pictures",))):

@@ -61,7 +61,7 @@ class ALIGN(GuidedMethod):
 
     def masker_terms(self, masker: Forward, batch: Batch, features: Features, step: int) -> Terms:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
-        objective = self.context.objective_at(step)
+        objective = self.context.objective
         mask = masker(batch.images, features)
         with frozen(self.classifier) as classifier, self.classifier.autocast():
             keep = self.seen(mask, batch)[:, None].to(batch.images.dtype)
@@ -111,7 +111,7 @@ class ALIGN(GuidedMethod):
         does not mind contrast then never tells it anything before it is empty. Before EfficientNet-Lite0 a
         straight line from the first step on was already too much.
         """
-        weight = self.context.objective_at(step).lambda1
+        weight = self.context.objective.lambda1
         if not self.context.sparsity_ramp:
             return weight
         share = 2 * (step - self.context.masker_start) / self.context.sparsity_ramp - 1

@@ -27,8 +27,7 @@ class Context:
     """What a method is built from. All in steps; `epoch` is steps per epoch (not whole).
 
     warmup: where guidance starts. masker_start: where the masker does, at or before that. sparsity_ramp: how
-    long λ1 then takes from 0 to its value. micro_batches: the parts a rank goes through its batch in. phases: the
-    objective's later forms, each with the number of finished steps from which on it holds, in order. concatenate:
+    long λ1 then takes from 0 to its value. micro_batches: the parts a rank goes through its batch in. concatenate:
     every rank's (B, ...) one after another, differentiable; collective.
     """
 
@@ -39,12 +38,7 @@ class Context:
     seed: int
     sparsity_ramp: int = 0
     micro_batches: int = 1
-    phases: tuple[tuple[int, ObjectiveConfig], ...] = ()
     concatenate: Callable[[Tensor], Tensor] = _unchanged
-
-    def objective_at(self, step: int) -> ObjectiveConfig:
-        """The objective with the λs that hold at a step."""
-        return next((changed for start, changed in reversed(self.phases) if start <= step), self.objective)
 
 
 class Method(ABC):

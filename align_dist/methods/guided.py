@@ -27,7 +27,6 @@ class GuidedMethod(Method):
 
     silent_in_warmup: tuple[str, ...] = (
         "objective.lambda3",
-        "objective.changes",
         "objective.cam_normalisation",
         "objective.cam_epsilon",
         "objective.guidance_resolution",
@@ -36,8 +35,8 @@ class GuidedMethod(Method):
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         """With λ4: each image's partner of its own class in the whole global batch, λ, and its class's weight."""
-        share, context = super().share(batch, step), self.context
-        if all(objective.lambda4 == 0 for objective in (context.objective, *dict(context.phases).values())):
+        share = super().share(batch, step)
+        if self.context.objective.lambda4 == 0:
             return share
         rows = batch.rows
         partners, mixing = pair_within_class(batch, self.context.seed)
@@ -53,7 +52,7 @@ class GuidedMethod(Method):
         self, classifier: Forward, batch: Batch, mask: Tensor | None, step: int, alone: bool = False
     ) -> Terms:
         """alone: the batch is a part of a share, or one rank's business: partners' maps come from a forward of ours."""
-        objective, labels, values = self.context.objective_at(step), batch.labels, batch.values
+        objective, labels, values = self.context.objective, batch.labels, batch.values
         mixed = None
         if objective.lambda4 > 0:
             logits, cam, mixed = self._mixed_forward(classifier, batch, alone)

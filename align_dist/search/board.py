@@ -69,15 +69,8 @@ class Lines:
         if running and not standing.over:
             warm = step <= branch.step and not any((trial.folder / "checkpoints").glob("*.ckpt")) and branch.step
             state, step = ("warm-up", steps_in(branch.trunk)) if warm else ("running", max(step, branch.step))
-        elif state == "interrupted" and not standing.reason and self._search.algorithm == "pbt":
-            state = "paused"  # until the others of its generation are as far
         best = None if standing.chosen is None else value_of(self._search.objective, standing.chosen.metrics)
-        return Line(trial, state, step, length, best, origin_of(trial, branch), standing.reason)
-
-
-def origin_of(trial: Trial, branch: Branch) -> str:
-    """What a trial goes on from: its trunk, or the trial that it is a copy of."""
-    return trunk_name(branch) if trial.parent is None else f"trial {trial.parent}@{trial.since}"
+        return Line(trial, state, step, length, best, trunk_name(branch), standing.reason)
 
 
 def trunk_name(branch: Branch) -> str:
@@ -167,7 +160,7 @@ def table_of(lines: Sequence[Line]) -> Table:
 
 
 _ORDER = {"running": 0, "warm-up": 0, "waiting": 2}
-_STYLES = {"waiting": "dim", "paused": "dim", "stopped": "dim", "failed": "red"}
+_STYLES = {"waiting": "dim", "stopped": "dim", "failed": "red"}
 
 
 def make_board(lines: Lines) -> Board:

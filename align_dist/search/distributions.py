@@ -32,10 +32,6 @@ class LogUniform(_Distribution):
         low, high = self.loguniform
         return rounded(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
 
-    def beside(self, value: Value, up: bool) -> Value:
-        """A fifth more or less, within the bounds."""
-        return _beside(value, up, *self.loguniform)
-
     def extremes(self) -> tuple[Value, ...]:
         return self.loguniform
 
@@ -55,10 +51,6 @@ class Uniform(_Distribution):
         low, high = self.uniform
         return rounded(low + share * (high - low), low, high)
 
-    def beside(self, value: Value, up: bool) -> Value:
-        """A fifth more or less, within the bounds."""
-        return _beside(value, up, *self.uniform)
-
     def extremes(self) -> tuple[Value, ...]:
         return self.uniform
 
@@ -70,11 +62,6 @@ class Choice(_Distribution):
 
     def at(self, share: float) -> Value:
         return self.choice[int(share * len(self.choice))]
-
-    def beside(self, value: Value, up: bool) -> Value:
-        """The next or the previous in the list, at its ends the value itself."""
-        place = self.choice.index(value) + (1 if up else -1)
-        return self.choice[min(max(place, 0), len(self.choice) - 1)]
 
     def extremes(self) -> tuple[Value, ...]:
         return self.choice
@@ -98,12 +85,6 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
     if not bounds[0] < bounds[1] < math.inf:
         raise ValueError(f"takes [low, high] with low < high, got {list(bounds)}")
     return bounds
-
-
-def _beside(value: Value, up: bool, low: float, high: float) -> float:
-    """Jaderberg et al. 2017 (arXiv 1711.09846), appendix A: × 1.2 or × 0.8."""
-    assert isinstance(value, int | float), "drawn from a range"
-    return rounded(value * (1.2 if up else 0.8), low, high)
 
 
 def rounded(value: float, low: float, high: float) -> float:

@@ -59,10 +59,6 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
 
 
 def _source(search: SearchConfig, trials: list[Trial]) -> tuple[Next, Ended]:
-    if search.algorithm == "pbt":
-        from align_dist.search.generations import in_generations
-
-        return in_generations(search, trials)
     pending = taking_turns(search, [trial for trial in trials if not standing_of(trial.folder).over])
     if search.algorithm == "random":
         return one_after_another(pending), lambda _: None
@@ -85,7 +81,7 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
             mode="max",
             search_alg=suggestions,
             scheduler=_scheduler(search, trials),
-            num_samples=_starts(search, trials),
+            num_samples=len(trials) if search.algorithm == "random" else search.samples,
             max_concurrent_trials=concurrency(search),
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}-{trial.trial_id}",
         ),
@@ -97,17 +93,6 @@ def _tuner(search: SearchConfig, trials: list[Trial], suggestions: Suggestions, 
             callbacks=[watch],
         ),
     )
-
-
-def _starts(search: SearchConfig, trials: Sequence[Trial]) -> int:
-    """At most: each trial that is or will be; of a population, each member in each generation."""
-    if search.algorithm == "random":
-        return len(trials)
-    if search.algorithm == "tpe":
-        return search.samples
-    from align_dist.search.population import generation_ends
-
-    return search.samples * len(generation_ends(search, search.base()))
 
 
 def concurrency(search: SearchConfig) -> int:

@@ -53,28 +53,13 @@ class Finalist:
 
 
 def finalists_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The best finished trials; none before every trial has ended, or where the search confirms none.
-
-    Of members of a population that selected weights of one ancestor, the first.
-    """
+    """The best finished trials; none before every trial has ended, or where the search confirms none."""
     standings = [(trial, standing_of(trial.folder)) for trial in trials]
     if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for _, s in standings):
         return []
     finished = [(trial, found) for trial, found in standings if found.state == "finished"]
     ranked = sorted(finished, key=lambda pair: (-_objective(search, pair[1]), pair[0].number))
-    different: dict[tuple[int, int], Trial] = {}
-    for trial, found in ranked:
-        assert found.chosen is not None, "a finished trial has chosen weights"
-        different.setdefault((_trained_by(trials, trial, found.chosen.step), found.chosen.step), trial)
-    return list(different.values())[: search.confirm.finalists]
-
-
-def _trained_by(trials: Sequence[Trial], trial: Trial, step: int) -> int:
-    """The number of the trial whose weights a member of a population had after a step: its own or an ancestor's."""
-    by_number = {other.number: other for other in trials}
-    while trial.parent is not None and step <= trial.since:
-        trial = by_number[trial.parent]
-    return trial.number
+    return [trial for trial, _ in ranked[: search.confirm.finalists]]
 
 
 def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
@@ -88,8 +73,6 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
             trial,
             number=len(trials) + k,
             config=trial.config.model_copy(update={"seed": trial.config.seed + step}),
-            parent=None,
-            since=0,
             confirms=trial.number,
         )
         for k, (step, trial) in enumerate(pairs)

@@ -28,15 +28,12 @@ PASSING_CODES = (LostRankError.exit_code, Preempted.exit_code)
 class Trial:
     """A trial: its number in the search, what was drawn for it, and the run that it is.
 
-    parent, since: of a member of a population that began as a copy, the trial it is one of, and after which step.
     confirms: the number of the trial that this is on another seed.
     """
 
     number: int
     values: dict[str, Value]
     config: RunConfig
-    parent: int | None = None
-    since: int = 0
     confirms: int | None = None
 
     @property

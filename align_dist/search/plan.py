@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from align_dist.config import RunConfig
@@ -13,20 +12,12 @@ from align_dist.search.distributions import draw
 from align_dist.search.folders import Trial, read_suggested, standing_of
 from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of
-from align_dist.training.schedule import objective_phases
 
 ATTEMPTS = 100
 
 
-class Later(Enum):
-    """No trial now: what comes next depends on those that are being trained."""
-
-    LATER = "later"
-
-
-LATER = Later.LATER
 # The next trial, or None when there is no more.
-Next = Callable[[], Trial | Later | None]
+Next = Callable[[], Trial | None]
 # Of a trial that has ended for now, however it did.
 Ended = Callable[[Trial], None]
 
@@ -77,23 +68,15 @@ def known_trials(search: SearchConfig) -> list[Trial]:
     """Every trial that is known without training: all of a random search, those begun of another."""
     if search.algorithm == "random":
         return random_trials(search, search.samples)
-    if search.algorithm == "pbt":
-        from align_dist.search.generations import members_of, read_generations
-
-        return members_of(read_generations(search))
     return begun_trials(search)
 
 
 def check_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
-    """Raises ConfigError for what would come out only once a warm-up is paid for: a trial whose λs cannot change when
-    they are to, and a first rung after every trial's end.
+    """Raises ConfigError for what would come out only once a warm-up is paid for: a run whose lengths do not go
+    together, and a first rung after every trial's end.
     """
-    schedules = [schedule_of(trial.config) for trial in trials]
-    for trial, schedule in zip(trials, schedules, strict=True):
-        try:
-            objective_phases(trial.config.objective, schedule)
-        except ConfigError as error:
-            raise ConfigError(f"trial {trial.number} (warm-up of {trial.config.training.warmup}): {error}") from None
+    for trial in trials:
+        schedule_of(trial.config)
     guided = longest_guidance(search, trials)
     if search.scheduler.kind == "asha" and search.scheduler.grace >= guided:
         raise ConfigError(
@@ -155,16 +138,14 @@ def predicted_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
 
 
 def measured_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
-    """Of what has been trained, from the run folders; steps done twice after an interruption count once, and what a
-    copy has from its parent is the parent's.
-    """
+    """Of what has been trained, from the run folders; steps done twice after an interruption count once."""
     trunks: dict[Path, float] = {}
     alone = sharing = 0.0
     for trial in trials:
         steps, epoch = standing_of(trial.folder).steps, schedule_of(trial.config).epoch
         branch = branch_of(search, trial)
-        alone += max(0, steps - trial.since) / epoch
-        sharing += max(0, steps - max(branch.step, trial.since)) / epoch
+        alone += steps / epoch
+        sharing += max(0, steps - branch.step) / epoch
         trunks[branch.trunk] = max(trunks.get(branch.trunk, 0.0), trunk_steps(branch.trunk) / epoch)
     return Cost(sharing + sum(trunks.values()), alone)
 
@@ -172,7 +153,7 @@ def measured_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
 def count_trunks(search: SearchConfig, trials: Sequence[Trial]) -> int:
     """How many warm-ups the trials need: one each where none is shared."""
     if not search.share_warmup:
-        return sum(trial.parent is None for trial in trials)
+        return len(trials)
     return len({branch_of(search, trial).trunk for trial in trials})
 
 

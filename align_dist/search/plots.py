@@ -47,10 +47,6 @@ def draw_search(found: Found, folder: Path) -> list[Path]:
         figures["settings"] = _against_settings(found, measured)
     if len(measured) > 1:
         figures["parallel"] = _parallel(found, measured)
-    if found.search.algorithm == "pbt" and measured:
-        from align_dist.search.lineage import draw_lineage
-
-        figures["lineage"] = draw_lineage(found)
     if isinstance(found.search.objective, Pareto) and measured:
         figures["front"] = _pareto(found, found.search.objective, measured)
     return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]

@@ -28,9 +28,7 @@ PAPER_LENGTHS = (400.0, 300.0, 250.0)  # the paper does not say how long a run i
 @dataclass(frozen=True)
 class Entry:
     """A trial's line in search.json. objective, metrics: of the selected weights, on source validation. steps: with
-    those of its trunk, of which there are branch_step. values: of a member of a population those it ended with;
-    parent, since: the trial that it began as a copy of, and after which step. Weights selected before that are the
-    parent's.
+    those of its trunk, of which there are branch_step.
     """
 
     number: int
@@ -48,8 +46,6 @@ class Entry:
     length: int
     trunk: str | None
     branch_step: int
-    parent: int | None
-    since: int
     confirms: int | None
 
 
@@ -75,8 +71,8 @@ class Found:
 
     @property
     def whole_runs(self) -> int:
-        """As many as were trained from the beginning: a population's copies go on where another ends."""
-        return sum(entry.parent is None for entry in self.entries) + len(self.confirmations)
+        """The trials and their confirmations."""
+        return len(self.entries) + len(self.confirmations)
 
     def config(self, number: int) -> RunConfig:
         return next(trial.config for trial in self.trials if trial.number == number)
@@ -120,8 +116,6 @@ def _entry(search: SearchConfig, trial: Trial) -> Entry:
         length=schedule_of(trial.config).length,
         trunk=str(branch.trunk) if branch.step else None,
         branch_step=branch.step,
-        parent=trial.parent,
-        since=trial.since,
         confirms=trial.confirms,
     )
 

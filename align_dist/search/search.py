@@ -14,7 +14,7 @@ from pathlib import Path
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, read_json, unwritable, write_text
-from align_dist.search.board import Lines, make_board, origin_of
+from align_dist.search.board import Lines, make_board, trunk_name
 from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
@@ -29,7 +29,7 @@ from align_dist.search.results import (
     summary_of,
     write_found,
 )
-from align_dist.search.space import Population, Scheduler, SearchConfig
+from align_dist.search.space import Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of
 from align_dist.training.run_folder import RunFolder
 
@@ -69,7 +69,7 @@ def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
 
 def as_they_are(search: SearchConfig) -> SearchConfig:
     """The search as one whose trials are known, each to be trained to its end."""
-    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler(), "population": Population()})
+    return search.model_copy(update={"algorithm": "random", "scheduler": Scheduler()})
 
 
 def _train(search: SearchConfig, trials: list[Trial], address: str | None, nodes: int) -> None:
@@ -174,16 +174,8 @@ def show_plan(search: SearchConfig) -> None:
     for trial in trials:
         branch, schedule = branch_of(search, trial), schedule_of(trial.config)
         values = " ".join(f"{key}={value}" for key, value in trial.values.items())
-        print(
-            f"trial {trial.number}: {values}, from {origin_of(trial, branch)}, {schedule.length} steps: {trial.folder}"
-        )
-    if search.algorithm == "pbt":
-        from align_dist.search.population import generation_ends
-
-        ends = generation_ends(search, search.base())
-        print(f"{search.samples} members in {len(ends)} generations, which end at steps {', '.join(map(str, ends))}")
-        trials = trials[: search.samples]  # a copy costs what the member that it replaces would have cost
-    elif len(trials) < search.samples:
+        print(f"trial {trial.number}: {values}, from {trunk_name(branch)}, {schedule.length} steps: {trial.folder}")
+    if len(trials) < search.samples:
         by = "what these find" if trials else "what earlier ones find"
         print(f"{search.samples - len(trials)} trials are chosen by {by} ({search.algorithm}): no list of them yet")
     if search.confirm is not None:

@@ -38,7 +38,6 @@ REFUSED = {
     "runs": "the search names its trials' folder",
     "variant": "the search names its trials' folder",
     "training.until": "a trial is trained to its end; a scheduler may stop it",
-    "objective.changes": "algorithm: pbt makes them",
 }
 
 
@@ -52,16 +51,6 @@ class Scheduler(Described):
     grace: Positive = 1.0
     max: Positive | None = None
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-
-
-class Population(Described):
-    """What `algorithm: pbt` does. interval: guided epochs of a generation. quantile: the share of members that go on as
-    copies of as many good ones. resample: how likely a copy's λ is drawn anew rather than made a fifth more or less.
-    """
-
-    interval: Positive = 2.0
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
 class Confirmation(Described):
@@ -79,9 +68,8 @@ class SearchConfig(Described):
     experiment: str
     seed: Seed = 0
     space: dict[str, Distribution] = LAMBDA_SPACE
-    algorithm: Literal["random", "tpe", "pbt"] = "random"
+    algorithm: Literal["random", "tpe"] = "random"
     scheduler: Scheduler = Scheduler()
-    population: Population = Population()
     samples: Count = 16
     concurrency: Count | None = None
     cpus_per_trial: Positive = 1.0
@@ -108,10 +96,6 @@ class SearchConfig(Described):
             check_key(key)
         if not self.space:
             raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
-        if self.algorithm == "pbt":
-            self._check_population()
-        elif self.population != Population():
-            raise ValueError(f"population: algorithm {self.algorithm} has none; leave it out, or take algorithm: pbt")
         choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
         most = math.prod(len(distribution.choice) for distribution in choices)
         if len(choices) == len(self.space) and self.samples > most:
@@ -128,17 +112,6 @@ class SearchConfig(Described):
             raise ValueError(f"scheduler.max: {self.scheduler.max:g} guided epochs is not after scheduler.grace")
         return self
 
-    def _check_population(self) -> None:
-        others = [key for key in self.space if key not in LAMBDA_KEYS]
-        if others:
-            raise ValueError(f"space: {others[0]} cannot change within a run, pbt takes λ1–λ4; set it in `overrides`")
-        if self.scheduler.kind != "none":
-            raise ValueError("scheduler: pbt replaces members itself; take kind: none")
-        if isinstance(self.objective, Pareto):
-            raise ValueError("objective: pbt ranks by one number, a Pareto search has two; take combined")
-        if self.samples < 2:
-            raise ValueError("samples: a population has at least 2 members")
-
     @property
     def trunks(self) -> str:
         """The experiment of the shared warm-ups."""
@@ -151,10 +124,7 @@ class SearchConfig(Described):
 
     def identity(self) -> dict[str, Any]:
         """What the trials and what is known of them follow from."""
-        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial"}
-        rest |= {"population", "confirm"}
-        if self.algorithm == "pbt":  # its first members decide who is copied
-            rest -= {"samples", "population"}
+        rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial", "confirm"}
         base = self.base()
         measured = base.evaluation.model_dump(mode="json")
         return self.model_dump(mode="json", exclude=rest) | {"base run": base.identity, "evaluation": measured}
@@ -193,8 +163,6 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
     base = search.base()
-    if search.algorithm == "pbt" and base.objective.changes:
-        raise ConfigError("overrides: objective.changes and algorithm: pbt, which makes them, do not go together")
     for key, distribution in search.space.items():
         made = {_trial_at(base, key, value).identity for value in distribution.extremes()}
         if len(made) == 1 < len(distribution.extremes()):
@@ -238,7 +206,6 @@ FORMS = {
         OBJECTIVE_KEYS,
     ),
     "scheduler": ("{kind: asha, grace: 2, factor: 3}", (*Scheduler.model_fields,)),
-    "population": ("{interval: 2, quantile: 0.25, resample: 0.25}", (*Population.model_fields,)),
     "confirm": ("{finalists: 3, seeds: 2}", (*Confirmation.model_fields,)),
     "overrides": ("a list, [KEY=VALUE, ...]", ()),
     "space": ("{KEY: {loguniform: [LOW, HIGH]}, ...}", ()),

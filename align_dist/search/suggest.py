@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from align_dist.search.folders import Trial, mark_suggested
-from align_dist.search.plan import Ended, Later, Next
+from align_dist.search.plan import Ended, Next
 
 
 class Suggestions(Searcher):  # type: ignore[misc]
@@ -22,10 +22,8 @@ class Suggestions(Searcher):  # type: ignore[misc]
     def set_search_properties(self, metric: str, mode: str, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
         trial = self._following()
-        if isinstance(trial, Later):
-            return None
         if trial is None:
             return str(Searcher.FINISHED)
         mark_suggested(trial)

@@ -75,7 +75,7 @@ def _append(folder: Path, made: Report) -> None:
     with (folder / "reports.jsonl").open("a") as file:
         file.write("\n" + json.dumps(asdict(made)) + "\n")  # a crash may have left half a line
         file.flush()
-        os.fsync(file.fileno())  # the checkpoint that follows is on disk, and a population's history is its reports
+        os.fsync(file.fileno())  # before the checkpoint that follows
 
 
 def _write_outcome(folder: Path, selected: int) -> None:

@@ -27,7 +27,7 @@ from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
-from align_dist.training.schedule import Phases, Schedule, check_masker, make_schedule, objective_phases
+from align_dist.training.schedule import Schedule, check_masker, make_schedule
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     device = choose_device(config.training.device)
     set_arithmetic(device, config.training.precision)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
-    manifest, split, order, schedule, phases, loader = materials
+    manifest, split, order, schedule, loader = materials
     method = find_method(config.method)
     networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
     context = Context(
@@ -76,7 +76,6 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
         config.seed,
         sparsity_ramp=schedule.sparsity_ramp,
         micro_batches=config.data.micro_batches,
-        phases=phases,
         concatenate=ranks.concatenate,
     )
     built = method(networks, context)
@@ -87,7 +86,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
 
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
-) -> tuple[Manifest, Split, Order, Schedule, Phases, Loader]:
+) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """All that is read and checked before networks are made."""
     method = find_method(config.method)
     check_shares(config, group)
@@ -97,13 +96,12 @@ def _materials(
         split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
-    phases = objective_phases(config.objective, schedule)
     if method.uses_masker:
         check_masker(config.training, schedule)
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))
-    return manifest, split, order, schedule, phases, loader
+    return manifest, split, order, schedule, loader
 
 
 def arithmetic_of(run: Assembly) -> dict[str, str | int]:

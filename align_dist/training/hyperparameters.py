@@ -20,7 +20,7 @@ def write_hyperparameters(
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    lambdas = {name: getattr(config.objective.at_end, name) for name in LAMBDAS}
+    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas, **others}
     _columns, *session = hparams(settings, dict(metrics))
     writer = SummaryWriter(str(events / "hyperparameters"), filename_suffix=f".{teller}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from align_dist.config import LAMBDAS, to_yaml
+from align_dist.config import to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method
 from align_dist.parallel.engine import Terms
@@ -63,8 +63,7 @@ class Monitor:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         speed = {"speed/images_per_second": self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
-        lambdas = self._lambdas(step - 1)
-        self._run.group.first(lambda: self.write(step, {**means, **speed, **lambdas}))
+        self._run.group.first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -80,11 +79,6 @@ class Monitor:
     def close(self) -> None:
         if "_events" in vars(self):
             self._events.close()
-
-    def _lambdas(self, step: int) -> dict[str, float]:
-        """The λs of a step, in a run that changes them."""
-        objective = self._run.method.context.objective_at(step)
-        return {f"objective/{name}": getattr(objective, name) for name in LAMBDAS} if objective.changes else {}
 
     def _check_and_average(self) -> dict[str, float]:
         """One copy to the host for all pending scalars."""

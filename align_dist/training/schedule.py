@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from align_dist.config import ObjectiveConfig, OptimiserConfig, TrainingConfig, to_steps
+from align_dist.config import OptimiserConfig, TrainingConfig, to_steps
 from align_dist.errors import ConfigError
-
-# The objective's later forms, each with the number of finished steps from which on it holds.
-Phases = tuple[tuple[int, ObjectiveConfig], ...]
 
 
 @dataclass(frozen=True)
@@ -80,27 +77,6 @@ def check_masker(training: TrainingConfig, schedule: Schedule) -> None:
             f"training.sparsity_ramp: {training.sparsity_ramp} ({schedule.sparsity_ramp} steps) is longer than the "
             f"masker learns ({learns} steps), λ1 would never reach its value; shorten it"
         )
-
-
-def objective_phases(objective: ObjectiveConfig, schedule: Schedule) -> Phases:
-    """The objective from each of its changes on: finished steps before it holds, and itself with the λs of then.
-
-    Raises ConfigError for a change that comes before guidance, after the end or not after the one before it.
-    """
-    phases, earliest = list[tuple[int, ObjectiveConfig]](), schedule.warmup
-    for number, change in enumerate(objective.changes):
-        step, named = to_steps(change.at, schedule.epoch), f"objective.changes[{number}].at: {change.at}"
-        if not change.lambdas:
-            raise ConfigError(f"objective.changes[{number}]: changes nothing; name one of lambda1 to lambda4")
-        if not earliest <= step < schedule.length:
-            raise ConfigError(
-                f"{named} ({step} steps) is not within {earliest} and {schedule.length - 1} steps: λs change after "
-                "warm-up and before the end, one after another"
-            )
-        objective = objective.model_copy(update=change.lambdas)
-        phases.append((step, objective))
-        earliest = step + 1
-    return tuple(phases)
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

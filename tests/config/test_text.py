@@ -81,12 +81,6 @@ def test_an_override_is_read_by_its_fields_type(tmp_path: Path, overrides: list[
     assert found == value
 
 
-def test_a_list_of_sections_may_stand_in_an_override(tmp_path: Path) -> None:
-    config = described(tmp_path, "", "objective.changes=[{at: 30 epochs, lambda1: 1e1, lambda2: null}]")
-    (change,) = config.objective.changes
-    assert change.at == "30 epochs" and change.lambdas == {"lambda1": 10.0}
-
-
 @pytest.mark.parametrize("text", [*TEXTS, "null", "", "'", '"', "${x}", "a\nb", "\udce9", " x "])
 def test_a_printed_config_is_read_back_to_an_equal_one(tmp_path: Path, text: str) -> None:
     config = parse_config({"variant": text, "seed": 2**63 - 1})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -306,23 +305,3 @@ def test_sparsity_waits_half_its_ramp_and_then_grows(make_networks: Any, make_co
 def test_without_a_ramp_sparsity_is_constant(make_networks: Any, make_context: Any) -> None:
     method = ALIGN(make_networks(), make_context(warmup=4, masker_start=2, lambda1=2.0))
     assert {method.lambda1(step) for step in range(2, 9)} == {2.0}
-
-
-def test_a_changed_lambda_weighs_its_term_from_its_step_on(
-    make_networks: Any, make_context: Any, make_batch: Any
-) -> None:
-    context = make_context(warmup=2, lambda1=2.0, lambda2=0.1, lambda3=1.0, lambda4=0.5)
-    later = context.objective.model_copy(update={"lambda1": 6.0, "lambda3": 0.5, "lambda4": 0.25})
-    method, batch = ALIGN(make_networks(), replace(context, phases=((5, later),))), make_batch()
-    for engine in method.networks.values():
-        engine.module.eval()
-    before, after = (look(method, batch, step) for step in (4, 5))
-    for network, term, share in (
-        ("masker", "sparsity", 3.0),
-        ("masker", "smoothness", 1.0),
-        ("masker", "distinction", 1.0),
-        ("classifier", "guidance", 0.5),
-        ("classifier", "regulariser", 0.5),
-        ("classifier", "classification", 1.0),
-    ):
-        torch.testing.assert_close(after[network][term], before[network][term] * share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,23 +92,10 @@ def test_finalists_that_fail_on_every_other_seed_decide_nothing(squares: RunConf
     assert found.finalists[0].in_words() == "failed on all of 2 other seeds"
 
 
-@pytest.mark.parametrize("algorithm", ["random", "pbt"])
-def test_confirmations_are_a_search_as_rays_workers_read_it(squares: RunConfig, tmp_path: Path, algorithm: str) -> None:
-    """There are more of them than a space of choices has trials, and a population has no more generations."""
+def test_confirmations_are_a_search_as_rays_workers_read_it(squares: RunConfig, tmp_path: Path) -> None:
+    """There are more of them than a space of choices has trials."""
     space = {"objective.lambda4": {"choice": [0.0, 0.5]}}
-    given: dict[str, Any] = {"confirm": {"finalists": 2, "seeds": 2}, "algorithm": algorithm}
-    if algorithm == "pbt":
-        given["population"] = {"interval": 3}
-    _, search = write_search(squares, tmp_path, space=space, samples=2, **given)
+    confirm = {"finalists": 2, "seeds": 2}
+    _, search = write_search(squares, tmp_path, space=space, samples=2, confirm=confirm)
     known = as_they_are(search)
     assert SearchConfig.model_validate(known.model_dump(mode="json")) == known
-
-
-def test_members_that_selected_one_ancestors_weights_are_one_finalist(squares: RunConfig, tmp_path: Path) -> None:
-    search = make_search(squares, tmp_path)
-    trials = random_trials(search, 4)
-    for trial, accuracy in zip(trials, (0.5, 0.9, 0.9, 0.7), strict=True):
-        finish(trial, accuracy)  # selected at step 16
-    apart, heir = replace(trials[2], parent=1, since=8), replace(trials[2], parent=1, since=16)
-    assert [t.number for t in finalists_of(search, [*trials[:2], apart, trials[3]])] == [1, 2]
-    assert [t.number for t in finalists_of(search, [*trials[:2], heir, trials[3]])] == [1, 3]

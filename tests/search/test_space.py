@@ -32,7 +32,6 @@ def description(squares: RunConfig, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-PBT = {"algorithm": "pbt", "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}}, "samples": 4}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a key that is none": ({"sampels": 4}, "sampels: unknown key; did you mean samples?"),
     "a setting that is none": (
@@ -67,24 +66,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing at all": ({"space": {}}, "space: nothing varies"),
     "a target": ({"objective": {"kind": "accuracy", "domain": "dark"}}, "domain: unknown key"),
     "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.pareto.metric"),
-    "PBT of a warm-up": (
-        {"algorithm": "pbt", "space": {"training.warmup": {"choice": ["4 steps", "8 steps"]}}},
-        "space: training.warmup cannot change within a run, pbt takes λ1–λ4; set it in `overrides`",
-    ),
-    "PBT and ASHA": ({**PBT, "scheduler": {"kind": "asha"}}, "scheduler: pbt replaces members itself"),
-    "PBT of two numbers": (
-        {**PBT, "objective": {"kind": "pareto", "metric": "sufficiency"}},
-        "objective: pbt ranks by one number",
-    ),
     "a misspelt key of a part": ({"scheduler": {"factr": 2}}, "scheduler.factr: unknown key; did you mean factor?"),
     "an objective that is a word": ({"objective": "accuracy"}, "objective: takes {kind: accuracy}, {kind: combined"),
     "an objective that there is not": ({"objective": {"kind": "acuracy"}}, "objective: takes {kind: accuracy}, "),
     "no weight": ({"objective": {"kind": "combined", "metric": "sufficiency"}}, "weight: missing; takes {kind"),
     "another method": ({"overrides": ["method=erm"]}, "overrides: method: a search is for ALIGN; leave it out"),
     "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
-    "a population without PBT": ({"population": {"interval": 3}}, "population: algorithm random has none; leave it"),
-    "PBT of one": ({**PBT, "samples": 1}, "samples: a population has at least 2 members"),
-    "λs that change": ({"space": {"objective.changes": {"choice": [1, 2]}}}, "algorithm: pbt makes them"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},
         "scheduler: asha ranks by one number",
@@ -187,7 +174,3 @@ def test_what_would_come_out_after_warmup_is_refused_before(description: dict[st
     late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 99}})
     with pytest.raises(ConfigError, match=r"scheduler.grace: 99 guided epochs are no less than any trial has"):
         check_trials(late, random_trials(late, 1))
-    changes = "objective.changes=[{at: 2 steps, lambda2: 3}]"
-    early = parse_search(description | {"overrides": [*description["overrides"], changes]})
-    with pytest.raises(ConfigError, match=r"trial 0 \(warm-up of .* steps\): objective.changes\[0\].at: 2 steps"):
-        check_trials(early, random_trials(early, 1))

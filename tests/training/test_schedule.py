@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from align_dist.config import OptimiserConfig, parse_config
 from align_dist.errors import ConfigError
-from align_dist.training.schedule import Schedule, check_masker, learning_rate, make_schedule, objective_phases
+from align_dist.training.schedule import Schedule, check_masker, learning_rate, make_schedule
 
 
 @given(*[st.integers(1, 50)] * 4)
@@ -79,32 +79,3 @@ def test_a_warmup_of_the_whole_run_is_the_ablation_without_guidance() -> None:
     schedule = make_schedule(training, 7.5)
     check_masker(training, schedule)
     assert schedule.masker_start == schedule.length
-
-
-def phases(changes: list[dict[str, object]]) -> list[tuple[int, float, float]]:
-    config = parse_config(
-        {"objective": {"changes": changes}, "training": {"length": "10 epochs", "warmup": "2 epochs"}}
-    )
-    schedule = make_schedule(config.training, 7.5)
-    found = objective_phases(config.objective, schedule)
-    return [(step, objective.lambda1, objective.lambda3) for step, objective in found]
-
-
-def test_lambdas_that_change_keep_the_others() -> None:
-    assert phases([]) == []
-    changes: list[dict[str, object]] = [{"at": "15 steps", "lambda1": 4.0}, {"at": "4 epochs", "lambda3": 0.0}]
-    assert phases(changes) == [(15, 4.0, 1.0), (30, 4.0, 0.0)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ([{"at": "1 epochs", "lambda1": 4.0}], r"changes\[0\].at: 1 epochs \(8 steps\) is not within 15 and 74 steps"),
-        ([{"at": "10 epochs", "lambda1": 4.0}], r"changes\[0\].at: 10 epochs \(75 steps\) is not within 15 and 74"),
-        ([{"at": "4 epochs", "lambda1": 4.0}] * 2, r"changes\[1\].at: 4 epochs \(30 steps\) is not within 31 and 74"),
-        ([{"at": "4 epochs"}], r"changes\[0\]: changes nothing; name one of lambda1 to lambda4"),
-    ],
-)
-def test_changes_out_of_order_are_refused(changes: list[dict[str, object]], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        phases(changes)
