@@ -56,6 +56,27 @@ def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2
     return raised / torch.where(scale > 0, spread, 1.0)
 
 
+def saliency(cam: Tensor, size: tuple[int, int]) -> Tensor:
+    """Φ as it is measured and shown: signed maps (B, h, w) rectified, divided by their maximum and resized to
+    (B, *size), in [0, 1].
+    """
+    return resize_map(normalise(cam.float(), "relu_max"), size).clamp(0, 1)
+
+
+def carried_over(maps: Tensor, geometry: Tensor) -> Tensor:
+    """Maps (B, h, w) of one view in the frame of another, bilinear; 0 where the first view does not reach.
+
+    geometry: (B, 2, 3), from places of the other view to those of the first (`data.views.Views.between`).
+    """
+    places = F.affine_grid(geometry, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
+    return F.grid_sample(maps[:, None], places.to(maps.dtype), align_corners=False)[:, 0]
+
+
+def size_of(pictures: Tensor) -> tuple[int, int]:
+    """Height and width of images or maps (..., H, W)."""
+    return pictures.shape[-2], pictures.shape[-1]
+
+
 def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resizing of (B, H, W) maps to (B, *size); shrinking averages (antialiased)."""
     if maps.shape[-2:] == size:

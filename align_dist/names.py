@@ -22,12 +22,10 @@ def check_folder(config: RunConfig) -> None:
 
 
 def check_names(config: RunConfig) -> None:
-    """Raises ConfigError for a method, a benchmark or a backbone that does not exist, or a folder that is no text."""
+    """Raises ConfigError for a benchmark or a backbone that does not exist, or a folder that is no text."""
     from align_dist.data.benchmarks import find_reader
-    from align_dist.methods.registry import check_method
 
     check_folder(config)
-    check_method(config.method)
     find_reader(config.benchmark.name)
     if config.classifier.backbone not in COMMON_BACKBONES:
         from align_dist.networks.backbones import find_builder

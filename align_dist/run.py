@@ -109,8 +109,9 @@ def _ends_on_record(folder: RunFolder) -> Iterator[None]:
 
 def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:
     """Pictures of and results on every test domain, and the `done` mark."""
-    if run.method.uses_masker and run.schedule.warmup == run.schedule.length:
-        say(f"{folder.path.name}: warning: training.warmup was the whole run, no mask ever guided")
+    clock = run.schedule.clock
+    if clock.warmup == clock.length and run.config.options.begins(clock):
+        say(f"{folder.path.name}: warning: training.warmup was the whole run, nothing ever guided")
 
     def check() -> None:
         if request.agreed(run.group):

@@ -8,11 +8,11 @@ config=configs/quickstart.yaml
 variants=(
   "method=align"
   "method=erm"
-  "method=fixed_mask objective.fixed_mask=constant objective.constant=0.15 variant=constant_0.15"
-  "method=fixed_mask objective.fixed_mask=constant objective.constant=0.0 variant=constant_0"
-  "method=fixed_mask objective.fixed_mask=given variant=true_mask"
-  "method=fixed_mask objective.fixed_mask=constant objective.constant=1.0 variant=ones"
-  "method=fixed_mask objective.fixed_mask=grey variant=grey"
+  "method=fixed_mask fixed_mask.mask=constant fixed_mask.constant=0.15 variant=constant_0.15"
+  "method=fixed_mask fixed_mask.mask=constant fixed_mask.constant=0.0 variant=constant_0"
+  "method=fixed_mask fixed_mask.mask=given variant=true_mask"
+  "method=fixed_mask fixed_mask.mask=constant fixed_mask.constant=1.0 variant=ones"
+  "method=fixed_mask fixed_mask.mask=grey variant=grey"
 )
 .venv/bin/align-dist data prepare "$config"
 for seed in $(seq 0 $((${1:-5} - 1))); do

@@ -67,8 +67,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
                 "batchnorm": "synchronised",
                 "optimiser": {"name": "adamw", "learning_rate": 1e-3},
             },
-            "masker": {"width": 4},
-            "objective": {"lambda1": 1.0, "lambda4": 0.5},
+            "align": {"lambda1": 1.0, "lambda4": 0.5, "masker": {"width": 4}},
+            "fixed_mask": {"lambda4": 0.5},
             "training": {
                 "length": "24 steps",
                 "warmup": "10 steps",

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from align_dist.data.loader import Batch
+from align_dist.data.batch import Batch
+from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
-from align_dist.methods.base import Method
+from align_dist.data.views import Views
+from align_dist.methods.base import Method, Scalars
 from align_dist.parallel.engine import Terms
 
 
-def with_share(batch: Batch, method: Method, step: int = 0, classes: int = 3, rank: int = 0, ranks: int = 1) -> Batch:
+def with_share(
+    batch: Batch, method: Method[Any], step: int = 0, classes: int = 3, rank: int = 0, ranks: int = 1
+) -> Batch:
     """The rank's images with what the method asked to go with them. batch: the global one."""
-    told = GlobalBatch(batch.draws, batch.labels.numpy(), classes, rank, ranks)
+    domains = batch.domains.numpy()
+    side = batch.images.shape[-1]
+    sides = np.full(int(batch.samples.max()) + 1, side)
+    told = GlobalBatch(
+        batch.draws, batch.labels.numpy(), classes, rank, ranks, domains, Views(0, Augmentation(), sides, sides)
+    )
     share = method.share(told, step)
     rows = torch.from_numpy(told.rows)
     own = {name: getattr(batch, name)[rows] for name in ("images", "labels", "domains", "samples")}
@@ -23,16 +33,27 @@ def with_share(batch: Batch, method: Method, step: int = 0, classes: int = 3, ra
     second = None
     if share.second is not None:
         places = {draw: place for place, draw in enumerate(batch.draws.tolist())}
-        second = batch.images[[places[draw] for draw in share.second.tolist()]]
+        second = torch.stack(
+            [
+                batch.images[places[draw]] if draw in places else made_picture(draw, batch.images[0])
+                for draw in share.second.tolist()
+            ]
+        )
     assert np.array_equal(share.draws, batch.draws[told.rows])
-    return replace(batch, **own, draws=share.draws, masks=masks, second=second, values=share.values)
+    return replace(batch, **own, draws=share.draws, masks=masks, second=second, values=share.values, ranks=share.ranks)
 
 
-def take_step(method: Method, batch: Batch, step: int) -> Terms:
+def made_picture(draw: int, like: torch.Tensor) -> torch.Tensor:
+    """A picture that depends on its draw alone."""
+    generator = torch.Generator().manual_seed(draw % 2**62)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.dtype)
+
+
+def take_step(method: Method[Any], batch: Batch, step: int) -> Scalars:
     """One step on one rank."""
     return method.step(with_share(batch, method, step), step)
 
 
-def look(method: Method, batch: Batch, step: int) -> dict[str, Terms]:
+def look(method: Method[Any], batch: Batch, step: int) -> dict[str, Terms]:
     """What a probe tells, network by network."""
     return dict(method.probe(with_share(batch, method, step), step))

@@ -75,7 +75,7 @@ def test_no_output_depends_on_what_letters_its_encoding_has(command: list[str], 
 
 
 def test_print_config_shows_the_resolved_run(described: Path) -> None:
-    finished = run("train", str(described), "objective.lambda3=0.25", "--print-config")
+    finished = run("train", str(described), "align.lambda3=0.25", "--print-config")
     assert finished.returncode == 0
     assert "lambda3: 0.25" in finished.stdout
 
@@ -117,8 +117,8 @@ def test_print_config_loads_no_torch(described: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "code", "parts"),
     [
-        (["objective.lamda1=2"], 2, ["unknown key", "objective.lambda1"]),
-        (["objective.lambda1=-2"], 2, ["objective.lambda1", "-2"]),
+        (["align.lamda1=2"], 2, ["unknown key", "align.lambda1"]),
+        (["align.lambda1=-2"], 2, ["align.lambda1", "-2"]),
         (["method=alling"], 2, ["method", "align"]),
         (["classifier.backbone=resnet5"], 2, ["classifier.backbone", "resnet5", "did you mean"]),
         (["protocol.source=brihgt"], 2, ["brihgt", "bright"]),
@@ -155,7 +155,7 @@ def test_runs_with_other_masks_are_other_runs_side_by_side(squares: RunConfig, d
     assert_one_line(run("train", str(described), on_others[0]), 3, "96 other masks", "benchmark.betons=FOLDER")
     assert run("data", "prepare", str(described), *on_others).returncode == 0
     assert_one_line(run("train", str(described), *on_others[:2]), 3, "benchmark.pictures=null")
-    short = ["training.length=2 steps", "training.warmup=1 steps", "method=fixed_mask", "objective.fixed_mask=given"]
+    short = ["training.length=2 steps", "training.warmup=1 steps", "method=fixed_mask", "fixed_mask.mask=given"]
     finished = [run("train", str(described), *short, *chosen) for chosen in ([], on_others)]
     assert all(each.returncode == 0 and "done already" not in each.stderr for each in finished), finished
     folders = [Path(each.stdout.strip().splitlines()[-1]) for each in finished]

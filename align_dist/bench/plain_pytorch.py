@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align_dist.config import AugmentationConfig, ObjectiveConfig
+from align_dist.config import AugmentationConfig
+from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import Statistics
 
 
@@ -58,9 +59,9 @@ class PlainAlign:
     """One guided step of ALIGN at a time. classifier: ends in pooling and a head. masker: images → (B, H, W)."""
 
     def __init__(
-        self, classifier: nn.Module, masker: nn.Module, objective: ObjectiveConfig, rates: tuple[float, float]
+        self, classifier: nn.Module, masker: nn.Module, options: AlignOptions, rates: tuple[float, float]
     ) -> None:
-        self.classifier, self.masker, self.objective = classifier.train(), masker.train(), objective
+        self.classifier, self.masker, self.options = classifier.train(), masker.train(), options
         self.of_classifier = torch.optim.Adam(classifier.parameters(), rates[0])
         learning = [parameter for parameter in masker.parameters() if parameter.requires_grad]
         self.of_masker = torch.optim.Adam(learning, rates[1])
@@ -80,8 +81,8 @@ class PlainAlign:
         kept, removed = torch.softmax(self.classifier(masked), 1).chunk(2)
         difference = (kept - removed).gather(1, labels[:, None])
         smoothness = mask.diff(dim=1).abs().mean() + mask.diff(dim=2).abs().mean()
-        loss = (difference - 1).square().mean() + self.objective.lambda1 * mask.mean()
-        loss = loss + self.objective.lambda2 * smoothness
+        loss = (difference - 1).square().mean() + self.options.lambda1 * mask.mean()
+        loss = loss + self.options.lambda2 * smoothness
         self.of_masker.zero_grad()
         loss.backward()
         self.of_masker.step()
@@ -97,11 +98,11 @@ class PlainAlign:
         (gradient,) = torch.autograd.grad(score, features, create_graph=True)
         cam = (gradient.mean((2, 3), keepdim=True) * features).sum(1)
         low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
-        epsilon = self.objective.cam_epsilon
+        epsilon = self.options.cam_epsilon
         attribution = ((cam - low) / (high - low + epsilon)).clamp(epsilon, 1 - epsilon)
         target = F.adaptive_avg_pool2d(mask[:, None], attribution.shape[-2:])[:, 0]  # type: ignore[arg-type]
         guidance = F.binary_cross_entropy(attribution, target)
-        loss = F.cross_entropy(logits, labels) + self.objective.lambda3 * guidance
+        loss = F.cross_entropy(logits, labels) + self.options.lambda3 * guidance
         self.of_classifier.zero_grad()
         loss.backward()
         self.of_classifier.step()

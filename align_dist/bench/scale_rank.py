@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
 from align_dist.config import RunConfig, load_config
-from align_dist.data.loader import Batch
+from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch
 from align_dist.methods.base import Context, Method
 from align_dist.methods.registry import find_method
@@ -27,7 +28,8 @@ from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import trainable
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
-from align_dist.training.assembly import choose_device, make_networks
+from align_dist.training.assembly import choose_device, learners_of, make_networks
+from align_dist.training.schedule import make_schedule
 
 CLASSES, REPEATS, SMALL = 7, 7, 1024
 
@@ -44,9 +46,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
-    kind = find_method(config.method)
-    networks = make_networks(config, CLASSES, device, group, masker=kind.uses_masker)
-    method = kind(networks, Context(config.objective, 0, 0, 1.0, config.seed))
+    schedule = make_schedule(config.training.model_copy(update={"warmup": "0 steps"}), 1.0)
+    networks = make_networks(config, learners_of(config, CLASSES, schedule), device, group)
+    method = find_method(config.method)(networks, config.options, Context(schedule.clock, config.seed))
     batch = _batch(config, method, device)
     sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
     found = {
@@ -69,7 +71,7 @@ def _synchronised(module: torch.nn.Module) -> int:
     return sum(isinstance(child, kinds) for child in module.modules())
 
 
-def _batch(config: RunConfig, method: Method, device: torch.device) -> Batch:
+def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batch:
     """A rank's share at the size that the config gives one rank: the batch is fixed a rank, not over all."""
     size, side = config.data.batch_size, config.data.image_size
     images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from align_dist.bench.counts import count
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
-from align_dist.data.loader import Batch
+from align_dist.data.batch import Batch
 from align_dist.methods.base import Method
 from align_dist.methods.erm import ERM
+from align_dist.methods.options import Options
 from align_dist.training.assembly import Assembly, assemble, make_networks
 from align_dist.training.loop import share_of
 
@@ -40,17 +42,16 @@ def bench(config: RunConfig) -> None:
     _explanations(run, methods[config.training.precision], batch)
 
 
-def _method_in(run: Assembly, precision: str) -> Method:
+def _method_in(run: Assembly, precision: str) -> Method[Any]:
     """The run's method on networks of its own, in one precision."""
     config = run.config
     config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
-    classes = len(run.manifest.classes)
-    networks = make_networks(config, classes, run.device, run.group, masker=run.method.uses_masker)
-    return type(run.method)(networks, run.method.context)
+    networks = make_networks(config, run.learners, run.device, run.group)
+    return type(run.method)(networks, run.method.options, run.method.context)
 
 
-def _steps(run: Assembly, method: Method, batch: Batch) -> dict[str, Work]:
-    erm, name = ERM({"classifier": method.classifier}, method.context), run.config.method
+def _steps(run: Assembly, method: Method[Any], batch: Batch) -> dict[str, Work]:
+    erm, name = ERM({"classifier": method.classifier}, Options(), method.context), run.config.method
     return {
         "ERM step": lambda: erm.step(batch, 0),
         f"{name} step, warm-up": lambda: method.step(batch, -1),
@@ -69,7 +70,7 @@ def _finished(run: Assembly, work: Work) -> Work:
     return run_and_wait
 
 
-def _explanations(run: Assembly, method: Method, batch: Batch) -> None:
+def _explanations(run: Assembly, method: Method[Any], batch: Batch) -> None:
     classifier = method.classifier.module.eval()
 
     def by_autograd() -> object:

@@ -12,8 +12,9 @@ from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
+from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import statistics
-from align_dist.training.assembly import Assembly, arithmetic_of, assemble, make_classifier, make_masker
+from align_dist.training.assembly import Assembly, arithmetic_of, assemble, seeded
 from align_dist.training.loop import share_of
 
 # Batches of a turn: loading starts anew in each, for both, so that neither loads in the other's time.
@@ -25,8 +26,7 @@ def bench(config: RunConfig, rounds: int = ROUNDS) -> None:
 
     λ4 is 0 in both: its second, mixed batch is no part of the comparison.
     """
-    objective = config.objective.model_copy(update={"lambda4": 0.0})
-    run = assemble(config.model_copy(update={"method": "align", "objective": objective}))
+    run = assemble(_unregularised(config.with_method("align")))
     images = BATCHES * config.data.batch_size
     if len(run.split.train) < images:
         raise ConfigError(f"data.batch_size: {BATCHES} batches are more than {len(run.split.train)} images; lower it")
@@ -40,6 +40,11 @@ def bench(config: RunConfig, rounds: int = ROUNDS) -> None:
         images,
         "plain PyTorch",
     )
+
+
+def _unregularised(config: RunConfig) -> RunConfig:
+    options = config.options.model_copy(update={"lambda4": 0.0})
+    return config.model_copy(update={"methods": {config.method: options}})
 
 
 def _ours(run: Assembly) -> Callable[[], None]:
@@ -63,10 +68,12 @@ def _theirs(run: Assembly) -> Callable[[], None]:
     files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in chosen]
     transform = augmentation(config.data.augmentation, config.data.image_size, statistics(config.classifier.backbone))
     batches = make_batches(Pictures(files, transform), config.data.batch_size, available_cores())
-    classifier = make_classifier(config, len(run.manifest.classes)).network
-    masker = make_masker(config.masker, config.seed)
-    rates = (config.classifier.optimiser.learning_rate, config.masker.optimiser.learning_rate)
-    theirs = PlainAlign(classifier.to(run.device), masker.to(run.device), config.objective, rates)
+    learners = list(run.learners.values())
+    networks = [seeded(learner, config.seed, place).to(run.device) for place, learner in enumerate(learners)]
+    rates = [learner.optimiser.learning_rate for learner in learners]
+    options = config.options
+    assert isinstance(options, AlignOptions)
+    theirs = PlainAlign(networks[0].network, networks[1], options, (rates[0], rates[1]))  # type: ignore[arg-type]
 
     def turn() -> None:
         for images, labels in batches:

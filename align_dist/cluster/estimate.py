@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from align_dist.cluster.states import pace_of
-from align_dist.config import OptimiserConfig, RunConfig, load_config
+from align_dist.config import RunConfig, load_config
 from align_dist.errors import UserError
+from align_dist.methods.clock import Clock
 
+NO_TIME = Clock(0, 0, 1.0)
 PROBE_BYTES = 32 * 2**20
 # Copies of the weights beside themselves that an optimiser keeps.
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
@@ -22,24 +25,23 @@ def network_bytes(config: RunConfig, classes: int) -> dict[str, int]:
 
     from align_dist.methods.registry import find_method
     from align_dist.networks.backbones import build_backbone
-    from align_dist.networks.masker import build_masker
 
+    chosen = config.classifier
     with torch.device("meta"):
-        chosen = config.classifier
         built = {"classifier": build_backbone(chosen.backbone, classes, False, chosen.small_images)}
-        if find_method(config.method).uses_masker:
-            kind = "large" if config.masker.kind == "pretrained" else config.masker.kind
-            built["masker"] = build_masker(kind, config.masker.width, config.masker.area)
+        for name, network in find_method(config.method).own_networks(config.options, NO_TIME).items():
+            with suppress(UserError):  # weights that are not installed here may be there where the run is
+                built[name] = network.build()
     tensors = {name: [*module.parameters(), *module.buffers()] for name, module in built.items()}
     return {name: sum(tensor.numel() * tensor.element_size() for tensor in found) for name, found in tensors.items()}
 
 
 def checkpoint_bytes(config: RunConfig, classes: int) -> int:
     """Bytes of one checkpoint: weights and the optimisers' moments."""
-    optimisers: dict[str, OptimiserConfig] = {
-        "classifier": config.classifier.optimiser,
-        "masker": config.masker.optimiser,
-    }
+    from align_dist.methods.registry import find_method
+
+    own = find_method(config.method).own_networks(config.options, NO_TIME)
+    optimisers = {"classifier": config.classifier.optimiser, **{name: made.optimiser for name, made in own.items()}}
     sizes = network_bytes(config, classes)
     return sum(size * (1 + MOMENTS[optimisers[name].name]) for name, size in sizes.items())
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from align_dist.config import LARGEST_SEED, RunConfig, load_config
+from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import is_written
 from align_dist.data.manifest import with_pictures
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import find_method
+from align_dist.methods.registry import find_entry
 from align_dist.names import check_names
+from align_dist.schema.values import LARGEST_SEED
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def cells_of(
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"{what}: takes one or more different values, got {list(values)}")
     for method in methods:
-        find_method(method)
+        find_entry(method)
     return [
         Cell(domain, method, seed, cell_config(base, domain, method, seed))
         for domain in names
@@ -59,7 +60,7 @@ def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConf
     held_out = base.protocol.kind == "leave_one_out"
     chosen = {"source": None, "target": domain} if held_out else {"source": domain, "target": None}
     protocol = base.protocol.model_copy(update=chosen)
-    return base.model_copy(update={"protocol": protocol, "method": method, "seed": seed})
+    return base.with_method(method).model_copy(update={"protocol": protocol, "seed": seed})
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -4,52 +4,68 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from align_dist.arithmetic import settled_precision
+from align_dist.config.moved import refuse_moved
 from align_dist.config.sections import RunConfig
-from align_dist.config.text import override, read_description
 from align_dist.errors import ConfigError
+from align_dist.methods.registry import METHODS, find_options
+from align_dist.schema.text import override, read_description
+from align_dist.schema.values import leaves
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """A YAML file and dotted overrides (`objective.lambda3=0.5`) as a checked run. Values are read by the schema.
+    """A YAML file and dotted overrides (`align.lambda3=0.5`) as a checked run. Values are read by the schema.
 
     Raises ConfigError, one line: the key, what it got, what it takes, the nearest known key.
     """
     if not path.exists():
         raise ConfigError(f"{path}: no such config; the ready ones are in configs/")
-    values, known = read_description(path, "config"), known_keys()
+    values = read_description(path, "config")
     for given in overrides:
         key, equals, text = given.partition("=")
         if not equals:
-            raise ConfigError(f"{given!r}: an override is KEY=VALUE, for example objective.lambda3=0.5")
-        override(values, key, text, section=any(name.startswith(f"{key}.") for name in known))
+            raise ConfigError(f"{given!r}: an override is KEY=VALUE, for example align.lambda3=0.5")
+        override(values, key, text, section=text.startswith("{") and _is_section(key))
     return parse_config(values)
 
 
 def parse_config(values: Any) -> RunConfig:
     """Plain values as a checked run, `auto` precision settled. Raises ConfigError naming the first mistake."""
+    given = dict(values) if isinstance(values, dict) else values
+    if isinstance(given, dict):
+        method = str(given.get("method", RunConfig.model_fields["method"].default))
+        refuse_moved(given, method)
+        sections = {name: given.pop(name) for name in METHODS if name in given}
+        options = {name: _checked(find_options(name), told, f"{name}.") for name, told in sections.items()}
+        given["methods"] = {method: find_options(method)(), **options}
+    config = _checked(RunConfig, given)
+    told = config.training
+    settled = {"precision": settled_precision(told.precision, told.device, config.classifier.backbone)}
+    return config.model_copy(update={"training": told.model_copy(update=settled)})
+
+
+def _checked(model: type[M], values: Any, prefix: str = "") -> M:
     try:
-        config = RunConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from None
-    given = config.training
-    settled = {"precision": settled_precision(given.precision, given.device, config.classifier.backbone)}
-    return config.model_copy(update={"training": given.model_copy(update=settled)})
+        raise ConfigError(_one_line(error, prefix)) from None
 
 
-def _one_line(error: ValidationError) -> str:
+def _one_line(error: ValidationError, prefix: str) -> str:
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = prefix + ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_hint(key)}"
     message = first["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+    if not first["loc"] and first["type"] == "value_error":
+        return prefix + message
+    return f"{key.rstrip('.')}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 
 def _hint(key: str) -> str:
@@ -60,16 +76,14 @@ def _hint(key: str) -> str:
     return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"
 
 
-def known_keys(part: type[BaseModel] = RunConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of a config."""
-    keys = []
-    for name, field in part.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            keys += known_keys(nested, f"{prefix}{name}.")
-        else:
-            keys.append(prefix + name)
-    return keys
+def known_keys() -> list[str]:
+    """Every dotted key of a config, those of every method's section among them."""
+    shared = [key for key, _ in leaves(RunConfig) if key != "methods"]
+    return shared + [key for name in METHODS for key, _ in leaves(find_options(name), f"{name}.")]
+
+
+def _is_section(key: str) -> bool:
+    return key in METHODS or any(name.startswith(f"{key}.") for name in known_keys())
 
 
 def to_yaml(config: RunConfig) -> str:

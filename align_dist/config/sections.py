@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from align_dist.config.text import Described
-
-
-def _check_duration(given: Any) -> str:
-    count, _, unit = str(given).strip().partition(" ")
-    if not count.isdigit() or unit not in ("step", "steps", "epoch", "epochs"):
-        raise ValueError("takes a length such as '12 epochs' or '200 steps'")
-    return f"{int(count)} {unit.rstrip('s')}s"
+from align_dist.config.identity import identity_of
+from align_dist.methods.options import Options
+from align_dist.methods.registry import find_options
+from align_dist.schema.text import Described
+from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Seed, Weight, option
 
 
 def _check_mask_values(given: Any) -> Any:
@@ -26,23 +28,6 @@ def _check_mask_values(given: Any) -> Any:
     if not values or not all(value.isdecimal() and int(value) <= 65535 for value in values):
         raise ValueError("takes auto, index, soft or the object's values such as [8,12]")
     return tuple(map(int, values))
-
-
-Duration = Annotated[str, BeforeValidator(_check_duration)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-# torch's generators take 64 bits, of which other networks' seeds want a few above this one.
-LARGEST_SEED = 2**63 - 1
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-LAMBDAS = ("lambda1", "lambda2", "lambda3", "lambda4")
-
-
-def to_steps(duration: Duration, steps_per_epoch: float) -> int:
-    """A length in steps; epochs are rounded to the nearest whole step."""
-    count, unit = duration.split()
-    return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
 
 
 class BenchmarkConfig(Described):
@@ -112,13 +97,6 @@ class DataConfig(Described):
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
-class OptimiserConfig(Described):
-    name: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: Positive = 5e-5
-    weight_decay: Weight = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
-
-
 class ClassifierConfig(Described):
     """batchnorm: `frozen` keeps the statistics it came with (DomainBed's choice for pretrained networks);
     `synchronised` takes them over the global batch, whatever the number of ranks; `local` over each rank's share,
@@ -132,48 +110,10 @@ class ClassifierConfig(Described):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-class MaskerConfig(Described):
-    """`area`: the mask's mean before training. The optimiser's clock starts with guidance."""
-
-    kind: Literal["small", "large", "pretrained"] = "small"
-    width: Count = 16
-    area: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
-
-
-class ObjectiveConfig(Described):
-    """λ1 sparsity, λ2 smoothness, λ3 guidance, λ4 mixup regulariser, and every choice the paper leaves open.
-
-    fixed_mask: what `method=fixed_mask` guides with, in place of a learned mask.
-    alternation: the masker and the classifier take turns every batch, or every epoch.
-    mask_sampling: L_dist sees the mask itself (none, the paper's wording), or a nearly binary sample of it
-    (relaxed), whose noise is drawn on a grid of `sampling_grid` places a side; see align_dist/sampling.py.
-    """
-
-    lambda1: Weight = 1.0
-    lambda2: Weight = 0.1
-    lambda3: Weight = 1.0
-    lambda4: Weight = 1.0
-    smoothness: Literal["absolute", "squared"] = "absolute"
-    cam_normalisation: Literal["minmax", "relu_max"] = "minmax"
-    cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = 1e-2
-    guidance_resolution: Literal["map", "image"] = "map"
-    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
-    alternation: Literal["batch", "epoch"] = "batch"
-    mask_sampling: Literal["none", "relaxed"] = "none"
-    sampling_grid: Count = 12
-    sampling_temperature: Positive = 0.3
-    fixed_mask: Literal["constant", "grey", "given"] = "constant"
-    constant: Fraction = 1.0
-
-
 class TrainingConfig(Described):
     """How long, how often, on what.
 
-    warmup: steps or epochs before guidance. masker_head_start: how long before the end of warm-up the masker
-    begins to learn, so that the first masks that guide have something to say (0 is the paper's wording).
-    sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of it at 0, so that the
-    masker finds something before it shrinks (0 is the paper's wording).
+    warmup: steps or epochs before guidance.
     until: where to pause, all schedules being those of the whole length; the same run without it goes on.
     precision: `auto` becomes what pays on this machine (arithmetic.py) when a run is read, before its id: wherever
     it goes on, its arithmetic stays. channels_last: of the classifier; a step is 1 to 1.6 times as fast in it on a CPU,
@@ -182,9 +122,7 @@ class TrainingConfig(Described):
 
     length: Duration = "60 epochs"
     until: Duration | None = None
-    warmup: Duration = "20 epochs"
-    masker_head_start: Duration = "0 epochs"
-    sparsity_ramp: Duration = "0 epochs"
+    warmup: Duration = option("20 epochs", after_warmup=True)
     validate_every: Duration = "1 epochs"
     checkpoint_every: Duration = "1 epochs"
     log_every: Count = 20
@@ -228,7 +166,10 @@ class DistributedConfig(Described):
 
 
 class RunConfig(Described):
-    """A run. Everything but `runs`, `experiment` and how fast it goes determines its result, and so its id."""
+    """A run: the shared sections, and the options of methods by name, of which those of `method` count.
+
+    In YAML a method's options are a section of its own: `align: {lambda1: 4}`. Several may stand in one file.
+    """
 
     experiment: str = "run"
     runs: Path = Path("runs")
@@ -239,11 +180,10 @@ class RunConfig(Described):
     protocol: ProtocolConfig = ProtocolConfig()
     data: DataConfig = DataConfig()
     classifier: ClassifierConfig = ClassifierConfig()
-    masker: MaskerConfig = MaskerConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     distributed: DistributedConfig = DistributedConfig()
+    methods: dict[str, SerializeAsAny[Options]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _possible(self) -> RunConfig:
@@ -252,11 +192,9 @@ class RunConfig(Described):
             raise ValueError(
                 f"training.warmup: {self.training.warmup} is longer than the run ({self.training.length}); shorten it"
             )
-        if self.masker.kind == "pretrained" and self.classifier.backbone != "efficientnet_lite0":
-            raise ValueError(
-                "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does;"
-                f" it goes with classifier.backbone=efficientnet_lite0, not with {self.classifier.backbone}"
-            )
+        conflict = self.options.conflict(self.classifier.backbone)
+        if conflict:
+            raise ValueError(f"{self.method}.{conflict}")
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
         if self.data.batch_size % self.data.micro_batches:
@@ -265,16 +203,31 @@ class RunConfig(Described):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _in_sections(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The options of methods as sections beside the others."""
+        told: dict[str, Any] = inner(self)
+        methods = told.pop("methods")
+        return {**told, **{name: options for name, options in methods.items() if options}}
+
+    @property
+    def options(self) -> Options:
+        """The options of the run's own method."""
+        return self.methods.get(self.method) or find_options(self.method)()
+
+    def with_method(self, method: str) -> RunConfig:
+        """The same run by another method, whose options are those of its section. Raises ConfigError."""
+        options = self.methods.get(method) or find_options(method)()
+        return self.model_copy(update={"method": method, "methods": {**self.methods, method: options}})
+
+    def alone(self) -> RunConfig:
+        """The same run without the sections of other methods."""
+        return self.model_copy(update={"methods": {self.method: self.options}})
+
     @property
     def identity(self) -> str:
         """Eight hexadecimal digits that name what determines the result."""
-        told = self.model_dump(mode="json", exclude={"experiment", "runs", "evaluation", "variant", "distributed"})
-        told["data"].pop("workers")
-        for key in ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"):
-            told["training"].pop(key)
-        for key in ("root", "masks", "betons", *(() if self.benchmark.pictures else ("pictures",))):
-            told["benchmark"].pop(key)
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        return identity_of(self.alone().model_dump(mode="json"))
 
     @property
     def folder(self) -> Path:

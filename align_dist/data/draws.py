@@ -31,6 +31,15 @@ def sample_of(draws: Draws) -> NDArray[np.int64]:
     return samples
 
 
+def second_views(draws: Draws) -> Draws:
+    """The same samples, augmented anew: another view of each picture, the same whenever it is asked for.
+
+    Its pass lies beyond every one that training reaches. `data.views` has the geometry between the two.
+    """
+    views: Draws = draws | np.uint64(1 << (PASS_SHIFT + 30))
+    return views
+
+
 def unaugmented(samples: NDArray[np.int64]) -> Draws:
     """Each sample once, as it is (pass 0), in the given order."""
     return pack(samples, 0)

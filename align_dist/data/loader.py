@@ -5,10 +5,10 @@ Training, validation and evaluation use the same loader with different draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
@@ -18,59 +18,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import EpochIterator, ToTensor, make_ffcv_loader
 from align_dist.data.share import Share
 from align_dist.data.transfer import make_normaliser, make_sender
+from align_dist.data.views import Views
 from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
 from align_dist.networks.backbones import IMAGENET, Statistics
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's part of a global batch, on the device.
-
-    images: (B, 3, H, W) float32, normalised; 0 is the mean colour. labels: (B,) int64. domains: (B,) int64.
-    samples: (B,) int64 ids. draws: the draws it came from. masks: (B, H, W) float32 in [0, 1], or None
-    where the benchmark has no true masks or they were not asked for. second, values: as the share asked for them,
-    (B, 3, H, W) and (B, ...) each.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    domains: torch.Tensor
-    samples: torch.Tensor
-    draws: Draws
-    masks: torch.Tensor | None = None
-    second: torch.Tensor | None = None
-    values: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-    def parts(self, count: int) -> list[Batch]:
-        """The batch in `count` pieces of equal size. Raises ValueError where that cannot be.
-
-        In strides: images are in the order of their domains, and each piece is to see them all.
-        """
-        if count == 1:
-            return [self]
-        if len(self.images) % count:
-            raise ValueError(f"a batch of {len(self.images)} has no {count} equal parts")
-        return [self._piece(slice(start, None, count)) for start in range(count)]
-
-    def _piece(self, rows: slice) -> Batch:
-        return Batch(
-            images=self.images[rows],
-            labels=self.labels[rows],
-            domains=self.domains[rows],
-            samples=self.samples[rows],
-            draws=self.draws[rows],
-            masks=None if self.masks is None else self.masks[rows],
-            second=None if self.second is None else self.second[rows],
-            values={name: value[rows] for name, value in self.values.items()},
-        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +133,7 @@ class Loader:
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
+        self.views = Views(seed, augmentation, *_sides(self._loader.reader, metadata))
         self._allowed: NDArray[np.bool_] = np.ones(len(self.labels), np.bool_)
 
     def allow_only(self, samples: NDArray[np.int64]) -> None:
@@ -230,6 +190,7 @@ class Loader:
             masks=sent["masks"].float() / 255 if self._with_masks else None,
             second=None if reading.second is None else pictures[sent["second"]],
             values={name: sent[f"value/{name}"] for name in share.values},
+            ranks=share.ranks,
         )
 
 
@@ -237,6 +198,12 @@ def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
     """An integer field of every sample, straight from the beton's header."""
     index = list(reader.handlers).index(name)
     return np.ascontiguousarray(metadata[f"f{index}"]).view("<i8").reshape(-1).astype(np.int64)
+
+
+def _sides(reader: Any, metadata: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Heights and widths of every picture as stored."""
+    field = metadata[f"f{list(reader.handlers).index('image')}"]
+    return field["height"].astype(np.int64), field["width"].astype(np.int64)
 
 
 def _open(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,18 +18,26 @@ from torch import Tensor
 
 from align_dist.data.draws import Draws
 
+if TYPE_CHECKING:
+    from align_dist.data.views import Views
+
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The images of one step over all ranks, seen from one of them. draws: (G,). labels: (G,) in [0, classes)."""
+    """The images of one step over all ranks, seen from one of them. draws: (G,). labels: (G,) in [0, classes).
+
+    domains: (G,), as the benchmark numbers them. views: the geometry of the pictures.
+    """
 
     draws: Draws
     labels: Ids
     classes: int
     rank: int = 0
     ranks: int = 1
+    domains: Ids | None = None
+    views: Views | None = None
 
     @property
     def rows(self) -> Ids:
@@ -44,12 +53,13 @@ class GlobalBatch:
 class Share:
     """One rank's part of a global batch. draws: (B,). second: (B,) draws of one more picture for each image, or None.
 
-    values: host tensors (B, ...) by name, made for a method, that stay with their images.
+    values: host tensors (B, ...) by name, made for a method, that stay with their images. ranks: of the global batch.
     """
 
     draws: Draws
     second: Draws | None = None
     values: Mapping[str, Tensor] = field(default_factory=dict)
+    ranks: int = 1
 
 
 def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.float32]]:
@@ -67,6 +77,12 @@ def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.fl
     shape = torch.full((len(batch.labels), 2), 0.2, dtype=torch.float64)
     gammas = torch._standard_gamma(shape, generator=generator).numpy()
     return partners, (gammas[:, 0] / gammas.sum(1).clip(min=1e-300)).astype(np.float32)
+
+
+def inverse_counts(groups: Ids) -> NDArray[np.float32]:
+    """1 / n for each image, (G,), n the images of the same group in the global batch."""
+    counts = np.bincount(groups)
+    return (1 / counts[groups]).astype(np.float32)
 
 
 def class_weights(batch: GlobalBatch) -> NDArray[np.float32]:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from align_dist.attribution import normalise, resize_map
+from align_dist import attribution
+from align_dist.attribution import size_of
+from align_dist.data.batch import Batch
 from align_dist.data.draws import permutation
-from align_dist.data.loader import Batch
 from align_dist.evaluation import accuracy, faithfulness, localisation
 from align_dist.evaluation.inference import over_batches, probabilities_on
 from align_dist.networks.classifier import predict
@@ -97,10 +98,10 @@ def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
 
 
 def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Per image. Grad-CAM is of the true class, rectified, resized to the image and stretched to [0, 1]."""
-    settings, size = run.config.evaluation, (batch.images.shape[-2], batch.images.shape[-1])
-    cam = classifier(batch.images, explain=batch.labels).cam.float()
-    saliency = normalise(resize_map(cam.clamp_min(0), size), "minmax").clamp(0, 1)
+    """Per image. Grad-CAM is of the true class."""
+    settings, size = run.config.evaluation, size_of(batch.images)
+    cam = classifier(batch.images, explain=batch.labels).cam
+    saliency = attribution.saliency(cam, size)
 
     def probability(images: Tensor) -> Tensor:
         return predict(classifier, images)
@@ -122,7 +123,7 @@ def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) ->
 
 def _localisation_of(run: Assembly, batch: Batch, saliency: Tensor) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    mask = run.method.mask(batch) if run.method.uses_masker else None
+    mask = run.method.learned_mask(batch)
     if mask is not None:
         found |= {"mask_area": localisation.mask_area(mask), "mask_binariness": localisation.binariness(mask)}
     if batch.masks is not None:

@@ -13,7 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from align_dist.evaluation.maps import blur, resized
+from align_dist.attribution import resize_map, size_of
+from align_dist.evaluation.maps import blur
 
 Predict = Callable[[Tensor], Tensor]
 """Normalised images (B, 3, H, W) -> softmax probabilities (B, C), of a model in evaluation mode."""
@@ -114,7 +115,7 @@ def soft_sufficiency_comprehensiveness(
     """
     if saliency.numel() and not (saliency.min() >= -1e-5 and saliency.max() <= 1 + 1e-5):
         raise ValueError(f"soft maps must lie in [0, 1], got [{saliency.min():.3g}, {saliency.max():.3g}]")
-    phi = resized(saliency, *images.shape[-2:])[:, None]
+    phi = resize_map(saliency.float(), size_of(images))[:, None]
     full = predict(images)
     classes = full.argmax(1) if target is None else target
     before = full.gather(1, classes[:, None])[:, 0]
@@ -125,7 +126,7 @@ def soft_sufficiency_comprehensiveness(
 
 def _ranks(saliency: Tensor, height: int, width: int) -> Tensor:
     """The place (B, 1, H, W) of every pixel in the order of falling saliency, 0 for the most salient."""
-    flat = resized(saliency, height, width).flatten(1)
+    flat = resize_map(saliency.float(), (height, width)).flatten(1)
     order = flat.argsort(dim=1, descending=True, stable=True)
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(1, order, places)

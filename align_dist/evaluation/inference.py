@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.data.batch import Batch
 from align_dist.data.draws import unaugmented
-from align_dist.data.loader import Batch, Loader
+from align_dist.data.loader import Loader
 from align_dist.evaluation.accuracy import accuracy
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import Engine, frozen

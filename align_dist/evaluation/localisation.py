@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from align_dist.evaluation.maps import resized
+from align_dist.attribution import resize_map, size_of
 
 OBJECT_THRESHOLD = 0.5
 TIE_TOLERANCE = 1e-6
@@ -17,7 +17,7 @@ TIE_TOLERANCE = 1e-6
 
 def mask_iou(mask: Tensor, truth: Tensor, threshold: float = 0.5) -> Tensor:
     """Intersection over union (B,) in [0, 1] of the pixels with mask >= threshold and the object."""
-    found = resized(mask, *truth.shape[-2:]) >= threshold
+    found = resize_map(mask.float(), size_of(truth)) >= threshold
     actual = truth >= OBJECT_THRESHOLD
     shared = (found & actual).sum((1, 2))
     union = (found | actual).sum((1, 2))
@@ -41,7 +41,7 @@ def pointing_game(saliency: Tensor, truth: Tensor) -> Tensor:
     them on the object: the expectation of a random choice, so a constant map scores the object's area.
     Source: Zhang et al., Excitation Backprop, https://arxiv.org/abs/1608.00507, without its tolerance radius.
     """
-    scaled = resized(saliency, *truth.shape[-2:])
+    scaled = resize_map(saliency.float(), size_of(truth))
     actual = truth >= OBJECT_THRESHOLD
     slack = TIE_TOLERANCE * scaled.abs().amax((1, 2), keepdim=True)
     largest = scaled >= scaled.amax((1, 2), keepdim=True) - slack
@@ -55,7 +55,7 @@ def energy_inside(saliency: Tensor, truth: Tensor) -> Tensor:
     Negative saliency counts as none, after resizing. A map without positive saliency shows no evidence and
     scores 0. Source: the energy-based pointing game of Wang et al., Score-CAM, https://arxiv.org/abs/1910.01279.
     """
-    energy = resized(saliency, *truth.shape[-2:]).clamp_min(0)
+    energy = resize_map(saliency.float(), size_of(truth)).clamp_min(0)
     actual = truth >= OBJECT_THRESHOLD
     total = energy.sum((1, 2))
     inside = (energy * actual).sum((1, 2))

@@ -1,20 +1,12 @@
-"""Small operations on maps that several measures share."""
+"""The blur that several measures replace pixels with."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, interpolate
+from torch.nn.functional import conv2d
 
 BLUR_SIZE, BLUR_SIGMA = 11, 5.0
-
-
-def resized(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (B, h, w) as float (B, height, width): bilinear, unchanged where the size already fits."""
-    if maps.shape[-2:] == (height, width):
-        return maps.float()
-    scaled = interpolate(maps[:, None].float(), (height, width), mode="bilinear", align_corners=False)
-    return scaled[:, 0]
 
 
 def blur(images: Tensor, size: int = BLUR_SIZE, sigma: float = BLUR_SIGMA) -> Tensor:

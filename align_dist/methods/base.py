@@ -1,20 +1,33 @@
-"""What a method is: its networks and its step. Adding one is a class here and a line in `registry`."""
+"""What a method is: its options, its networks, its losses and its state. The step, its parts, what is logged and the
+gradient probe follow from the losses.
+
+Adding a method is a file here and a line in `registry`.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from align_dist.config import ObjectiveConfig
-from align_dist.data.loader import Batch
+from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
-from align_dist.parallel.engine import Engine, Terms, Update
+from align_dist.methods.clock import Clock
+from align_dist.methods.options import Options
+from align_dist.parallel.engine import Engine, Terms
+from align_dist.schema.values import OptimiserConfig
 
+O = TypeVar("O", bound=Options)  # noqa: E741
 Forward = Callable[..., Any]
+# A term's weight and its raw value, a 0-d tensor; without a weight it is shown and not learned from.
+Losses = Mapping[str, tuple[float | None, Tensor]]
+# Of a network's forward (its engine, or its module in a probe), a part of a batch and the step.
+Loss = Callable[[Forward, Batch, int], Losses]
+Scalars = dict[str, Tensor | float]
 
 
 def _unchanged(values: Tensor) -> Tensor:
@@ -24,67 +37,130 @@ def _unchanged(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is built from. All in steps; `epoch` is steps per epoch (not whole).
+    """What a method is told of its run. micro_batches: the parts a rank goes through its batch in.
 
-    warmup: where guidance starts. masker_start: where the masker does, at or before that. sparsity_ramp: how
-    long λ1 then takes from 0 to its value. micro_batches: the parts a rank goes through its batch in. concatenate:
-    every rank's (B, ...) one after another, differentiable; collective.
+    concatenate: every rank's (B, ...) one after another. sum_over_ranks: the sum of every rank's tensor. Gradients pass
+    through both; both are collective.
     """
 
-    objective: ObjectiveConfig
-    warmup: int
-    masker_start: int
-    epoch: float
+    clock: Clock
     seed: int
-    sparsity_ramp: int = 0
     micro_batches: int = 1
     concatenate: Callable[[Tensor], Tensor] = _unchanged
+    sum_over_ranks: Callable[[Tensor], Tensor] = _unchanged
 
 
-class Method(ABC):
-    """A way to train. `networks` maps `classifier` (and `masker`) to engines."""
+class Network(NamedTuple):
+    """A network that learns. build: makes it, its weights following from torch's seed. start: the step at which the
+    clock of its learning rate starts.
+    """
 
-    # Networks besides the classifier that a method needs.
-    uses_masker = False
-    # Dotted keys of a config that change nothing before the masker begins and guidance starts: runs that differ in
-    # these alone are one run until then.
-    silent_in_warmup: tuple[str, ...] = ()
+    build: Callable[[], nn.Module]
+    optimiser: OptimiserConfig
+    start: int = 0
 
-    def __init__(self, networks: dict[str, Engine], context: Context) -> None:
-        self.networks = networks
-        self.context = context
+
+class Method(ABC, Generic[O]):
+    """A way to train. networks: engines by name, the classifier's and those of `own_networks`.
+
+    state: tensors on the device that the method keeps from step to step, equal on all ranks, part of a checkpoint.
+    A loss gives an entry another tensor and never changes one in place.
+    """
+
+    options_type: ClassVar[type[Options]] = Options
+    # Whether a loss needs a rank's whole batch at once, for means over the global batch.
+    takes_whole_batches: ClassVar[bool] = False
+
+    def __init__(self, networks: Mapping[str, Engine], options: O, context: Context) -> None:
+        self.networks, self.options, self.context = networks, options, context
         self.classifier = networks["classifier"]
+        self.state = self.initial_state()
 
     @classmethod
-    def uses_true_masks(cls, _objective: ObjectiveConfig) -> bool:
-        """Whether training batches must bring true masks."""
-        return False
+    def own_networks(cls, options: O, clock: Clock) -> dict[str, Network]:
+        """The networks besides the classifier, by name."""
+        return {}
 
     @abstractmethod
-    def step(self, batch: Batch, step: int) -> Terms:
-        """One update of whatever this step updates; returns detached scalars on the device, nothing waits."""
-
-    @abstractmethod
-    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
-        """The same weighted terms by network, through the plain modules: for gradient norms, not for updates.
-
-        A generator, so that one network's graph is gone before the next one's is made; no rank's business but one's.
-        """
+    def losses(self, step: int) -> dict[str, Loss]:
+        """The networks that learn at a step, in order, each with its loss."""
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         """What this rank reads of a step's global batch and takes along: a pure function, called ahead of the step."""
-        return Share(batch.draws[batch.rows])
+        return Share(batch.draws[batch.rows], ranks=batch.ranks)
 
-    def guided(self, step: int) -> bool:
-        """Whether warm-up is over at this step."""
-        return step >= self.context.warmup
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        """A part of a batch with what several losses need of it, found once, without gradients."""
+        return batch
 
-    def mask(self, batch: Batch) -> Tensor | None:
-        """The mask (B, H, W) that guides this method on a batch, or None where nothing does."""
+    def initial_state(self) -> dict[str, Tensor]:
+        """The state before the first step."""
+        return {}
+
+    def resets(self, step: int) -> Sequence[str]:
+        """The networks whose optimisers forget what they have seen before this step."""
+        return ()
+
+    def learned_mask(self, batch: Batch) -> Tensor | None:
+        """The mask (B, H, W) that the method has learned, to be measured and shown; None where it learns none."""
         return None
 
+    def warning(self, logged: Mapping[str, float]) -> str | None:
+        """What is odd about the means that were logged, in one line; None where nothing is."""
+        return None
 
-def scalars(network: str, update: Update) -> Terms:
-    """Terms as they are logged: `<network>/<term>`, with the gradient norm of their sum."""
-    named = {f"{network}/{name}": term for name, term in update.terms.items()}
-    return {**named, f"{network}/gradient_norm": update.gradient_norm}
+    def step(self, batch: Batch, step: int) -> Scalars:
+        """One update of each network that learns at this step.
+
+        Returns what is logged, detached and on the device, for nothing waits: of each network its raw terms, their
+        weights, the loss, and the gradient's norm.
+        """
+        for name in self.resets(step):
+            self.networks[name].reset_optimiser()
+        with torch.no_grad():
+            parts = [self.prepare(part, step) for part in batch.parts(self.context.micro_batches)]
+        logged: Scalars = {}
+        for name, loss in self.losses(step).items():
+            logged |= self._update(name, loss, parts, step)
+        return logged
+
+    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
+        """The weighted terms of each network through its plain module: for gradient norms, not for updates.
+
+        A generator, so that one network's graph is gone before the next one's is made; no rank's business but one's.
+        """
+        kept = dict(self.state)
+        try:
+            with torch.no_grad():
+                batch = self.prepare(batch, step)
+            for name, loss in self.losses(step).items():
+                yield name, weighted(loss(self.networks[name].module, batch, step))
+        finally:
+            self.state = kept
+
+    def _update(self, name: str, loss: Loss, parts: Sequence[Batch], step: int) -> Scalars:
+        engine, found = self.networks[name], list[Losses]()
+
+        def terms_of(part: Batch) -> Terms:
+            losses = loss(engine, part, step)
+            found.append({term: (weight, value.detach()) for term, (weight, value) in losses.items()})
+            return weighted(losses)
+
+        update = engine.update(terms_of, parts)
+        logged: Scalars = {}
+        for term, (weight, _) in found[0].items():
+            logged[_tag(name, term)] = torch.stack([losses[term][1] for losses in found]).mean(0)
+            if weight is not None:
+                logged[f"{name}/weight/{term}"] = weight
+        loss_value = torch.stack([value.float() for value in update.terms.values()]).sum()
+        return logged | {f"{name}/loss": loss_value, f"{name}/gradient_norm": update.gradient_norm}
+
+
+def weighted(losses: Losses) -> Terms:
+    """Each term that is learned from, times its weight."""
+    return {term: weight * value for term, (weight, value) in losses.items() if weight is not None}
+
+
+def _tag(network: str, term: str) -> str:
+    """`<network>/<term>`; a term with a room of its own, such as mask/area, keeps it."""
+    return term if "/" in term else f"{network}/{term}"

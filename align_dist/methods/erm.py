@@ -1,22 +1,18 @@
-"""ERM: empirical risk minimisation, L = CE(f(x), y). The baseline of everything."""
+"""ERM: empirical risk minimisation. The baseline of everything."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from align_dist import objectives
-from align_dist.data.loader import Batch
-from align_dist.methods.base import Forward, Method, scalars
-from align_dist.parallel.engine import Terms
+from align_dist.data.batch import Batch
+from align_dist.methods.base import Forward, Loss, Losses, Method
+from align_dist.methods.options import Options
 
 
-class ERM(Method):
-    def step(self, batch: Batch, step: int) -> Terms:
-        parts = batch.parts(self.context.micro_batches)
-        return scalars("classifier", self.classifier.update(lambda part: self._terms(self.classifier, part), parts))
+class ERM(Method[Options]):
+    """L = CE(f(x), y)."""
 
-    def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
-        yield "classifier", self._terms(self.classifier.module, batch)
+    def losses(self, step: int) -> dict[str, Loss]:
+        return {"classifier": self.classification}
 
-    def _terms(self, classifier: Forward, batch: Batch) -> Terms:
-        return {"classification": objectives.classification(classifier(batch.images), batch.labels)}
+    def classification(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+        return {"classification": (1.0, objectives.classification(classifier(batch.images), batch.labels))}

@@ -1,32 +1,47 @@
-"""Methods by name. Light to import: a method's file is loaded when it is used."""
+"""Methods by name. Light to import: a method's own file is loaded when the method is used."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align_dist.errors import ConfigError, nearest_name
+from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
 
 if TYPE_CHECKING:
     from align_dist.methods.base import Method
 
-# name: (module in align_dist.methods, class)
+
+class Entry(NamedTuple):
+    """place: `module:Class` in align_dist.methods. options: their model; None for the class's `options_type`, which is
+    found by importing the method and torch with it.
+    """
+
+    place: str
+    options: type[Options] | None = None
+
+
 METHODS = {
-    "erm": ("erm", "ERM"),
-    "align": ("align", "ALIGN"),
-    "fixed_mask": ("fixed_mask", "FixedMask"),
+    "erm": Entry("erm:ERM", Options),
+    "align": Entry("align:ALIGN", AlignOptions),
+    "fixed_mask": Entry("fixed_mask:FixedMask", FixedMaskOptions),
 }
 
 
-def check_method(name: str) -> None:
-    """Raises ConfigError for an unknown name."""
+def find_entry(name: str) -> Entry:
+    """Where a method is. Raises ConfigError for an unknown name."""
     if name not in METHODS:
         raise ConfigError(f"method: unknown {name!r}{nearest_name(name, METHODS)}; known: {', '.join(METHODS)}")
+    return METHODS[name]
 
 
-def find_method(name: str) -> type[Method]:
+def find_options(name: str) -> type[Options]:
+    """The model of a method's options. Raises ConfigError for an unknown name."""
+    return find_entry(name).options or find_method(name).options_type
+
+
+def find_method(name: str) -> type[Method[Any]]:
     """The class of a method. Raises ConfigError for an unknown name."""
-    check_method(name)
-    module, cls = METHODS[name]
-    found: type[Method] = getattr(import_module(f"align_dist.methods.{module}"), cls)
+    module, _, cls = find_entry(name).place.partition(":")
+    found: type[Method[Any]] = getattr(import_module(f"align_dist.methods.{module}"), cls)
     return found

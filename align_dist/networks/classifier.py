@@ -7,12 +7,15 @@ parameters there.
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from align_dist.attribution import autograd_cam, linear_head_cam
+
+Inspect = Callable[[Tensor, nn.Module], Any]
 
 
 class Explained(NamedTuple):
@@ -30,8 +33,10 @@ class Classifier(nn.Module):
     A map by autograd is of the pass itself, its dropout included.
 
     `classifier(images)` returns logits (B, C); `classifier(images, explain=labels)` returns `Explained`, the
-    map being of each image's own `labels` entry. The closed form needs global average pooling followed by one
-    linear layer, and is checked for at construction; other heads (`closed_form=False`) go through autograd.
+    map being of each image's own `labels` entry; `classifier(images, inspect=look)` returns what `look(features, head)`
+    makes of the features (B, K) that the head takes and of the head itself. The closed form and `inspect` need global
+    average pooling followed by one linear layer, which is checked for at construction; maps of other heads
+    (`closed_form=False`) go through autograd.
     """
 
     def __init__(self, network: nn.Module, freeze_batchnorm: bool = False) -> None:
@@ -47,7 +52,9 @@ class Classifier(nn.Module):
         self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
         self.train()
 
-    def forward(self, images: Tensor, explain: Tensor | None = None) -> Tensor | Explained:
+    def forward(self, images: Tensor, explain: Tensor | None = None, inspect: Inspect | None = None) -> Any:
+        if inspect is not None:
+            return self._inspect(images, inspect)
         if explain is None:
             logits: Tensor = self.network(images)
             return logits
@@ -56,6 +63,12 @@ class Classifier(nn.Module):
             head = self.network.get_parameter(f"{self._linear}.weight")
             return Explained(logits, linear_head_cam(features, head, explain))
         return self._explain_by_autograd(images, explain)
+
+    def _inspect(self, images: Tensor, inspect: Inspect) -> Any:
+        if not self.closed_form:
+            raise ValueError(f"{type(self.network).__name__} has no one linear head, whose features could be looked at")
+        _, features = self._logits_and_features(images)
+        return inspect(features.mean(dim=(2, 3)), self.network.get_submodule(self._linear))
 
     def train(self, mode: bool = True) -> Classifier:
         """Training mode; frozen BatchNorm (DomainBed's choice for pretrained networks) stays in evaluation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from align_dist.config import OptimiserConfig, RunConfig
+from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.parallel.batchnorm import synchronise_batchnorm
 from align_dist.parallel.ddp import DDPEngine
@@ -14,6 +14,7 @@ from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 from align_dist.parallel.zero import ZeroEngine
+from align_dist.schema.values import OptimiserConfig
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

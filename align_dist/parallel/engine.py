@@ -73,6 +73,10 @@ class Engine(Protocol):
         """What `state_dict` gave, of any engine on any number of ranks. Collective."""
         ...
 
+    def reset_optimiser(self) -> None:
+        """The optimiser forgets its moments and counts its steps anew; its rate stays."""
+        ...
+
     def reader(self) -> Engine:
         """An engine with the present weights whose passes are no rank's business but this one's: to evaluate.
 
@@ -89,6 +93,18 @@ class Engine(Protocol):
         ...
 
 
+def input_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
+    """d f_y / d x of each image's own label's logit, in evaluation mode; (B, 3, H, W), detached.
+
+    Through the plain network, fixed, so that no engine's gradients are touched.
+    """
+    with torch.enable_grad(), frozen(engine) as network, engine.autocast():
+        seen = images.detach().requires_grad_()
+        score = network(seen).float().gather(1, labels[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, seen)
+    return gradient.detach()
+
+
 def total(terms: Terms) -> Tensor:
     """The sum of weighted terms."""
     return torch.stack([term.float() for term in terms.values()]).sum()
@@ -98,6 +114,16 @@ def guarded(loss: Tensor) -> Tensor:
     """The loss; where it is not finite its gradient is NaN, so that an all-reduce tells every rank."""
     finite = torch.isfinite(loss.detach())
     return loss * torch.where(finite, 1.0, float("nan")).to(loss.dtype)
+
+
+def forget(optimiser: torch.optim.Optimizer) -> None:
+    """Zeroes all that an optimiser keeps, in place: what Adam, AdamW and SGD start from, and shards stay where they
+    are.
+    """
+    for entry in optimiser.state.values():
+        for value in entry.values():
+            if isinstance(value, Tensor):
+                value.zero_()
 
 
 def mean_of(parts: list[Terms]) -> Terms:

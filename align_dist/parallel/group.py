@@ -18,7 +18,7 @@ from torch import Tensor
 from align_dist.errors import UserError
 from align_dist.files import disk_errors_in_words
 from align_dist.machine import available_cores
-from align_dist.parallel.collectives import concatenate_over_ranks
+from align_dist.parallel.collectives import concatenate_over_ranks, sum_over_ranks
 
 T = TypeVar("T")
 
@@ -99,6 +99,10 @@ class Group:
     def concatenate(self, values: Tensor) -> Tensor:
         """(R · B, ...) from each rank's (B, ...), in the order of ranks, on the device; gradients pass through it."""
         return concatenate_over_ranks(values) if self.world_size > 1 else values
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks, on the device; gradients pass through it."""
+        return sum_over_ranks(values) if self.world_size > 1 else values
 
     def mean_(self, values: Tensor) -> Tensor:
         """The mean over ranks, in place, on the device."""

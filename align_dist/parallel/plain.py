@@ -10,7 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from align_dist.parallel.batchnorm import keep_statistics, remember_statistics
-from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, laid_out_like, mean_of, total, trainable
+from align_dist.parallel.engine import (
+    Engine,
+    Part,
+    Terms,
+    Update,
+    forget,
+    guarded,
+    laid_out_like,
+    mean_of,
+    total,
+    trainable,
+)
 
 
 class PlainEngine:
@@ -65,6 +76,9 @@ class PlainEngine:
         self.load_weights(state["module"])
         parameters = list(trainable(self.module).values())
         self.optimiser.load_state_dict(laid_out_like(parameters, state["optimiser"]))
+
+    def reset_optimiser(self) -> None:
+        forget(self.optimiser)
 
     def reader(self) -> Engine:
         return self

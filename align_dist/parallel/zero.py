@@ -15,7 +15,7 @@ from align_dist.errors import MachineError
 from align_dist.parallel import zero_state
 from align_dist.parallel.batchnorm import average_statistics, keep_statistics, remember_statistics
 from align_dist.parallel.deepspeed_settings import zero_stage
-from align_dist.parallel.engine import Engine, Part, Terms, Update, guarded, mean_of, total
+from align_dist.parallel.engine import Engine, Part, Terms, Update, forget, guarded, mean_of, total
 from align_dist.parallel.group import Group
 from align_dist.parallel.plain import PlainEngine
 
@@ -95,6 +95,9 @@ class ZeroEngine:
         zero_state.scatter_optimiser(
             self._engine.optimizer, self.optimiser, self.module, self.stage, state["optimiser"]
         )
+
+    def reset_optimiser(self) -> None:
+        forget(self.optimiser)
 
     def reader(self) -> Engine:
         if self._reader is None:

@@ -37,9 +37,9 @@ def overlay(images: Tensor, maps: Tensor, opacity: float = 0.5) -> Tensor:
 
     Maps of another size are resized bilinearly.
     """
-    from align_dist.evaluation.maps import resized
+    from align_dist.attribution import resize_map, size_of
 
-    colors = colored(resized(maps, *images.shape[-2:]))
+    colors = colored(resize_map(maps.float(), size_of(images)))
     return (1 - opacity) * images.clamp(0, 1) + opacity * colors
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import optuna
 
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import Choice, LogUniform, Uniform, Value, draw, rounded
+from align_dist.schema.distributions import Choice, LogUniform, Uniform, Value, rounded
+from align_dist.search.draw import draw
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, goodness_of, value_of
 from align_dist.search.plan import Ended, Next

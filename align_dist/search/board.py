@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from align_dist.search.folders import Standing, Trial, standing_of, steps_in
 from align_dist.search.objective import value_of
-from align_dist.search.space import LAMBDA_KEYS, SearchConfig
+from align_dist.search.space import SearchConfig
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -146,7 +146,7 @@ def table_of(lines: Sequence[Line]) -> Table:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     keys = list(dict.fromkeys(key for line in lines for key in line.trial.values))
-    keys = [key for key in LAMBDA_KEYS if key in keys] + [key for key in keys if key not in LAMBDA_KEYS]
+    keys.sort(key=lambda key: not key.rpartition(".")[2].startswith("lambda"))
     for name in ("trial", "state", "step", *(key.rpartition(".")[2] for key in keys), "best", "from"):
         table.add_column(name, justify="left" if name in ("state", "from") else "right")
     best = max((line.best for line in lines if line.best is not None), default=None)

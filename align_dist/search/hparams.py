@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from align_dist.search.results import Entry, Found
-from align_dist.search.space import LAMBDA_KEYS
+from align_dist.search.space import METHOD, default_space
 
 TELLER = "search"
-SHOWN = (*LAMBDA_KEYS, "training.warmup")  # of every run, whether a search varies them or not
+SHOWN = (*default_space(METHOD), "training.warmup")  # of every run, whether a search varies them or not
 
 
 def write_hparams(found: Found) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import draw
+from align_dist.search.draw import draw
 from align_dist.search.folders import Trial, read_suggested, standing_of
 from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of

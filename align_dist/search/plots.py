@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from align_dist.config import to_steps
 from align_dist.files import write_whole
 from align_dist.report.curves import COLORS
-from align_dist.search.distributions import Choice, LogUniform, Value
+from align_dist.schema.distributions import Choice, LogUniform, Value
+from align_dist.schema.values import to_steps
 from align_dist.search.objective import SIGNS, Accuracy, Pareto
 from align_dist.search.results import PAPER_WARMUP, Entry, Found
 from align_dist.search.space import SearchConfig

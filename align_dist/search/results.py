@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.files import write_text
-from align_dist.search.distributions import Value
+from align_dist.schema.distributions import Value
 from align_dist.search.finalists import Finalist, confirmations_of, rank_finalists
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.objective import Pareto, front, goodness_of, value_of

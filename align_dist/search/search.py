@@ -14,8 +14,8 @@ from pathlib import Path
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, read_json, unwritable, write_text
+from align_dist.schema.distributions import Choice
 from align_dist.search.board import Lines, make_board, trunk_name
-from align_dist.search.distributions import Choice
 from align_dist.search.finalists import confirmations_of, table_of_finalists
 from align_dist.search.folders import Trial, standing_of
 from align_dist.search.hparams import write_hparams
@@ -29,8 +29,8 @@ from align_dist.search.results import (
     summary_of,
     write_found,
 )
-from align_dist.search.space import Scheduler, SearchConfig
-from align_dist.search.trunk import schedule_of
+from align_dist.search.space import METHOD, Scheduler, SearchConfig
+from align_dist.search.trunk import schedule_of, silent_in_warmup
 from align_dist.training.run_folder import RunFolder
 
 EARLIER = 30.0  # seconds
@@ -183,17 +183,14 @@ def show_plan(search: SearchConfig) -> None:
     if trials:
         cost = predicted_cost(search, trials)
         print(cost_line(cost, len(trials), count_trunks(search, trials)))
-    for key in sorted(set(search.space) - {"training.warmup", "training.masker_head_start"}):
+    for key in sorted(set(search.space) - {"training.warmup", f"{METHOD}.masker_head_start"}):
         if search.share_warmup and acts_in_warmup(key) and not isinstance(search.space[key], Choice):
             print(f"note: {key} acts in warm-up and is drawn from a range, so that hardly two trials share a trunk")
 
 
 def acts_in_warmup(key: str) -> bool:
     """Whether trials that differ in a key differ in warm-up."""
-    from align_dist.methods.registry import find_method
-
-    silent = find_method("align").silent_in_warmup
-    return not any(key == name or key.startswith(f"{name}.") for name in silent)
+    return not any(key == name or key.startswith(f"{name}.") for name in silent_in_warmup(METHOD))
 
 
 def show(found: Found) -> None:

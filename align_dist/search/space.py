@@ -9,24 +9,19 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from align_dist.config import LAMBDAS, Count, RunConfig, Seed, known_keys, load_config, parse_config
-from align_dist.config.text import Described, read_description, typed
+from align_dist.config import RunConfig, known_keys, load_config, parse_config
 from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
+from align_dist.methods.registry import find_options
+from align_dist.schema.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
+from align_dist.schema.text import Described, read_description, typed
+from align_dist.schema.values import Count, Positive, Seed, leaves, told_of
 from align_dist.search.objective import OBJECTIVE_KEYS, Accuracy, Objective, Pareto
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-LAMBDA_KEYS = tuple(f"objective.{name}" for name in LAMBDAS)
-# λ4 acts in warm-up: on a grid, so that trials share trunks.
-LAMBDA_SPACE: dict[str, Distribution] = {
-    "objective.lambda1": LogUniform(loguniform=(0.3, 30.0)),
-    "objective.lambda2": LogUniform(loguniform=(0.01, 1.0)),
-    "objective.lambda3": LogUniform(loguniform=(0.3, 10.0)),
-    "objective.lambda4": Choice(choice=(0.0, 0.3, 1.0)),
-}
+DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
+METHOD = "align"
 REFUSED = {
     "protocol": "who trains on what is what trials are compared on",
     "benchmark": "the pictures are what trials are compared on",
@@ -39,6 +34,12 @@ REFUSED = {
     "variant": "the search names its trials' folder",
     "training.until": "a trial is trained to its end; a scheduler may stop it",
 }
+
+
+def default_space(method: str) -> dict[str, Distribution]:
+    """Where a search looks unless told otherwise: what the method's options say of themselves, by dotted key."""
+    told = {key: told_of(field, "search") for key, field in leaves(find_options(method), f"{method}.")}
+    return {key: DISTRIBUTION.validate_python(space) for key, space in told.items() if space}
 
 
 class Scheduler(Described):
@@ -67,7 +68,7 @@ class SearchConfig(Described):
     overrides: tuple[str, ...] = ()
     experiment: str
     seed: Seed = 0
-    space: dict[str, Distribution] = LAMBDA_SPACE
+    space: dict[str, Distribution] = Field(default_factory=lambda: default_space(METHOD))
     algorithm: Literal["random", "tpe"] = "random"
     scheduler: Scheduler = Scheduler()
     samples: Count = 16
@@ -95,7 +96,7 @@ class SearchConfig(Described):
         for key in self.space:
             check_key(key)
         if not self.space:
-            raise ValueError("space: nothing varies; name a key, such as objective.lambda1: {loguniform: [0.3, 30]}")
+            raise ValueError("space: nothing varies; name a key, such as align.lambda1: {loguniform: [0.3, 30]}")
         choices = [distribution for distribution in self.space.values() if isinstance(distribution, Choice)]
         most = math.prod(len(distribution.choice) for distribution in choices)
         if len(choices) == len(self.space) and self.samples > most:
@@ -119,7 +120,7 @@ class SearchConfig(Described):
 
     def base(self) -> RunConfig:
         """The run that all trials are variants of. Raises ConfigError."""
-        overrides = (*self.overrides, f"experiment={self.experiment}", "method=align", "variant=''")
+        overrides = (*self.overrides, f"experiment={self.experiment}", f"method={METHOD}", "variant=''")
         return with_pictures(load_config(self.config, overrides))
 
     def identity(self) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 def branch_variants(search: SearchConfig, config: RunConfig) -> Iterator[RunConfig]:
     """The trial with every warm-up and head start that the space can choose: what else may branch off its trunk."""
-    keys = [key for key in ("training.warmup", "training.masker_head_start") if key in search.space]
+    keys = [key for key in ("training.warmup", f"{METHOD}.masker_head_start") if key in search.space]
     for values in product(*(search.space[key].extremes() for key in keys)):
         try:
             yield with_values(config, dict(zip(keys, values, strict=True)))

@@ -7,18 +7,21 @@ scratch, because the masker's initial weights depend on the seed alone and every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from align_dist.config import BenchmarkConfig, DataConfig, ProtocolConfig, RunConfig, parse_config
 from align_dist.data.beton import verify_beton
 from align_dist.data.contents import Stamp, stamp_of
 from align_dist.errors import CheckpointError
 from align_dist.files import locked, remove
-from align_dist.methods.registry import find_method
+from align_dist.methods.registry import find_method, find_options
+from align_dist.schema.values import told_of
 from align_dist.training.assembly import split_of, training_order
 from align_dist.training.checkpoint import (
     NEWEST,
@@ -54,13 +57,27 @@ def trunk_of(config: RunConfig, experiment: str) -> RunConfig:
     Every setting that is silent in warm-up is put back to its default, so that trials with one warm-up have one trunk.
     """
     values = config.model_dump(mode="json")
-    for key in find_method(config.method).silent_in_warmup:
+    for key in silent_in_warmup(config.method):
         _forget(values, key.split("."))
     values["experiment"], values["variant"] = experiment, ""
     length = config.training.length
     values["training"] |= {"warmup": length, "validate_every": length, "pictures_every": length, "until": None}
     values["evaluation"] |= {"selections": ["last"]}
     return parse_config(values)
+
+
+def silent_in_warmup(method: str) -> list[str]:
+    """The dotted keys that change nothing before guidance starts, a whole section as one."""
+    return [*_after_warmup(RunConfig, ""), *_after_warmup(find_options(method), f"{method}.")]
+
+
+def _after_warmup(part: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in part.model_fields.items():
+        nested = field.annotation
+        if told_of(field, "after_warmup"):
+            yield f"{prefix}{name}"
+        elif isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from _after_warmup(nested, f"{prefix}{name}.")
 
 
 def _forget(values: dict[str, Any], path: list[str]) -> None:
@@ -73,7 +90,10 @@ def _forget(values: dict[str, Any], path: list[str]) -> None:
 def schedule_of(config: RunConfig) -> Schedule:
     """A run's schedule in steps, from its benchmark's beton. Raises a UserError where that cannot be."""
     written = stamp_of(config.benchmark.beton)
-    return make_schedule(config.training, _steps_per_epoch(config.benchmark, config.protocol, config.data, written))
+    steps = _steps_per_epoch(config.benchmark, config.protocol, config.data, written)
+    schedule = make_schedule(config.training, steps)
+    config.options.check(schedule.clock)
+    return schedule
 
 
 @lru_cache
@@ -85,11 +105,8 @@ def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data:
 
 
 def branch_step(config: RunConfig) -> int:
-    """The step before which a trial is nothing but its trunk: where its masker begins, or guidance if it has none."""
-    method, schedule = find_method(config.method), schedule_of(config)
-    if "training.warmup" not in method.silent_in_warmup:
-        return 0
-    return schedule.masker_start if method.uses_masker else schedule.warmup
+    """The step before which a trial is nothing but its trunk."""
+    return config.options.begins(schedule_of(config).clock)
 
 
 def begin_from_trunk(
@@ -147,7 +164,8 @@ def _go_back(folder: RunFolder, step: int) -> None:
 
 
 def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any]:
-    """The trunk's classifier under the trial's name; the trial's masker has its own beginning."""
-    networks = {"classifier": state["networks"]["classifier"]}
-    first = checkpoint_of(config, networks, Position(step=state["position"]["step"]))
-    return first | {"untouched": ["masker"]}
+    """The trunk's classifier and method's state under the trial's name; networks of the trial's own begin anew."""
+    own = list(find_method(config.method).own_networks(config.options, schedule_of(config).clock))
+    kept = {"networks": {"classifier": state["networks"]["classifier"]}, "method": state["method"]}
+    first = checkpoint_of(config, kept, Position(step=state["position"]["step"]))
+    return first | {"untouched": own}

@@ -33,12 +33,15 @@ def make_run(folder: Path) -> Path:
                 "batchnorm": "frozen",
                 "optimiser": slow,
             },
-            "masker": {"width": 4, "optimiser": fast},
-            "objective": {"lambda4": 0.5, "mask_sampling": "relaxed"},
+            "align": {
+                "lambda4": 0.5,
+                "mask_sampling": "relaxed",
+                "masker": {"width": 4, "optimiser": fast},
+                "masker_head_start": "3 steps",
+            },
             "training": {
                 "length": "16 steps",
                 "warmup": "6 steps",
-                "masker_head_start": "3 steps",
                 "validate_every": "8 steps",
                 "checkpoint_every": "4 steps",
                 "pictures_every": "16 steps",

@@ -19,10 +19,11 @@ from align_dist.errors import MachineError
 from align_dist.files import read_json_lines
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
-from align_dist.training.assembly import assemble, make_networks
+from align_dist.training.assembly import assemble, learners_of, make_networks
 from align_dist.training.checkpoint import has_checkpoint
 from align_dist.training.loop import share_of
 from align_dist.training.run_folder import RunFolder
+from align_dist.training.schedule import make_schedule
 from align_dist.training.selection import load_selected
 
 SECONDS = 300.0
@@ -93,7 +94,8 @@ def distance(trial: Trial, other: Trial) -> float:
     """The largest, over networks, of how far two runs ended apart, as a share of how far training moved the second."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
-    start = make_networks(config, len(classes), torch.device("cpu"), Group(), masker=True)
+    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0))
+    start = make_networks(config, learners, torch.device("cpu"), Group())
     found, wanted, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
         moved = _norm(wanted[name], engine.weights())
@@ -124,7 +126,7 @@ def without_waiting(trial: Trial) -> None:
     batches = run.loader.shares(lambda step: share_of(run, run.order.batch(step), step), run.schedule.length)
     for step, batch in enumerate(batches):
         # The first steps of each phase choose algorithms and make the optimisers' states.
-        phase = [run.schedule.masker_start, run.schedule.warmup]
+        phase = [*(learner.start for learner in run.learners.values()), run.schedule.warmup]
         settled = step >= 2 and all(not 0 <= step - start < 2 for start in phase)
         torch.cuda.set_sync_debug_mode("error" if settled else "default")
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from align_dist.config import MaskerConfig, OptimiserConfig, RunConfig
+from align_dist.config import RunConfig
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
@@ -17,17 +18,16 @@ from align_dist.data.splits import Split, make_split
 from align_dist.data.task_checks import check_task, task_warnings
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
-from align_dist.methods.base import Context, Method
+from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, statistics
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
-from align_dist.training.schedule import Schedule, check_masker, make_schedule
+from align_dist.training.schedule import Schedule, make_schedule
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,20 @@ class Assembly:
     order: Order
     loader: Loader
     schedule: Schedule
-    method: Method
+    learners: dict[str, Network]
+    method: Method[Any]
     device: torch.device
     group: Group
 
     def reading(self) -> Assembly:
         """The same run with networks that each rank may use by itself. Collective."""
-        readers = {name: engine.reader() for name, engine in self.method.networks.items()}
-        if readers == self.method.networks:
+        method = self.method
+        readers = {name: engine.reader() for name, engine in method.networks.items()}
+        if readers == method.networks:
             return self
-        return replace(self, method=type(self.method)(readers, self.method.context))
+        reading = type(method)(readers, method.options, method.context)
+        reading.state = dict(method.state)
+        return replace(self, method=reading)
 
 
 def assemble(config: RunConfig, group: Group | None = None, sources_only: bool = False) -> Assembly:
@@ -66,38 +70,34 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     set_arithmetic(device, config.training.precision)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, loader = materials
-    method = find_method(config.method)
-    networks = make_networks(config, len(manifest.classes), device, ranks, masker=method.uses_masker)
+    learners = learners_of(config, len(manifest.classes), schedule)
+    networks = make_networks(config, learners, device, ranks)
     context = Context(
-        config.objective,
-        schedule.warmup,
-        schedule.masker_start,
-        schedule.epoch,
-        config.seed,
-        sparsity_ramp=schedule.sparsity_ramp,
-        micro_batches=config.data.micro_batches,
-        concatenate=ranks.concatenate,
+        schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum
     )
-    built = method(networks, context)
-    if method.uses_true_masks(config.objective) and not manifest.has_masks:
-        raise ConfigError(f"objective.fixed_mask: `given` needs masks, {config.benchmark.beton} has none")
-    return Assembly(config, manifest, split, order, loader, schedule, built, device, ranks)
+    method = find_method(config.method)(networks, config.options, context)
+    return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
 
 
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """All that is read and checked before networks are made."""
-    method = find_method(config.method)
     check_shares(config, group)
+    if find_method(config.method).takes_whole_batches and config.data.micro_batches > 1:
+        raise ConfigError(
+            f"data.micro_batches: {config.method} takes means over the global batch, and a rank's whole batch at once; "
+            "leave it at 1"
+        )
     manifest = beton_of(config.benchmark, compare=group.is_first)
+    if config.options.reads_masks and not manifest.has_masks:
+        raise ConfigError(f"method: {config.method} guides with masks here, and {config.benchmark.beton} has none")
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
-    if method.uses_masker:
-        check_masker(config.training, schedule)
+    config.options.check(schedule.clock)
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))
@@ -175,36 +175,38 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
         config.seed,
         Augmentation(**config.data.augmentation.model_dump()),
         masks=manifest.has_masks,
-        masks_in_training=find_method(config.method).uses_true_masks(config.objective),
+        masks_in_training=config.options.reads_masks,
         workers=config.data.workers or cores,
         device=device,
         normalisation=statistics(config.classifier.backbone),
     )
 
 
+def learners_of(config: RunConfig, classes: int, schedule: Schedule) -> dict[str, Network]:
+    """The networks that learn in a run, by name: the classifier and the method's own."""
+    classifier = Network(lambda: make_classifier(config, classes), config.classifier.optimiser)
+    return {"classifier": classifier, **find_method(config.method).own_networks(config.options, schedule.clock)}
+
+
 def make_networks(
-    config: RunConfig, classes: int, device: torch.device, group: Group, masker: bool
+    config: RunConfig, learners: dict[str, Network], device: torch.device, group: Group
 ) -> dict[str, Engine]:
-    """The run's networks in their engines. Initial weights depend on the seed alone, each network its own."""
-    plain: dict[str, tuple[torch.nn.Module, OptimiserConfig]] = {
-        "classifier": (make_classifier(config, classes), config.classifier.optimiser)
+    """The run's networks in their engines."""
+    return {
+        name: make_engine(config, seeded(learner, config.seed, place), learner.optimiser, device, group)
+        for place, (name, learner) in enumerate(learners.items())
     }
-    if masker:
-        plain["masker"] = (make_masker(config.masker, config.seed), config.masker.optimiser)
-    return {name: make_engine(config, module, chosen, device, group) for name, (module, chosen) in plain.items()}
+
+
+def seeded(learner: Network, seed: int, place: int) -> torch.nn.Module:
+    """A network with its initial weights, which depend on the seed and its place among the run's networks alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1_000_003 * place)
+        return learner.build()
 
 
 def make_classifier(config: RunConfig, classes: int) -> Classifier:
-    """A classifier with the run's initial weights."""
+    """A classifier, its weights following from torch's seed."""
     chosen = config.classifier
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
+    network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
     return Classifier(network, chosen.batchnorm == "frozen")
-
-
-def make_masker(masker: MaskerConfig, seed: int) -> torch.nn.Module:
-    """A masker with the run's initial weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1_000_003)
-        return build_masker(masker.kind, masker.width, masker.area)

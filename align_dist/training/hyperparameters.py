@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align_dist.config import LAMBDAS, RunConfig
+from align_dist.config import RunConfig
+from align_dist.schema.values import leaves, told_of
 
 
 def write_hyperparameters(
@@ -20,8 +21,12 @@ def write_hyperparameters(
     from torch.utils.tensorboard.summary import hparams
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    lambdas = {name: getattr(config.objective, name) for name in LAMBDAS}
-    settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **lambdas, **others}
+    options = {
+        f"{config.method}.{name}": getattr(config.options, name)
+        for name, field in leaves(type(config.options))
+        if told_of(field, "search")
+    }
+    settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **options, **others}
     _columns, *session = hparams(settings, dict(metrics))
     writer = SummaryWriter(str(events / "hyperparameters"), filename_suffix=f".{teller}")
     for summary in session:

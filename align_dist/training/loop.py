@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from align_dist.config import RunConfig
+from align_dist.data.batch import Batch
 from align_dist.data.draws import Draws, sample_of, unaugmented
-from align_dist.data.loader import Batch
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.errors import CheckpointError
 from align_dist.evaluation.inference import accuracy_on
+from align_dist.methods.base import Method
 from align_dist.parallel.group import Group
 from align_dist.training.assembly import Assembly
 from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
-from align_dist.training.monitor import Monitor, area_warning, gradient_norms
+from align_dist.training.monitor import Monitor, gradient_norms
 from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
 from align_dist.training.run_folder import RunFolder
@@ -118,8 +119,8 @@ def _at_boundary(
     if validated is not None:
         observe(run, step, validated)  # before the checkpoint: a run that dies in it does it again
     if request.name or step == schedule.end or schedule.due(step, schedule.checkpoint_every):
-        networks = {name: engine.state_dict() for name, engine in run.method.networks.items()}
-        run.group.first(lambda: _save(run, folder, position, networks))
+        state = state_of(run.method)
+        run.group.first(lambda: _save(run, folder, position, state))
     leave_if_asked(request, folder.path, step)
 
 
@@ -160,10 +161,11 @@ def _look(run: Assembly, folder: RunFolder, step: int, monitor: Monitor) -> None
 
 def share_of(run: Assembly, draws: Draws, step: int) -> Share:
     """What this rank reads of a global batch, and takes along, for a step."""
-    labels, group = run.loader.labels[sample_of(draws)], run.group
-    return run.method.share(
-        GlobalBatch(draws, labels, len(run.manifest.classes), group.rank, group.world_size), step
-    )
+    samples, group, loader = sample_of(draws), run.group, run.loader
+    labels, domains = loader.labels[samples], loader.domains[samples]
+    classes = len(run.manifest.classes)
+    whole = GlobalBatch(draws, labels, classes, group.rank, group.world_size, domains, loader.views)
+    return run.method.share(whole, step)
 
 
 def probe_batch(run: Assembly, step: int) -> Batch:
@@ -176,22 +178,15 @@ def probe_batch(run: Assembly, step: int) -> Batch:
 
 
 def _report(monitor: Monitor, progress: Progress, step: int) -> None:
-    values = monitor.flush()
-    warning = area_warning(values)
-    if warning and not monitor.warned_area:
-        monitor.warned_area = True
+    warning = monitor.warning_in(monitor.flush())
+    if warning:
         progress.say(f"step {step}: {warning}")
 
 
 def _set_rates(run: Assembly, step: int) -> None:
-    config, schedule = run.config, run.schedule
-    clocks = {
-        "classifier": (config.classifier.optimiser, 0),
-        "masker": (config.masker.optimiser, schedule.masker_start),
-    }
     for name, engine in run.method.networks.items():
-        optimiser, start = clocks[name]
-        engine.set_learning_rate(learning_rate(optimiser, step, start, schedule.length))
+        learner = run.learners[name]
+        engine.set_learning_rate(learning_rate(learner.optimiser, step, learner.start, run.schedule.length))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
@@ -208,17 +203,23 @@ def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - before
 
 
-def _save(run: Assembly, folder: RunFolder, position: Position, networks: dict[str, Any]) -> None:
+def state_of(method: Method[Any]) -> dict[str, Any]:
+    """Of a method what a checkpoint holds: `networks`, engines' state dicts by name, and `method`. Collective."""
+    networks = {name: engine.state_dict() for name, engine in method.networks.items()}
+    return {"networks": networks, "method": {name: value.cpu() for name, value in method.state.items()}}
+
+
+def _save(run: Assembly, folder: RunFolder, position: Position, state: dict[str, Any]) -> None:
     """The checkpoint, with which what was selected since the one before becomes valid; then its files."""
-    save_checkpoint(folder.checkpoints, checkpoint_of(run.config, networks, position))
+    save_checkpoint(folder.checkpoints, checkpoint_of(run.config, state, position))
     write_selected(folder.selected, {name: position.selected[name] for name in position.unwritten})
     position.unwritten.clear()
 
 
-def checkpoint_of(config: RunConfig, networks: dict[str, Any], position: Position) -> dict[str, Any]:
-    """What a run's checkpoint holds. networks: engines' state dicts by name."""
+def checkpoint_of(config: RunConfig, state: dict[str, Any], position: Position) -> dict[str, Any]:
+    """What a run's checkpoint holds. state: as `state_of` has it."""
     told = {"step": position.step, "validation": asdict(position.validation), "oracle": asdict(position.oracle)}
-    return {"identity": config.identity, "networks": networks, "position": told, "selected": position.selected}
+    return {"identity": config.identity, **state, "position": told, "selected": position.selected}
 
 
 def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
@@ -242,6 +243,7 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
     for name, engine in run.method.networks.items():
         if name not in untouched:
             engine.load_state_dict(state["networks"][name])
+    run.method.state |= {name: value.to(run.device) for name, value in state["method"].items()}
     told = state["position"]
     position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]), selected)
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")

@@ -11,17 +11,13 @@ from torch import Tensor
 
 from align_dist.config import to_yaml
 from align_dist.errors import NonFiniteError
-from align_dist.methods.base import Method
-from align_dist.parallel.engine import Terms
+from align_dist.methods.base import Method, Scalars
 from align_dist.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
     from align_dist.training.assembly import Assembly
-
-AREA_RANGE = (0.02, 0.8)
-
 
 class Monitor:
     """Collects scalars on the device and brings them to the host once every `log_every` steps.
@@ -31,9 +27,9 @@ class Monitor:
 
     def __init__(self, run: Assembly, folder: RunFolder, step: int) -> None:
         self._folder, self._run, self._start = folder, run, step
-        self._pending: list[tuple[int, Terms]] = []
+        self._pending: list[tuple[int, Scalars]] = []
         self._images, self._waited, self._since = 0, 0.0, time.perf_counter()
-        self.warned_area = False
+        self._warned = False
 
     @cached_property
     def _events(self) -> SummaryWriter:
@@ -45,7 +41,7 @@ class Monitor:
             events.add_text("config", f"```yaml\n{to_yaml(self._run.config)}\n```")
         return events
 
-    def add(self, step: int, terms: Terms, images: int, waited: float) -> None:
+    def add(self, step: int, terms: Scalars, images: int, waited: float) -> None:
         """Scalars of one step, its images, and the seconds it waited for them."""
         self._pending.append((step, terms))
         self._images += images
@@ -66,6 +62,12 @@ class Monitor:
         self._run.group.first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
 
+    def warning_in(self, values: dict[str, float]) -> str | None:
+        """The first warning that the method has for logged means; none after it."""
+        warning = None if self._warned else self._run.method.warning(values)
+        self._warned = self._warned or warning is not None
+        return warning
+
     def write(self, step: int, values: dict[str, float]) -> None:
         """Scalars to TensorBoard and metrics.jsonl; `step` counts finished steps."""
         for name, value in values.items():
@@ -82,8 +84,10 @@ class Monitor:
 
     def _check_and_average(self) -> dict[str, float]:
         """One copy to the host for all pending scalars."""
-        keys = [(step, name) for step, terms in self._pending for name in terms]
-        stacked = torch.stack([t.float() for _, terms in self._pending for t in terms.values()])
+        scalars = [(step, name, value) for step, terms in self._pending for name, value in terms.items()]
+        tensors = [(step, name, value) for step, name, value in scalars if isinstance(value, Tensor)]
+        keys = [(step, name) for step, name, _ in tensors]
+        stacked = torch.stack([value.float() for _, _, value in tensors])
         values = self._run.group.mean_(stacked).cpu().tolist()
         health = {name: float(engine.healthy) for name, engine in self._run.method.networks.items()}
         if any(value < 1 for value in health.values()):
@@ -91,6 +95,9 @@ class Monitor:
         collected: dict[str, list[float]] = {}
         for (_, name), value in zip(keys, values, strict=True):
             collected.setdefault(name, []).append(value)
+        for _, name, known in scalars:
+            if not isinstance(known, Tensor):
+                collected.setdefault(name, []).append(known)
         return {name: sum(found) / len(found) for name, found in collected.items()}
 
 
@@ -102,23 +109,14 @@ def _blame(keys: list[tuple[int, str]], values: list[float], health: dict[str, f
         return f"{network}: a loss or gradient was not finite; nothing was updated since, the last checkpoint is good"
     first = min(step for step, _ in bad)
     names = [name for step, name in bad if step == first]
-    losses = [name for name in names if not name.endswith("gradient_norm")] or names
+    losses = [name for name in names if not name.endswith(("gradient_norm", "loss"))] or names
     return (
         f"{losses[0]} is not finite at step {first}; that update was not made and the last checkpoint is good: "
         "lower the learning rate or the term's weight, or set training.gradient_clip"
     )
 
 
-def area_warning(values: dict[str, float]) -> str | None:
-    """A line of warning when masks fill or leave the image: λ1 is then wrong (pitfalls: it turns gain into harm)."""
-    area = values.get("mask/area")
-    if area is None or AREA_RANGE[0] <= area <= AREA_RANGE[1]:
-        return None
-    advice = "raise" if area > AREA_RANGE[1] else "lower"
-    return f"warning: masks cover {area:.1%} of the image on average; {advice} objective.lambda1"
-
-
-def gradient_norms(method: Method, batch: Any, step: int) -> dict[str, float]:
+def gradient_norms(method: Method[Any], batch: Any, step: int) -> dict[str, float]:
     """Norm of each weighted term's own gradient, by `<network>/gradient_norm/<term>`.
 
     Taken through the plain modules in evaluation mode, so nothing of the run moves.

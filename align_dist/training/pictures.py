@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from align_dist.attribution import normalise, resize_map
+from align_dist.attribution import saliency, size_of
+from align_dist.data.batch import Batch
 from align_dist.data.draws import unaugmented
-from align_dist.data.loader import Batch
 from align_dist.networks.backbones import statistics
 from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor
@@ -77,14 +77,12 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
         torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone)
     )
     images = (batch.images * deviation + mean).clamp(0, 1)
-    size = (images.shape[-2], images.shape[-1])
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)
-    attribution = resize_map(normalise(cam.float(), "relu_max"), size).clamp(0, 1)
+    attribution = saliency(cam, size_of(images))
     columns = {"image": images, "Grad-CAM": attribution, "overlay": overlay(images, attribution)}
-    if run.method.uses_masker:
-        mask = run.method.mask(batch)
-        assert mask is not None
+    mask = run.method.learned_mask(batch)
+    if mask is not None:
         columns |= {"mask": mask, "masked": images * mask[:, None]}
     names = run.manifest.classes
     pairs = zip(batch.labels.tolist(), logits.argmax(1).tolist(), strict=True)

@@ -68,8 +68,8 @@ class RunFolder:
         self.ended.unlink(missing_ok=True)
         self.begun = True
         start = environment(ranks) | dict(arithmetic or {}) | ({"pictures": pictures} if pictures else {})
-        # Where this start is to pause is no part of the run: its config goes on to the end.
-        whole = config.model_copy(update={"training": config.training.model_copy(update={"until": None})})
+        # Where this start is to pause and other methods' options are no part of the run.
+        whole = config.alone().model_copy(update={"training": config.training.model_copy(update={"until": None})})
         self.describe(whole)
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from align_dist.config import OptimiserConfig, TrainingConfig, to_steps
+from align_dist.config import TrainingConfig
 from align_dist.errors import ConfigError
+from align_dist.methods.clock import Clock
+from align_dist.schema.values import OptimiserConfig, to_steps
 
 
 @dataclass(frozen=True)
@@ -15,13 +17,16 @@ class Schedule:
 
     length: int
     warmup: int
-    masker_start: int
     validate_every: int
     checkpoint_every: int
     pictures_every: int
     epoch: float
-    sparsity_ramp: int = 0
     until: int | None = None
+
+    @property
+    def clock(self) -> Clock:
+        """The run's time as a method sees it."""
+        return Clock(self.length, self.warmup, self.epoch)
 
     @property
     def end(self) -> int:
@@ -56,27 +61,8 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
         )
     intervals = (training.validate_every, training.checkpoint_every, training.pictures_every)
     validate, checkpoint, pictures = (max(1, to_steps(every, steps_per_epoch)) for every in intervals)
-    head_start = to_steps(training.masker_head_start, steps_per_epoch)
-    ramp = to_steps(training.sparsity_ramp, steps_per_epoch)
-    start = max(0, warmup - head_start)
     until = None if training.until is None else to_steps(training.until, steps_per_epoch)
-    return Schedule(length, warmup, start, validate, checkpoint, pictures, steps_per_epoch, ramp, until)
-
-
-def check_masker(training: TrainingConfig, schedule: Schedule) -> None:
-    """Raises ConfigError for lengths under which a method with a masker would not do what they say."""
-    head_start = to_steps(training.masker_head_start, schedule.epoch)
-    if head_start > schedule.warmup:
-        raise ConfigError(
-            f"training.masker_head_start: {training.masker_head_start} ({head_start} steps) is longer than "
-            f"training.warmup ({schedule.warmup} steps); shorten it"
-        )
-    learns = schedule.length - schedule.masker_start
-    if schedule.sparsity_ramp > learns:
-        raise ConfigError(
-            f"training.sparsity_ramp: {training.sparsity_ramp} ({schedule.sparsity_ramp} steps) is longer than the "
-            f"masker learns ({learns} steps), λ1 would never reach its value; shorten it"
-        )
+    return Schedule(length, warmup, validate, checkpoint, pictures, steps_per_epoch, until)
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

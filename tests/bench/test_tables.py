@@ -9,8 +9,9 @@ import torch
 
 from align_dist.bench import step, train
 from align_dist.bench.plain_pytorch import PlainAlign
-from align_dist.config import ObjectiveConfig, RunConfig
+from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
+from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.masker import build_masker
 
@@ -52,12 +53,12 @@ def test_the_plain_reference_does_align() -> None:
     """Both networks learn, each from its own losses: the masker's step moves no weight of the classifier."""
     torch.manual_seed(0)
     classifier, masker = build_backbone("resnet8", 3, False, False), build_masker("small", 4, 0.5)
-    objective = ObjectiveConfig(lambda1=1.0, lambda3=1.0, lambda4=0.0)
+    options = AlignOptions(lambda1=1.0, lambda3=1.0, lambda4=0.0)
     images, labels = torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
 
     def moved(rates: tuple[float, float]) -> list[bool]:
         kept = [[p.clone() for p in network.parameters()] for network in (classifier, masker)]
-        PlainAlign(classifier, masker, objective, rates).step(images, labels)
+        PlainAlign(classifier, masker, options, rates).step(images, labels)
         pairs = zip(kept, (classifier, masker), strict=True)
         return [any(not torch.equal(a, b) for a, b in zip(old, net.parameters(), strict=True)) for old, net in pairs]
 

@@ -43,7 +43,7 @@ def test_leave_one_out_holds_the_domain_out(description: Path) -> None:
         ([], ["dark"], ["erm"], [], "--seeds"),
         (["seed=3"], ["dark"], ["erm"], [0], "use --seeds"),
         (["protocol.source=dark"], ["dark"], ["erm"], [0], "use --domains"),
-        (["objective.lambda9=1"], ["dark"], ["erm"], [0], "lambda9"),
+        (["align.lambda9=1"], ["dark"], ["erm"], [0], "lambda9"),
     ],
 )
 def test_what_cannot_be_is_one_line(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from align_dist.config import known_keys, load_config, parse_config, to_steps, to_yaml
+from align_dist.config import known_keys, load_config, parse_config, to_yaml
 from align_dist.errors import ConfigError
+from align_dist.schema.values import to_steps
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -29,21 +30,21 @@ def test_every_shipped_config_is_valid_and_survives_printing(path: Path, tmp_pat
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("objective.lamda3=1", ["objective.lamda3", "unknown key", "objective.lambda3"]),
-        ("objective.lambda1=-1", ["objective.lambda1", "greater than or equal to 0", "-1"]),
-        ("objective.lambda1=nan", ["objective.lambda1", "finite"]),
+        ("align.lamda3=1", ["align.lamda3", "unknown key", "align.lambda3"]),
+        ("align.lambda1=-1", ["align.lambda1", "greater than or equal to 0", "-1"]),
+        ("align.lambda1=nan", ["align.lambda1", "finite"]),
         ("data.batch_size=many", ["data.batch_size", "integer", "'many'"]),
         ("training.warmup=12 years", ["training.warmup", "'12 epochs' or '200 steps'", "12 years"]),
         ("training.warmup=100 epochs", ["training.warmup", "longer than the run", "60 epochs"]),
         ("training.precision=float8", ["training.precision", "'float32' or 'bfloat16'"]),
         ("protocol.validation_fraction=0.9", ["protocol.validation_fraction", "nothing to train on"]),
-        ("objective.mask_sampling=yes", ["objective.mask_sampling", "'none' or 'relaxed'"]),
-        ("objective.sampling_temperature=0", ["objective.sampling_temperature", "greater than 0"]),
-        ("masker.kind=pretrained", ["masker.kind", "classifier.backbone=efficientnet_lite0", "resnet50"]),
+        ("align.mask_sampling=yes", ["align.mask_sampling", "'none' or 'relaxed'"]),
+        ("align.sampling_temperature=0", ["align.sampling_temperature", "greater than 0"]),
+        ("align.masker.kind=pretrained", ["align.masker.kind", "classifier.backbone=efficientnet_lite0", "resnet50"]),
         ("training.length=20 stepz", ["training.length", "'200 steps', got '20 stepz'"]),
         ("training.length=20", ["training.length", "'200 steps', got '20'"]),
         ("training.until=20", ["training.until: ", "'200 steps', got '20'"]),
-        ("lambda3=1", ["did you mean objective.lambda3?"]),
+        ("lambda3=1", ["did you mean align.lambda3?"]),
         ("qwxz=1", ["qwxz: unknown key", "--print-config` shows them all"]),
         ("seed", ["'seed'", "KEY=VALUE"]),
         ("evaluation.selections=[", ["evaluation: selections: "]),
@@ -76,7 +77,7 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
 def test_identity_is_what_determines_the_result() -> None:
     base = parse_config({})
     same = [{"experiment": "other"}, {"runs": "elsewhere"}, {"data": {"workers": 7}}, {"training": {"log_every": 3}}]
-    different = [{"seed": 1}, {"method": "erm"}, {"objective": {"lambda2": 0.3}}, {"training": {"length": "61 epochs"}}]
+    different = [{"seed": 1}, {"method": "erm"}, {"align": {"lambda2": 0.3}}, {"training": {"length": "61 epochs"}}]
     different += [{"benchmark": {"pictures": digit * 16}} for digit in "0a"]
     assert {parse_config(values).identity for values in same} == {base.identity}
     assert len({parse_config(values).identity for values in different} | {base.identity}) == len(different) + 1
@@ -108,7 +109,7 @@ def test_lengths_in_steps() -> None:
 
 def test_known_keys_are_dotted_leaves() -> None:
     keys = known_keys()
-    assert "objective.lambda1" in keys and "data.augmentation.flip" in keys and "objective" not in keys
+    assert "align.lambda1" in keys and "data.augmentation.flip" in keys and not {"align", "methods"} & set(keys)
 
 
 def test_what_belongs_together_and_what_masks_hold_are_part_of_the_id(tmp_path: Path) -> None:
@@ -128,3 +129,40 @@ def test_mask_values_that_are_none_are_one_line(tmp_path: Path, given: str) -> N
     with pytest.raises(ConfigError, match=r"benchmark\.mask_values") as caught:
         load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={given}"])
     assert "\n" not in str(caught.value) and "[8,12]" in str(caught.value)
+
+
+OLD_KEYS = {
+    "objective.lambda3=2": ["objective.lambda3: ", "align.lambda3"],
+    "objective.fixed_mask=grey": ["objective.fixed_mask: ", "fixed_mask.mask"],
+    "objective.changes=[]": ["objective.changes: gone"],
+    "masker.optimiser.name=sgd": ["masker.optimiser: ", "align.masker.optimiser"],
+    "training.sparsity_ramp=1 epochs": ["training.sparsity_ramp: ", "align.sparsity_ramp"],
+    "training.masker_head_start=1 epochs": ["training.masker_head_start: ", "align.masker_head_start"],
+}
+
+
+@pytest.mark.parametrize("override", OLD_KEYS)
+@pytest.mark.parametrize("method", ["align", "erm", "fixed_mask"])
+def test_an_old_key_names_the_new_one(empty: Path, override: str, method: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(empty, [f"method={method}", override])
+    assert "\n" not in str(caught.value)
+    assert all(
+        part.replace("align.lambda", f"{method}.lambda" if method == "fixed_mask" else "align.lambda")
+        in str(caught.value)
+        for part in OLD_KEYS[override]
+    )
+
+
+def test_a_run_is_named_by_its_own_methods_options(empty: Path) -> None:
+    """One ERM run serves every λ1; a section of another method is checked all the same."""
+    values = {"align": {"lambda1": 4.0}, "fixed_mask": {"mask": "grey"}}
+    runs = [parse_config({"method": "erm", **values, "align": {"lambda1": value}}) for value in (1.0, 4.0, 9.0)]
+    assert len({run.identity for run in runs}) == 1
+    assert len({parse_config({**values, "align": {"lambda1": value}}).identity for value in (1.0, 4.0, 9.0)}) == 3
+    with pytest.raises(ConfigError, match=r"align.lambda1: .* got -1"):
+        parse_config({"method": "erm", "align": {"lambda1": -1}})
+    several = parse_config(values)
+    assert several.with_method("fixed_mask") == parse_config({"method": "fixed_mask", **values})
+    assert "mask: grey" in to_yaml(several) and "mask: grey" not in to_yaml(several.alone())
+    assert several.alone().identity == several.identity

@@ -12,6 +12,8 @@ from align_dist.errors import ConfigError
 
 TEXTS = ["15", "007", "no", "1e-3", "0x10", "1_000", "12:30:45", "2024-01-01", "/data/my #1", "a: b", "[x]", "{x}", "~"]
 
+OF_MASKER = "options.masker.optimiser.name"
+
 
 def described(path: Path, content: str | bytes, *overrides: str) -> RunConfig:
     file = path / "run.yaml"
@@ -48,7 +50,7 @@ def test_a_text_field_takes_a_plain_value_of_a_file_as_it_was_written(tmp_path: 
         ("protocol: {source: 'null'}", "protocol.source", "null"),
         ("protocol: {source: \"no\"}", "protocol.source", "no"),
         ("data: {augmentation: {crop_scale: [0.5, 1]}}", "data.augmentation.crop_scale", (0.5, 1.0)),
-        ("classifier: {optimiser: &o {name: sgd}}\nmasker: {optimiser: {<<: *o}}", "masker.optimiser.name", "sgd"),
+        ("classifier: {optimiser: &o {name: sgd}}\nalign: {masker: {optimiser: {<<: *o}}}", OF_MASKER, "sgd"),
     ],
 )
 def test_a_value_is_read_by_its_fields_type(tmp_path: Path, written: str, key: str, value: Any) -> None:

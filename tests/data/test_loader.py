@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from align_dist.data.batch import Batch
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order, pack, unaugmented
-from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Batch, Loader
+from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Loader
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
 from align_dist.machine import available_cores

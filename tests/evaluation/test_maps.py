@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import convolve, gaussian_filter
 
-from align_dist.evaluation.maps import blur, resized
+from align_dist.evaluation.maps import blur
 
 
 @pytest.mark.parametrize(("size", "sigma", "height", "width"), [(11, 5.0, 20, 31), (11, 5.0, 6, 7), (5, 1.5, 12, 9)])
@@ -22,11 +22,3 @@ def test_blur_keeps_a_constant_away_from_the_border() -> None:
     blurred = blur(torch.full((1, 3, 40, 40), 2.0))
     torch.testing.assert_close(blurred[..., 5:-5, 5:-5], torch.full((1, 3, 30, 30), 2.0))
     assert blurred[0, 0, 0, 0] < 1.0
-
-
-def test_resizing_keeps_size_values_and_range() -> None:
-    maps = torch.rand(2, 5, 7)
-    assert torch.equal(resized(maps, 5, 7), maps)
-    larger = resized(maps, 10, 21)
-    assert larger.shape == (2, 10, 21)
-    assert maps.min() <= larger.min() and larger.max() <= maps.max()

@@ -1,75 +1,49 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from methods.making import changed, in_plain_engine, make_batch, make_method, state_of
 from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.methods.align import ALIGN
-from align_dist.methods.erm import ERM
-from align_dist.methods.fixed_mask import FixedMask, luminance
+from align_dist.methods.masks.fixed import luminance
 
 
 def random_images(seed: int) -> Tensor:
     return torch.randn(3, 3, 8, 9, generator=torch.Generator().manual_seed(seed))
 
 
-def test_given_the_maskers_masks_it_is_aligns_classifier_half_to_the_bit(
-    make_networks: Any, make_context: Any, make_batch: Any, state_of: Any, changed: Any
-) -> None:
+def test_given_the_maskers_masks_it_is_aligns_classifier_half_to_the_bit() -> None:
     """ALIGN by epochs, in the classifier's turn, against a fixed mask that is what the masker gave."""
-    align, fixed = make_networks(), make_networks()
-    by_turns = ALIGN(align, make_context(epoch=1.0, alternation="epoch"))
-    by_given = FixedMask({"classifier": fixed["classifier"]}, make_context(fixed_mask="given"))
-    mask = by_turns.mask(make_batch())
+    by_turns = make_method("align", epoch=1.0, alternation="epoch")
+    by_given = make_method("fixed_mask", mask="given")
+    mask = by_turns.learned_mask(make_batch())
     take_step(by_turns, make_batch(), 1)
     take_step(by_given, make_batch(masks=mask), 1)
-    assert changed(align["classifier"].module, state_of(fixed["classifier"].module)) == []
+    assert changed(by_turns.classifier.module, state_of(by_given.classifier.module)) == []
 
 
 @pytest.mark.parametrize("kind", ["constant", "grey", "given"])
-def test_each_kind_guides_with_its_own_mask(kind: str, make_networks: Any, make_context: Any, make_batch: Any) -> None:
-    masks = torch.rand(6, 32, 32, generator=torch.Generator().manual_seed(0))
-    batch, classifier = make_batch(masks=masks), make_networks()["classifier"]
-    classifier.module.eval()
-    context = make_context(fixed_mask=kind, constant=0.14, lambda3=2.0, lambda4=0.0)
-    method = FixedMask({"classifier": classifier}, context)
-    expected = {"constant": torch.full((6, 32, 32), 0.14), "grey": luminance(batch.images), "given": masks}[kind]
-    torch.testing.assert_close(method.mask(batch), expected)
-    cam = classifier.module(batch.images, explain=batch.labels).cam
+def test_each_kind_guides_with_its_own_mask(kind: str) -> None:
+    batch = make_batch()
+    method = make_method("fixed_mask", mask=kind, constant=0.14, lambda3=2.0, lambda4=0.0)
+    assert batch.masks is not None
+    expected = {"constant": torch.full((6, 32, 32), 0.14), "grey": luminance(batch.images), "given": batch.masks}[kind]
+    cam = method.classifier.module.eval()(batch.images, explain=batch.labels).cam
     guidance = look(method, batch, 0)["classifier"]["guidance"]
     torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
-    assert method.uses_true_masks(context.objective) is (kind == "given") and not method.uses_masker
+    assert method.learned_mask(batch) is None
 
 
 @pytest.mark.parametrize("kind", ["constant", "grey", "given"])
-def test_a_step_lowers_its_own_loss(kind: str, make_networks: Any, make_context: Any, make_batch: Any) -> None:
+def test_a_step_lowers_its_own_loss(kind: str) -> None:
     batch = make_batch(masks=torch.zeros(6, 32, 32))
-    method = FixedMask({"classifier": make_networks(rate=0.02)["classifier"]}, make_context(fixed_mask=kind))
-    losses = []
-    for step in range(15):
-        logged = take_step(method, batch, step)
-        losses.append(
-            sum(float(logged[f"classifier/{name}"]) for name in ("classification", "guidance", "regulariser"))
-        )
+    method = make_method("fixed_mask", mask=kind, engine=in_plain_engine(rate=0.02))
+    losses = [float(take_step(method, batch, step)["classifier/loss"]) for step in range(15)]
     assert losses[-1] < 0.8 * losses[0]
-
-
-def test_before_the_end_of_warm_up_it_is_erm_to_the_bit(
-    make_networks: Any, make_context: Any, make_batch: Any, state_of: Any, changed: Any
-) -> None:
-    fixed, plain = make_networks()["classifier"], make_networks()["classifier"]
-    method = FixedMask({"classifier": fixed}, make_context(warmup=2, lambda4=0.0))
-    erm = ERM({"classifier": plain}, make_context())
-    for step in range(3):
-        take_step(method, make_batch(step), step)
-        take_step(erm, make_batch(step), step)
-        assert bool(changed(fixed.module, state_of(plain.module))) is (step == 2)
 
 
 @given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10), offset=st.floats(-3, 3))

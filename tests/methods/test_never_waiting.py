@@ -12,27 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from methods.making import make_batch, make_method
+from methods.test_contract import CASES
 from shares import with_share
 from torch import nn
 
-from align_dist.config import ObjectiveConfig
-from align_dist.data.loader import Batch
-from align_dist.methods.base import Context, Method
-from align_dist.methods.registry import METHODS, find_method
-from align_dist.networks.backbones import build_backbone
-from align_dist.networks.classifier import Classifier
-from align_dist.networks.masker import build_masker
+from align_dist.data.batch import Batch
 from align_dist.parallel.plain import PlainEngine
 
 META = torch.device("meta")
-VARIANTS: list[dict[str, Any]] = [
-    {},
-    {"lambda4": 0.0},
-    {"mask_sampling": "relaxed"},
-    {"guidance_resolution": "image", "cam_normalisation": "relu_max"},
-    {"fixed_mask": "grey"},
-    {"fixed_mask": "given"},
-]
 
 
 class Descent(torch.optim.Optimizer):
@@ -58,26 +46,15 @@ def on_meta(batch: Batch) -> Batch:
     return replace(batch, **tensors, values={name: value.to(META) for name, value in batch.values.items()})
 
 
-def method_on_meta(kind: type[Method], parts: int, **objective: Any) -> Method:
-    networks: dict[str, nn.Module] = {"classifier": Classifier(build_backbone("resnet8", 3, False, False))}
-    if kind.uses_masker:
-        networks["masker"] = build_masker("small", 4, 0.4)
-    engines: dict[str, Any] = {name: engine(network) for name, network in networks.items()}
-    return kind(engines, Context(ObjectiveConfig(**objective), 2, 1, 4.0, 0, micro_batches=parts))
-
-
 @pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())) or "default")
-@pytest.mark.parametrize("name", METHODS)
-def test_no_step_of_any_method_waits(
-    name: str, variant: dict[str, Any], parts: int, make_batch: Callable[..., Batch]
-) -> None:
-    """In warm-up, where the masker begins, and guided."""
-    method = method_on_meta(find_method(name), parts, **variant)
+@pytest.mark.parametrize("case", CASES)
+def test_no_step_of_any_method_waits(case: str, parts: int) -> None:
+    """In warm-up, where its own networks begin, and guided."""
+    name, options = CASES[case]
+    method = make_method(name, engine=engine, parts=parts, warmup=2, **options)
     for step in range(4):
-        batch = with_share(make_batch(step, masks=torch.rand(6, 32, 32)), method, step)
-        terms = method.step(on_meta(batch), step)
-        assert terms and all(term.device == META for term in terms.values())
+        terms = method.step(on_meta(with_share(make_batch(step), method, step)), step)
+        assert terms and all(isinstance(term, float) or term.device == META for term in terms.values())
 
 
 WAITS: dict[str, Callable[[Batch], object]] = {
@@ -91,12 +68,14 @@ WAITS: dict[str, Callable[[Batch], object]] = {
 
 
 @pytest.mark.parametrize("what", WAITS)
-def test_a_step_that_waits_is_caught(what: str, make_batch: Callable[..., Batch]) -> None:
-    class Waiting(find_method("erm")):  # type: ignore[misc]
-        def step(self, batch: Batch, step: int) -> Any:
-            WAITS[what](batch)
-            return super().step(batch, step)
+def test_a_step_that_waits_is_caught(what: str) -> None:
+    method: Any = make_method("erm", engine=engine)
+    loss = method.classification
 
-    method = method_on_meta(Waiting, 1)
+    def waiting(classifier: Any, batch: Batch, step: int) -> Any:
+        WAITS[what](batch)
+        return loss(classifier, batch, step)
+
+    method.classification = waiting
     with pytest.raises((RuntimeError, NotImplementedError)):
         method.step(on_meta(with_share(make_batch(), method)), 0)

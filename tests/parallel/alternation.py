@@ -16,25 +16,27 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import methods.made_up  # noqa: F401
 import numpy as np
 import planted
 import torch
 from shares import with_share
 
 from align_dist.config import DistributedConfig, RunConfig, parse_config
-from align_dist.data.loader import Batch
+from align_dist.data.batch import Batch
 from align_dist.methods.base import Context, Method
+from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.masker import build_masker
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import Engine, Terms
 from align_dist.parallel.group import Group
+from align_dist.training.schedule import make_schedule
 
 CLASSES, SIDE = 3, 32
-MASKER_START, WARMUP = 1, 2
+EPOCH = 4.0
 # Long enough for a busy machine; a rank that died must not hold the others for pytest's limit.
 TIMEOUT = 120
 
@@ -66,49 +68,51 @@ def global_batch(step: int, size: int) -> Batch:
         image[:, 8 * label : 8 * label + 8, 8:16] += 2
     samples = torch.arange(size) + size * step
     draws = samples.numpy().astype(np.uint64) + np.uint64(1 << 32)
-    return Batch(images.to(torch.get_default_dtype()), labels, torch.zeros_like(labels), samples, draws)
+    domains = torch.arange(size) % 2  # of two ranks each has one
+    return Batch(images.to(torch.get_default_dtype()), labels, domains, samples, draws)
 
 
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:
     torch.manual_seed(0)
-    backbone = build_backbone("resnet8", CLASSES, False, False)
-    classifier = Classifier(backbone, config.classifier.batchnorm == "frozen")
+    classifier = Classifier(build_backbone("resnet8", CLASSES, False, False), config.classifier.batchnorm == "frozen")
     classifier.closed_form = closed_form
-    masker = build_masker("small", 4, 0.4)
+    own = find_method(config.method).own_networks(config.options, clock_of(config))
+    built = {"classifier": (classifier, config.classifier.optimiser)}
+    built |= {name: (network.build(), network.optimiser) for name, network in own.items()}
     device = torch.device("cpu")
-    return {
-        "classifier": make_engine(config, classifier, config.classifier.optimiser, device, group),
-        "masker": make_engine(config, masker, config.masker.optimiser, device, group),
-    }
+    return {name: make_engine(config, *network, device, group) for name, network in built.items()}
 
 
-def take_steps(method: Method, trial: Trial, size: int, group: Group) -> list[Terms]:
+def clock_of(config: RunConfig) -> Clock:
+    return make_schedule(config.training, EPOCH).clock
+
+
+def take_steps(method: Method[Any], trial: Trial, size: int, group: Group) -> list[Terms]:
     logged = []
     for step in range(trial.first, trial.first + trial.steps):
         whole = global_batch(step, size)
         batch = with_share(whole, method, step, CLASSES, group.rank, group.world_size)
         if trial.poison == [step, group.rank]:
             batch.images[0, 0, 0, 0] = float("nan")
-        logged.append({name: term.detach().clone() for name, term in method.step(batch, step).items()})
+        logged.append({name: torch.as_tensor(value).clone() for name, value in method.step(batch, step).items()})
     return logged
 
 
 def train(config: RunConfig, trial: Trial, folder: Path, group: Group) -> dict[str, Any]:
     check_shares(config, group)
     networks = make_networks(config, group, trial.closed_form)
+    context = Context(clock_of(config), config.seed, config.data.micro_batches, group.concatenate, group.sum)
+    method = find_method(config.method)(networks, config.options, context)
     if trial.resume:
         saved = torch.load(folder / f"{trial.resume}.pt", weights_only=True)
         for name, engine in networks.items():
             engine.load_state_dict(saved["networks"][name])
-    parts = config.data.micro_batches
-    context = Context(
-        config.objective, WARMUP, MASKER_START, 4.0, config.seed, micro_batches=parts, concatenate=group.concatenate
-    )
-    method = find_method(config.method)(networks, context)
+        method.state |= saved["method"]
     with getattr(planted, trial.plant)(networks) if trial.plant else nullcontext():
         logged = take_steps(method, trial, config.data.batch_size, group)
     return {
         "networks": {name: engine.state_dict() for name, engine in networks.items()},
+        "method": method.state,
         "logged": group.gather(logged),
         "healthy": group.gather({name: float(engine.healthy) for name, engine in networks.items()}),
         "weights": group.gather({name: engine.weights() for name, engine in networks.items()}),

@@ -12,10 +12,11 @@ ENGINES = ("ddp", *ZERO)
 # One run, said in other ways: each holds for one process and for every engine.
 VARIANTS: dict[str, Settings] = {
     **{method: {"method": method} for method in METHODS},
+    **{name: {"method": f"made_up_{name}"} for name in ("worst", "restarting", "dropping", "salient", "twoviews")},
     "parts": {"data": {"batch_size": 12, "micro_batches": 2}, "training": {"gradient_clip": 0.5}},
     "autograd": {"closed_form": False},
-    "mixed": {"objective": {"lambda4": 0.7}},
-    "mixed-parts": {"objective": {"lambda4": 0.7}, "data": {"batch_size": 12, "micro_batches": 3}},
+    "mixed": {"align": {"lambda4": 0.7}},
+    "mixed-parts": {"align": {"lambda4": 0.7}, "data": {"batch_size": 12, "micro_batches": 3}},
 }
 # Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding
 # turns a gradient. In float64 nothing is left of it, see below.
@@ -26,7 +27,7 @@ PRECISE: Settings = {
     "optimiser": "adamw",
     "batchnorm": "synchronised",
     "dtype": "float64",
-    "objective": {"lambda4": 0.7},
+    "align": {"lambda4": 0.7},
 }
 BFLOAT16: Settings = {"training": {"precision": "bfloat16"}}
 # What really comes of each planted mistake. `leak` is harmless under DDP, for `update` clears gradients first, and

@@ -6,25 +6,32 @@ import itertools
 from typing import Any
 
 import pytest
+import torch
 from parallel.trials import Result, Settings, assert_same_training, run_trials, trial
 
 ENGINES = ("ddp", "zero1", "zero3")
 # Under DeepSpeed weights and states are contiguous whatever the pictures are, under DDP they are not.
+STATEFUL = ("ddp", "zero0", "zero1", "zero2", "zero3")
 LAYOUTS = ("ddp", "zero0", "zero2", "zero3")
 PAIRS = list(itertools.product(ENGINES, ENGINES))
 
 
 def whole(engine: str, **settings: Any) -> Settings:
     """Everything that has a state: AdamW, BatchNorm over all ranks, and random pairs of pictures."""
-    return trial(engine, "adamw", "synchronised", objective={"lambda4": 1.0}, **settings)
+    return trial(engine, "adamw", "synchronised", align={"lambda4": 1.0}, **settings)
 
 
 def portable(engine: str, **settings: Any) -> Settings:
     """A rate at which an entry whose gradient is rounding, which Adam steps by in full, stays within tolerance."""
     made = trial(engine, "adamw", **settings)
-    for network in ("classifier", "masker"):
-        made[network]["optimiser"]["learning_rate"] = 1e-4
+    for network in (made["classifier"], made["align"]["masker"]):
+        network["optimiser"]["learning_rate"] = 1e-4
     return made
+
+
+def with_state(engine: str, **settings: Any) -> Settings:
+    """A method that keeps a state of its own, over the domains of both ranks."""
+    return portable(engine, method="made_up_worst", **settings)
 
 
 def in_channels_last(engine: str, **settings: Any) -> Settings:
@@ -45,6 +52,9 @@ def on_two_ranks() -> dict[str, Settings]:
             f"channels-last-{a}-on-{b}": in_channels_last(b, first=3, steps=2, resume=f"channels-last-{a}")
             for a, b in itertools.product(LAYOUTS, LAYOUTS)
         },
+        **{f"state-straight-{e}": with_state(e, steps=4) for e in STATEFUL},
+        **{f"state-saved-{e}": with_state(e, steps=2) for e in STATEFUL},
+        **{f"state-resumed-{e}": with_state(e, first=2, steps=2, resume=f"state-saved-{e}") for e in STATEFUL},
         "zero3-in-shards": portable("sharded", steps=3),
         "from-shards-on-shards": portable("sharded", first=3, steps=2, resume="zero3-in-shards"),
     }
@@ -53,6 +63,7 @@ def on_two_ranks() -> dict[str, Settings]:
 def on_one_process() -> dict[str, Settings]:
     return {
         **{f"from-early-{e}-on-plain": portable("plain", first=1, steps=2, resume=f"early-{e}") for e in ENGINES},
+        "state-on-plain": with_state("plain", first=2, steps=2, resume="state-saved-ddp"),
         **{f"from-late-{e}-on-plain": portable("plain", first=3, steps=2, resume=f"late-{e}") for e in ENGINES},
     }
 
@@ -100,3 +111,13 @@ def test_what_was_saved_in_warmup_loads_everywhere(trained: dict[str, Result], s
 @pytest.mark.parametrize(("saved", "resumed"), list(itertools.product(LAYOUTS, LAYOUTS)))
 def test_a_state_goes_on_whatever_its_memory_layout(trained: dict[str, Result], saved: str, resumed: str) -> None:
     assert_same_training(trained[f"channels-last-{saved}-on-{resumed}"], trained["from-late-ddp-on-ddp"])
+
+
+@pytest.mark.parametrize("engine", STATEFUL)
+def test_a_methods_state_goes_on_with_its_networks(trained: dict[str, Result], engine: str) -> None:
+    straight, resumed = trained[f"state-straight-{engine}"], trained[f"state-resumed-{engine}"]
+    assert_same_training(resumed, last_steps(straight, 2), weights=0, state=0, terms=0)
+    assert torch.equal(resumed["method"]["share"], straight["method"]["share"])
+    other, before = (trained[name]["method"]["share"] for name in ("state-on-plain", f"state-saved-{engine}"))
+    torch.testing.assert_close(other, straight["method"]["share"], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(before, straight["method"]["share"]) and not torch.equal(before, torch.full((2,), 0.5))

@@ -13,6 +13,9 @@ from torch import Tensor
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "configs" / "deepspeed"
 Settings = dict[str, Any]
+# The masker begins at step 1, guidance at step 2; epochs have 4 steps.
+LENGTHS = {"length": "10 steps", "warmup": "2 steps"}
+MASKER = {"width": 4, "area": 0.4}
 Result = dict[str, Any]
 
 ENGINES: dict[str, Settings] = {
@@ -31,17 +34,18 @@ def trial(engine: str, optimiser: str = "sgd", batchnorm: str = "frozen", **sett
     """
     rates = {"sgd": (0.002, 0.05), "adamw": (1e-3, 1e-3)}[optimiser]
     classifier, masker = ({"name": optimiser, "learning_rate": rate} for rate in rates)
-    common = {
+    common: Settings = {
         "method": "align",
         "data": {"batch_size": 12},
         "classifier": {"backbone": "resnet8", "batchnorm": batchnorm, "optimiser": classifier},
-        "masker": {"optimiser": masker},
-        "objective": {"lambda4": 0},
+        "align": {"lambda4": 0.0, "masker_head_start": "1 steps", "masker": {"optimiser": masker, **MASKER}},
+        "fixed_mask": {"lambda4": 0.0},
         "distributed": ENGINES[engine],
     }
     # Whatever pays on this machine: equality is of the same arithmetic everywhere.
-    training = {"precision": "float32", "channels_last": False, **settings.get("training", {})}
-    return {**common, **settings, "training": training}
+    training = {"precision": "float32", "channels_last": False, **LENGTHS, **settings.get("training", {})}
+    align = {**common["align"], **settings.get("align", {})}
+    return {**common, **settings, "training": training, "align": align}
 
 
 def run_trials(

@@ -10,8 +10,8 @@ import pytest
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import NonFiniteError
+from align_dist.schema.distributions import Choice
 from align_dist.search.adaptive import adaptive, values_of
-from align_dist.search.distributions import Choice
 from align_dist.search.folders import Trial, mark_suggested
 from align_dist.search.plan import begun_trials
 from align_dist.search.space import SearchConfig, parse_search
@@ -28,14 +28,14 @@ def search(squares: RunConfig, tmp_path: Path) -> SearchConfig:
             "experiment": "search",
             "algorithm": "tpe",
             "samples": 50,
-            "space": {"objective.lambda1": {"loguniform": [0.01, 100]}, "objective.lambda4": {"choice": [0.0, 1.0]}},
+            "space": {"align.lambda1": {"loguniform": [0.01, 100]}, "align.lambda4": {"choice": [0.0, 1.0]}},
         }
     )
 
 
 def distance(trial: Trial) -> float:
     """Of λ1 from 3, in decades."""
-    return abs(math.log10(float(str(trial.values["objective.lambda1"])) / 3))
+    return abs(math.log10(float(str(trial.values["align.lambda1"])) / 3))
 
 
 def finish(trial: Trial) -> None:
@@ -82,7 +82,7 @@ def test_it_goes_on_with_what_was_begun_and_ends_at_the_number_of_samples(search
 
 def test_a_space_of_choices_is_used_up(search: SearchConfig) -> None:
     """TPE alone names its favourites again and again, and came to eleven of sixteen."""
-    keys = ("objective.lambda1", "objective.lambda3")
+    keys = ("align.lambda1", "align.lambda3")
     choices = {key: Choice(choice=(0.5, 1.0, 2.0, 4.0)) for key in keys}
     small = search.model_copy(update={"samples": 16, "space": choices})
     made = carry_on(small, 16)

@@ -29,7 +29,7 @@ def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
         "overrides": [f"runs={path}"],
         "experiment": "search",
         "samples": 2,
-        "space": {"objective.lambda1": {"loguniform": [0.5, 8.0]}},
+        "space": {"align.lambda1": {"loguniform": [0.5, 8.0]}},
     }
     return parse_search(values | changes)
 
@@ -198,6 +198,6 @@ def test_a_plan_says_what_is_shared_and_what_would_be_if_more_were(
     assert "10.9 epochs, 13.7 without sharing warm-up: 0.792 of them (2 trials on 1 trunk;" in capsys.readouterr().out
     show_plan(make_search(squares, tmp_path, share_warmup=False))
     assert "1.000 of them (2 trials on 2 trunks;" in capsys.readouterr().out
-    show_plan(make_search(squares, tmp_path, space={"objective.lambda4": {"loguniform": [0.1, 1.0]}}))
-    assert "note: objective.lambda4 acts in warm-up" in capsys.readouterr().out
+    show_plan(make_search(squares, tmp_path, space={"align.lambda4": {"loguniform": [0.1, 1.0]}}))
+    assert "note: align.lambda4 acts in warm-up" in capsys.readouterr().out
     assert not (tmp_path / "search").exists(), "a plan makes nothing"

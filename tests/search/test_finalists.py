@@ -21,7 +21,7 @@ from align_dist.training.run_folder import RunFolder
 
 
 def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:
-    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
     return write_search(squares, path, space=space, confirm={"finalists": 2, "seeds": 2}, **changes)[1]
 
 
@@ -94,7 +94,7 @@ def test_finalists_that_fail_on_every_other_seed_decide_nothing(squares: RunConf
 
 def test_confirmations_are_a_search_as_rays_workers_read_it(squares: RunConfig, tmp_path: Path) -> None:
     """There are more of them than a space of choices has trials."""
-    space = {"objective.lambda4": {"choice": [0.0, 0.5]}}
+    space = {"align.lambda4": {"choice": [0.0, 0.5]}}
     confirm = {"finalists": 2, "seeds": 2}
     _, search = write_search(squares, tmp_path, space=space, samples=2, confirm=confirm)
     known = as_they_are(search)

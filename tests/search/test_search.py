@@ -20,27 +20,28 @@ from weights import assert_same_weights
 
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import Choice, draw
+from align_dist.schema.distributions import Choice
+from align_dist.search.draw import draw
 from align_dist.search.search import carry_out_search
 from align_dist.search.trunk import branch_step, schedule_of
 
 Json = dict[str, Any]
 
 SPACE = {
-    "objective.lambda1": {"loguniform": [0.5, 8.0]},
+    "align.lambda1": {"loguniform": [0.5, 8.0]},
     # 1e38 is a finite λ4 with an infinite loss.
-    "objective.lambda4": {"choice": [0.5, 1.0e38]},
+    "align.lambda4": {"choice": [0.5, 1.0e38]},
     "training.warmup": {"choice": ["4 steps", "8 steps"]},
 }
 
 
 def seed_with_one_bad_trial(samples: int) -> int:
     """Of a search whose trials share one good trunk at both warm-ups, but for one on a trunk that diverges."""
-    space = {key: Choice(**SPACE[key]) for key in ("objective.lambda4", "training.warmup")}
+    space = {key: Choice(**SPACE[key]) for key in ("align.lambda4", "training.warmup")}
 
     def fits(seed: int) -> bool:
         drawn = [draw(space, seed, number) for number in range(samples)]
-        good = [values["training.warmup"] for values in drawn if values["objective.lambda4"] == 0.5]
+        good = [values["training.warmup"] for values in drawn if values["align.lambda4"] == 0.5]
         return len(good) == samples - 1 and good.count("4 steps") >= 1 and good.count("8 steps") >= 1
 
     return next(seed for seed in range(1000) if fits(seed))
@@ -109,7 +110,7 @@ def test_a_search_whose_ray_is_killed_ends_in_one_line(searched: Searched) -> No
 
 def test_a_trial_that_diverges_is_on_record_and_stops_nobody(searched: Searched) -> None:
     (bad,) = [trial for trial in searched.json["trials"] if trial["state"] == "failed"]
-    assert bad["values"]["objective.lambda4"] == 1e38 and bad["objective"] is None
+    assert bad["values"]["align.lambda4"] == 1e38 and bad["objective"] is None
     assert bad["reason"].startswith("in warm-up: ") and "is not finite" in bad["reason"]
     assert "trial.log" in os.listdir(bad["folder"])
 
@@ -177,7 +178,7 @@ def test_another_search_of_the_same_name_is_refused(searched: Searched, squares:
 
 @pytest.mark.parametrize("engine", [[], ["distributed.engine=deepspeed", "training.precision=bfloat16"]], ids=str)
 def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: Path, engine: list[str]) -> None:
-    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
     overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
     path, _ = write_search(
         squares,
@@ -205,7 +206,7 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
     path, search = write_search(
         squares,
         tmp_path,
-        space={"objective.lambda1": {"loguniform": [0.5, 8.0]}},
+        space={"align.lambda1": {"loguniform": [0.5, 8.0]}},
         samples=2,
         scheduler={"kind": "asha", "grace": 1, "factor": 2},
         overrides=["training.length=24 steps", "training.warmup=4 steps", f"runs={tmp_path / 'runs'}"],
@@ -229,7 +230,7 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squares: RunConfig, tmp_path: Path) -> None:
-    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
     confirm = {"finalists": 1, "seeds": 1}
     path, _ = write_search(squares, tmp_path, space=space, samples=2, algorithm="tpe", confirm=confirm)
     folder = tmp_path / "runs" / "search"

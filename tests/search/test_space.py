@@ -10,7 +10,8 @@ import yaml
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import ConfigError
-from align_dist.search.distributions import Choice, LogUniform, Uniform, draw, rounded
+from align_dist.schema.distributions import Choice, LogUniform, Uniform, rounded
+from align_dist.search.draw import draw
 from align_dist.search.plan import check_trials, random_trials
 from align_dist.search.space import SearchConfig, load_search, parse_search
 
@@ -25,8 +26,8 @@ def description(squares: RunConfig, tmp_path: Path) -> dict[str, Any]:
         "experiment": "search",
         "samples": 1,
         "space": {
-            "objective.lambda1": {"loguniform": [0.1, 10]},
-            "objective.lambda4": {"choice": [0.0, 0.5]},
+            "align.lambda1": {"loguniform": [0.1, 10]},
+            "align.lambda4": {"choice": [0.0, 0.5]},
             "training.warmup": {"choice": ["4 steps", "8 steps"]},
         },
     }
@@ -35,19 +36,19 @@ def description(squares: RunConfig, tmp_path: Path) -> dict[str, Any]:
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a key that is none": ({"sampels": 4}, "sampels: unknown key; did you mean samples?"),
     "a setting that is none": (
-        {"space": {"objective.lamda1": {"uniform": [0, 1]}}},
-        "space: unknown key objective.lamda1; did you mean objective.lambda1?",
+        {"space": {"align.lamda1": {"uniform": [0, 1]}}},
+        "space: unknown key align.lamda1; did you mean align.lambda1?",
     ),
     "a kind that is none": (
-        {"space": {"objective.lambda1": {"normal": [0, 1]}}},
-        "space: objective.lambda1 takes one of loguniform, uniform, choice with a list, got {'normal': [0, 1]}",
+        {"space": {"align.lambda1": {"normal": [0, 1]}}},
+        "space: align.lambda1 takes one of loguniform, uniform, choice with a list, got {'normal': [0, 1]}",
     ),
-    "the wrong order": ({"space": {"objective.lambda1": {"uniform": [2, 1]}}}, "low < high"),
-    "the logarithm of nothing": ({"space": {"objective.lambda1": {"loguniform": [0, 1]}}}, "greater than 0"),
-    "no choice": ({"space": {"objective.lambda1": {"choice": []}}}, "at least 1 item"),
+    "the wrong order": ({"space": {"align.lambda1": {"uniform": [2, 1]}}}, "low < high"),
+    "the logarithm of nothing": ({"space": {"align.lambda1": {"loguniform": [0, 1]}}}, "greater than 0"),
+    "no choice": ({"space": {"align.lambda1": {"choice": []}}}, "at least 1 item"),
     "a value that a run does not take": (
-        {"space": {"objective.lambda1": {"uniform": [-1, 1]}}},
-        "space: objective.lambda1: -1.0 makes no run",
+        {"space": {"align.lambda1": {"uniform": [-1, 1]}}},
+        "space: align.lambda1: -1.0 makes no run",
     ),
     "a warm-up longer than the run": (
         {"space": {"training.warmup": {"choice": ["30 steps"]}}},
@@ -60,7 +61,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "the engine": ({"space": {"distributed.engine": {"choice": ["ddp"]}}}, "changes nothing but speed"),
     "what only shows": ({"space": {"training.log_every": {"choice": [1, 2]}}}, "changes nothing of a run's result"),
     "more trials than there are": (
-        {"samples": 3, "space": {"objective.lambda4": {"choice": [0.0, 0.5]}}},
+        {"samples": 3, "space": {"align.lambda4": {"choice": [0.0, 0.5]}}},
         "samples: 3 are more than the 2 different trials of this space",
     ),
     "nothing at all": ({"space": {}}, "space: nothing varies"),
@@ -140,8 +141,8 @@ def test_random_trials_are_all_different_and_the_first_of_more(description: dict
     eight, four = random_trials(search, 8), random_trials(search, 4)
     assert eight[:4] == four
     assert len({trial.folder for trial in eight}) == 8
-    few = parse_search(description | {"samples": 2, "space": {"objective.lambda4": {"choice": [0.0, 0.5]}}})
-    assert {trial.values["objective.lambda4"] for trial in random_trials(few, 2)} == {0.0, 0.5}
+    few = parse_search(description | {"samples": 2, "space": {"align.lambda4": {"choice": [0.0, 0.5]}}})
+    assert {trial.values["align.lambda4"] for trial in random_trials(few, 2)} == {0.0, 0.5}
     with pytest.raises(ConfigError, match="3 are more different trials than the space holds; it gave 2"):
         random_trials(few, 3)
 
@@ -165,9 +166,9 @@ def test_a_run_that_is_given_as_a_search_is_told_so(squares: RunConfig, tmp_path
 def test_overrides_of_the_command_line_come_after_the_files(description: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "search.yaml"
     path.write_text(yaml.safe_dump(description))
-    search = load_search(path, {"samples": 1}, ["training.length=20 steps", "objective.lambda2=0.7"])
+    search = load_search(path, {"samples": 1}, ["training.length=20 steps", "align.lambda2=0.7"])
     assert search.overrides[:-2] == tuple(description["overrides"])
-    assert search.base().training.length == "20 steps" and search.base().objective.lambda2 == 0.7
+    assert search.base().training.length == "20 steps" and search.base().model_dump()["align"]["lambda2"] == 0.7
 
 
 def test_what_would_come_out_after_warmup_is_refused_before(description: dict[str, Any]) -> None:

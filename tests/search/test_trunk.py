@@ -34,9 +34,9 @@ def under(config: RunConfig, path: Path) -> RunConfig:
 @pytest.mark.parametrize(
     "other",
     [
-        {"objective": {"lambda1": 7.0, "lambda2": 0.7, "lambda3": 3.0}},
+        {"align": {"lambda1": 7.0, "lambda2": 0.7, "lambda3": 3.0}},
         {"training": {"warmup": "16 steps"}},
-        {"masker": {"width": 6}},
+        {"align": {"masker": {"width": 6}}},
     ],
     ids=lambda other: ".".join(next(iter(other.items()))[1]),
 )
@@ -47,7 +47,7 @@ def test_what_is_silent_in_warmup_shares_a_trunk(squares: RunConfig, other: dict
 @pytest.mark.parametrize(
     "other",
     [
-        {"objective": {"lambda4": 1.0}},
+        {"align": {"lambda4": 1.0}},
         {"data": {"batch_size": 16}},
         {"classifier": {"optimiser": {"learning_rate": 1e-4}}},
         {"training": {"precision": "bfloat16"}},
@@ -60,8 +60,8 @@ def test_what_acts_in_warmup_does_not(squares: RunConfig, other: dict[str, dict[
 
 def test_erm_has_no_warmup_to_share(squares: RunConfig) -> None:
     assert branch_step(squares) == 10
-    assert branch_step(squares.model_copy(update={"method": "erm"})) == 0
-    assert branch_step(changed(squares, training={"masker_head_start": "4 steps"})) == 6
+    assert branch_step(squares.with_method("erm")) == 0
+    assert branch_step(changed(squares, align={"masker_head_start": "4 steps"})) == 6
 
 
 def test_branched_trials_equal_the_same_trials_from_scratch(squares: RunConfig, tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_branched_trials_equal_the_same_trials_from_scratch(squares: RunConfig, 
     Whatever saved the trunk has died between its two renames each time: the newest checkpoint is the previous one.
     """
     trials = [
-        changed(squares, training={"warmup": "13 steps"}, objective={"lambda1": 3.0, "lambda3": 0.3}),
-        changed(squares, training={"warmup": "5 steps"}, masker={"width": 6}),
-        changed(squares, training={"masker_head_start": "3 steps"}, objective={"lambda2": 1.0}),
+        changed(squares, training={"warmup": "13 steps"}, align={"lambda1": 3.0, "lambda3": 0.3}),
+        changed(squares, training={"warmup": "5 steps"}, align={"masker": {"width": 6}}),
+        changed(squares, align={"masker_head_start": "3 steps", "lambda2": 1.0}),
     ]
     trained: list[int] = []
 

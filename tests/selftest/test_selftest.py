@@ -28,7 +28,7 @@ def test_every_device_and_engine_that_is_here_passes(tmp_path: Path) -> None:
 
 def test_a_run_that_trains_otherwise_is_far_and_one_that_fails_is_an_error(tmp_path: Path) -> None:
     base = make_run(tmp_path)
-    one, other = Trial(base, "one"), Trial(base, "other", ("objective.lambda3=3",))
+    one, other = Trial(base, "one"), Trial(base, "other", ("align.lambda3=3",))
     prepare(one.config.benchmark)
     for trial in (one, other):
         finish(trial)
@@ -36,4 +36,4 @@ def test_a_run_that_trains_otherwise_is_far_and_one_that_fails_is_an_error(tmp_p
     assert distance(other, one) > 5 * ROUNDING
     assert terms_apart(one, one) == 0 == terms_apart(other, one)  # guidance is not of warm-up
     with pytest.raises(MachineError, match="exit code 2"):
-        finish(Trial(base, "none", ("objective.lamda3=3",)))
+        finish(Trial(base, "none", ("align.lamda3=3",)))

@@ -29,7 +29,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_search(squares: RunConfig, path: Path, **changes: object) -> Path:
     lengths = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
-    space = {"objective.lambda1": {"loguniform": [0.5, 8.0]}}
+    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
     return write_values(squares, path, **{"space": space, "overrides": [*lengths, f"runs={path / 'runs'}"], **changes})[
         0
     ]
@@ -57,10 +57,10 @@ def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
 
 
 def test_a_job_whose_search_fails_fails_with_one_line(squares: RunConfig, checkout: Path, tmp_path: Path) -> None:
-    search = write_search(squares, tmp_path, space={"objective.lamda1": {"uniform": [0, 1]}})
+    search = write_search(squares, tmp_path, space={"align.lamda1": {"uniform": [0, 1]}})
     output = tmp_path / "out.log"
     job = sbatch("--cpus-per-task=1", f"--output={output}", "slurm/tune.sbatch", search, cwd=checkout)
     wait_for_state(job, "FAILED", output=output, seconds=SECONDS)
     assert recorded(job)[job] == ("FAILED", "2:0")
-    assert "tune.py: space: unknown key objective.lamda1; did you mean objective.lambda1?" in output.read_text()
+    assert "tune.py: space: unknown key align.lamda1; did you mean align.lambda1?" in output.read_text()
     assert "Traceback" not in output.read_text()

@@ -20,7 +20,7 @@ def test_all_settings_and_no_curves_are_columns(squares: RunConfig, tmp_path: Pa
         events, config = tmp_path / name / "events", squares.model_copy(update={"seed": seed})
         with SummaryWriter(str(events)) as curves:
             curves.add_scalar("classifier/classification", 1.0, 0)
-        searched = {"objective.mask_sampling": "relaxed"}
+        searched = {"align.mask_sampling": "relaxed"}
         write_hyperparameters(events, config, {"search/objective": 0.5 + seed}, 8, "search-8", searched)
     write_hyperparameters(tmp_path / "first" / "events", squares, {"final/accuracy/dark": 0.75}, 0, "final", {})
 
@@ -30,7 +30,7 @@ def test_all_settings_and_no_curves_are_columns(squares: RunConfig, tmp_path: Pa
     reader = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
     asked = RequestContext()
     found = reader.experiment_from_metadata(asked, "", True, reader.hparams_metadata(asked, ""), None)
-    settings = {"method", "seed", "warmup", "lambda1", "lambda2", "lambda3", "lambda4", "objective.mask_sampling"}
+    settings = {"method", "seed", "warmup", *(f"align.lambda{k}" for k in (1, 2, 3, 4)), "align.mask_sampling"}
     assert {column.name for column in found.hparam_infos} == settings
     assert [column.name for column in found.hparam_infos if column.differs] == ["seed"]
     assert {column.name.tag for column in found.metric_infos} == {"search/objective", "final/accuracy/dark"}

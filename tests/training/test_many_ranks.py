@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -72,13 +73,14 @@ def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen[str]
 def smooth(squares: RunConfig) -> RunConfig:
     """A run whose result is the same on any number of ranks to rounding, and rounding is not amplified."""
     rate = {"name": "sgd", "learning_rate": 0.001}
+    options: Any = squares.options
+    masker = options.masker.model_copy(update={"optimiser": options.masker.optimiser.model_copy(update=rate)})
     return squares.model_copy(
         update={
-            "objective": squares.objective.model_copy(update={"lambda4": 0.0}),
+            "methods": {"align": options.model_copy(update={"lambda4": 0.0, "masker": masker})},
             "classifier": squares.classifier.model_copy(
                 update={"batchnorm": "frozen", "optimiser": squares.classifier.optimiser.model_copy(update=rate)}
             ),
-            "masker": squares.masker.model_copy(update={"optimiser": squares.masker.optimiser.model_copy(update=rate)}),
         }
     )
 

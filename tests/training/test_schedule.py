@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align_dist.config import OptimiserConfig, parse_config
+from align_dist.config import parse_config
 from align_dist.errors import ConfigError
-from align_dist.training.schedule import Schedule, check_masker, learning_rate, make_schedule
+from align_dist.schema.values import OptimiserConfig
+from align_dist.training.schedule import Schedule, learning_rate, make_schedule
 
 
 @given(*[st.integers(1, 50)] * 4)
 def test_every_due_step_is_a_stop(length: int, validate: int, checkpoint: int, pictures: int) -> None:
-    schedule = Schedule(length, 0, 0, validate, checkpoint, pictures, 1.0)
+    schedule = Schedule(length, 0, validate, checkpoint, pictures, 1.0)
     step, stops = 0, []
     while step < length:
         step = schedule.next_stop(step)
@@ -45,37 +46,6 @@ def test_cosine_starts_at_the_rate_and_ends_at_zero() -> None:
 
 
 def test_model_selection_begins_after_warm_up_and_always_has_the_end() -> None:
-    schedule = Schedule(10, 4, 4, 1, 1, 1, 1.0)
+    schedule = Schedule(10, 4, 1, 1, 1, 1.0)
     assert [step for step in range(1, 11) if schedule.selectable(step)] == [5, 6, 7, 8, 9, 10]
-    assert Schedule(10, 10, 10, 1, 1, 1, 1.0).selectable(10)
-
-
-def test_the_sparsity_ramp_is_in_steps() -> None:
-    training = parse_config({"training": {"length": "10 epochs", "warmup": "4 epochs", "sparsity_ramp": "2 epochs"}})
-    assert make_schedule(training.training, 7.5).sparsity_ramp == 15
-
-
-@pytest.mark.parametrize(
-    ("lengths", "told"),
-    [
-        ({"masker_head_start": "2 epochs"}, r"masker_head_start: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
-        ({"sparsity_ramp": "2 epochs"}, r"sparsity_ramp: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
-    ],
-)
-def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], told: str) -> None:
-    training = parse_config({"training": {"length": "20 steps", "warmup": "10 steps"} | lengths}).training
-    with pytest.raises(ConfigError, match=told):
-        check_masker(training, make_schedule(training, 7.5))
-
-
-def test_a_masker_may_begin_with_the_run_and_reach_its_sparsity_at_the_end() -> None:
-    lengths = {"length": "20 steps", "warmup": "10 steps", "masker_head_start": "10 steps", "sparsity_ramp": "20 steps"}
-    training = parse_config({"training": lengths}).training
-    check_masker(training, make_schedule(training, 7.5))
-
-
-def test_a_warmup_of_the_whole_run_is_the_ablation_without_guidance() -> None:
-    training = parse_config({"training": {"length": "20 steps", "warmup": "20 steps"}}).training
-    schedule = make_schedule(training, 7.5)
-    check_masker(training, schedule)
-    assert schedule.masker_start == schedule.length
+    assert Schedule(10, 10, 1, 1, 1, 1.0).selectable(10)

@@ -1,9 +1,8 @@
-"""What a searched setting may be, and the draw that a number in [0, 1) stands for."""
+"""Where a search looks for a setting's value, and the value that a number in [0, 1) stands for."""
 
 from __future__ import annotations
 
 import math
-import random
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
@@ -90,11 +89,3 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
 def rounded(value: float, low: float, high: float) -> float:
     """To 4 significant digits, so that a config's text and its id are the same everywhere, within the bounds."""
     return min(max(float(f"{value:.{DIGITS}g}"), low), high)
-
-
-def draw(space: dict[str, Distribution], seed: int, number: int, attempt: int = 0) -> dict[str, Value]:
-    """The values of trial `number`: a pure function of the arguments, each key's independent of the other keys."""
-    return {
-        key: distribution.at(random.Random(f"{seed}/{number}/{attempt}/{key}").random())
-        for key, distribution in space.items()
-    }

@@ -1,0 +1,20 @@
+"""A run's time as a method sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from align_dist.schema.values import Duration, to_steps
+
+
+@dataclass(frozen=True)
+class Clock:
+    """length, warmup: of the run, in steps; guidance starts at step `warmup`. epoch: steps per epoch, not whole."""
+
+    length: int
+    warmup: int
+    epoch: float
+
+    def steps(self, duration: Duration) -> int:
+        """A length in steps."""
+        return to_steps(duration, self.epoch)

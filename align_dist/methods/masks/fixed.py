@@ -1,0 +1,43 @@
+"""Masks that nobody learns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from align_dist.data.batch import Batch
+from align_dist.methods.masks import MaskSource
+
+
+def given(batch: Batch) -> Tensor:
+    """The masks in the beton: the true ones, those of a folder, or a segmentation model's, written once (the paper's
+    m-SAM when it came from SAM).
+    """
+    assert batch.masks is not None, "the loader was not asked for masks"
+    return batch.masks
+
+
+def constant(value: float) -> MaskSource:
+    """One value everywhere, no picture in it at all."""
+
+    def masks(batch: Batch) -> Tensor:
+        shape = (len(batch.images), *batch.images.shape[-2:])
+        return torch.full(shape, value, device=batch.images.device)
+
+    return masks
+
+
+def grey(batch: Batch) -> Tensor:
+    """The image's luminance: the paper's m-Gray, as paper.md section 1.2 reads it."""
+    return luminance(batch.images)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """The grey level, stretched to [0, 1] image by image. (B, 3, H, W) normalised → (B, H, W).
+
+    Weights of red, green and blue: ITU-R BT.601.
+    """
+    red, green, blue = images.unbind(1)
+    level = 0.2989 * red + 0.587 * green + 0.114 * blue
+    low, high = level.amin((1, 2), keepdim=True), level.amax((1, 2), keepdim=True)
+    return (level - low) / (high - low).clamp_min(1e-6)

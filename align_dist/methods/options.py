@@ -1,0 +1,127 @@
+"""What each method leaves open: defaults, ranges, what acts in warm-up, where a search looks. Imports no torch.
+
+λ1 to λ4 and every choice that the paper leaves open (paper.md section 1.2).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from align_dist.errors import ConfigError
+from align_dist.methods.clock import Clock
+from align_dist.schema.distributions import Choice, LogUniform
+from align_dist.schema.text import Described
+from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Weight, option
+
+
+class Options(Described):
+    """The options of a method that has none, and what every method's options answer."""
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether training needs the masks of the benchmark."""
+        return False
+
+    def begins(self, clock: Clock) -> int:
+        """The step before which options that are `after_warmup` change nothing; 0 where no warm-up can be shared."""
+        return 0
+
+    def check(self, clock: Clock) -> None:
+        """Raises ConfigError for lengths that do not go together."""
+
+    def conflict(self, backbone: str) -> str | None:
+        """Why the options do not go with a backbone, beginning with the option's name; None where they do."""
+        return None
+
+
+class GuidedOptions(Options):
+    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`)."""
+
+    lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
+    cam_normalisation: Literal["minmax", "relu_max"] = option("minmax", after_warmup=True)
+    cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = option(1e-2, after_warmup=True)
+    guidance_resolution: Literal["map", "image"] = option("map", after_warmup=True)
+
+    def begins(self, clock: Clock) -> int:
+        return clock.warmup
+
+
+class RegularisedOptions(Options):
+    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
+
+    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
+    """
+
+    lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
+    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
+
+
+class MaskerOptions(Described):
+    """area: the mask's mean before training. The optimiser's clock starts when the masker begins to learn."""
+
+    kind: Literal["small", "large", "pretrained"] = "small"
+    width: Count = 16
+    area: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
+
+
+class AlignOptions(RegularisedOptions, GuidedOptions):
+    """λ1 sparsity, λ2 smoothness of the mask, λ3 guidance, λ4 regulariser.
+
+    masker_head_start: how long before the end of warm-up the masker begins to learn, so that the first masks that
+    guide have something to say (0 is the paper's wording). sparsity_ramp: how long λ1 takes to its value once the
+    masker learns, the first half of it at 0, so that the masker finds something before it shrinks (0 is the paper's
+    wording). alternation: the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist
+    sees the mask itself (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn
+    on a grid of `sampling_grid` places a side; see align_dist/sampling.py.
+    """
+
+    lambda1: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 30.0)))
+    lambda2: Weight = option(0.1, after_warmup=True, search=LogUniform(loguniform=(0.01, 1.0)))
+    masker: MaskerOptions = option(MaskerOptions(), after_warmup=True)
+    masker_head_start: Duration = option("0 epochs", after_warmup=True)
+    sparsity_ramp: Duration = option("0 epochs", after_warmup=True)
+    smoothness: Literal["absolute", "squared"] = option("absolute", after_warmup=True)
+    alternation: Literal["batch", "epoch"] = option("batch", after_warmup=True)
+    mask_sampling: Literal["none", "relaxed"] = option("none", after_warmup=True)
+    sampling_grid: Count = option(12, after_warmup=True)
+    sampling_temperature: Positive = option(0.3, after_warmup=True)
+
+    def begins(self, clock: Clock) -> int:
+        """The step at which the masker begins to learn."""
+        return max(0, clock.warmup - clock.steps(self.masker_head_start))
+
+    def check(self, clock: Clock) -> None:
+        head_start, ramp = clock.steps(self.masker_head_start), clock.steps(self.sparsity_ramp)
+        if head_start > clock.warmup:
+            raise ConfigError(
+                f"align.masker_head_start: {self.masker_head_start} ({head_start} steps) is longer than "
+                f"training.warmup ({clock.warmup} steps); shorten it"
+            )
+        learns = clock.length - self.begins(clock)
+        if ramp > learns:
+            raise ConfigError(
+                f"align.sparsity_ramp: {self.sparsity_ramp} ({ramp} steps) is longer than the masker learns "
+                f"({learns} steps), λ1 would never reach its value; shorten it"
+            )
+
+    def conflict(self, backbone: str) -> str | None:
+        if self.masker.kind != "pretrained" or backbone == "efficientnet_lite0":
+            return None
+        return (
+            "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does; "
+            f"it goes with classifier.backbone=efficientnet_lite0, not with {backbone}"
+        )
+
+
+class FixedMaskOptions(RegularisedOptions, GuidedOptions):
+    """mask: what guides in place of a learned mask (`methods/masks/fixed.py`). constant: the value of that kind."""
+
+    mask: Literal["constant", "grey", "given"] = option("constant", after_warmup=True)
+    constant: Fraction = option(1.0, after_warmup=True)
+
+    @property
+    def reads_masks(self) -> bool:
+        return self.mask == "given"

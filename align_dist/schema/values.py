@@ -1,0 +1,70 @@
+"""What a value of a description may be, and what a field says of itself beside its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic.fields import FieldInfo
+
+from align_dist.schema.distributions import Distribution
+from align_dist.schema.text import Described
+
+
+def _check_duration(given: Any) -> str:
+    count, _, unit = str(given).strip().partition(" ")
+    if not count.isdigit() or unit not in ("step", "steps", "epoch", "epochs"):
+        raise ValueError("takes a length such as '12 epochs' or '200 steps'")
+    return f"{int(count)} {unit.rstrip('s')}s"
+
+
+Duration = Annotated[str, BeforeValidator(_check_duration)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+# torch's generators take 64 bits, of which other networks' seeds want a few above this one.
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+
+
+class OptimiserConfig(Described):
+    """A network's optimiser. schedule: `cosine` is half a cosine from the rate to 0 over the network's training."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 5e-5
+    weight_decay: Weight = 0.0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
+def to_steps(duration: Duration, steps_per_epoch: float) -> int:
+    """A length in steps; epochs are rounded to the nearest whole step."""
+    count, unit = duration.split()
+    return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
+
+
+def option(default: Any, *, after_warmup: bool = False, search: Distribution | None = None) -> Any:
+    """A field with what is known of it beside its type.
+
+    after_warmup: the field changes nothing before guidance starts, so runs that differ in it alone share their warm-up.
+    search: where a search looks for its value unless told otherwise.
+    """
+    space = None if search is None else search.model_dump(mode="json")
+    return Field(default, json_schema_extra={"after_warmup": after_warmup, "search": space})
+
+
+def leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of a description, with its field; the keys of a section within it one by one."""
+    for name, field in part.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            yield from leaves(nested, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field
+
+
+def told_of(field: FieldInfo, what: Literal["after_warmup", "search"]) -> Any:
+    """What `option` was told of a field; None for any other field."""
+    extra = field.json_schema_extra
+    return extra.get(what) if isinstance(extra, dict) else None

@@ -1,0 +1,42 @@
+"""What methods' options say of themselves, without torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from align_dist.errors import ConfigError
+from align_dist.methods.clock import Clock
+from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        (
+            {"masker_head_start": "2 epochs"},
+            r"masker_head_start: 2 epochs \(15 steps\) is longer .* \(10 steps\)",
+        ),
+        ({"sparsity_ramp": "2 epochs"}, r"align.sparsity_ramp: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
+    ],
+)
+def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        AlignOptions(**lengths).check(Clock(20, 10, 7.5))
+
+
+def test_a_masker_may_begin_with_the_run_and_reach_its_sparsity_at_the_end() -> None:
+    AlignOptions(masker_head_start="10 steps", sparsity_ramp="20 steps").check(Clock(20, 10, 7.5))
+
+
+def test_warm_up_is_what_a_method_does_before_its_own_options_act() -> None:
+    clock = Clock(20, 10, 4.0)
+    assert AlignOptions().begins(clock) == FixedMaskOptions().begins(clock) == 10
+    assert AlignOptions(masker_head_start="1 epochs").begins(clock) == 6
+    assert Options().begins(clock) == 0, "nothing guides ERM, so there is no warm-up to share"
+    assert AlignOptions().begins(Clock(20, 20, 4.0)) == 20, "without guidance"
+
+
+def test_only_given_masks_are_read() -> None:
+    kinds = ("constant", "grey", "given")
+    assert [FixedMaskOptions(mask=kind).reads_masks for kind in kinds] == [False, False, True]
+    assert not AlignOptions().reads_masks
