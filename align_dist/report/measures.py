@@ -50,13 +50,23 @@ MEASURES = {
         1,
         meaning="Probability of the predicted class lost when Grad-CAM's top 1 to 50 % of pixels go.",
     ),
+    "soft_sufficiency": Measure(
+        "soft sufficiency",
+        -1,
+        meaning="Probability of the predicted class lost when the image is multiplied by Grad-CAM.",
+    ),
+    "soft_comprehensiveness": Measure(
+        "soft comprehensiveness",
+        1,
+        meaning="Probability of the predicted class lost when the image is multiplied by 1 - Grad-CAM.",
+    ),
     "mask_iou": Measure("mask IoU", 1, meaning="Overlap of the learned mask, cut at 0.5, with the true object mask."),
     "energy_inside": Measure("energy inside", 1, meaning="Share of Grad-CAM that lies inside the true object mask."),
     "pointing_game": Measure(
         "pointing game", 1, meaning="Share of images where Grad-CAM's highest point lies inside the true object mask."
     ),
     "mask_area": Measure("mask area", meaning="Mean of the learned mask: the share of the image that it keeps."),
-    "binariness": Measure("binariness", meaning="How near the mask's values are to 0 or 1, of 1."),
+    "mask_binariness": Measure("mask binariness", meaning="How near the mask's values are to 0 or 1, of 1."),
 }
 
 

@@ -7,15 +7,27 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from align_dist.config import RunConfig
 from align_dist.errors import DataError
 from align_dist.report.curves import panel_tags, thinned, training_curves
+from align_dist.report.measures import measure
 from align_dist.report.rows import Run
 from align_dist.report.scalars import read_scalars
+from align_dist.run import carry_out
+from align_dist.training.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def align(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that was really trained and measured."""
+    evaluation = squares.evaluation.model_copy(update={"soft": True})
+    runs = {"runs": tmp_path_factory.mktemp("runs"), "evaluation": evaluation}
+    return carry_out(squares.model_copy(update=runs), say=lambda _: None)
 
 
 def write_scalars(folder: Path, count: int = 50) -> Run:
     folder.mkdir(exist_ok=True)
-    lines = [{"step": s, "loss/total": 1 / (s + 1), "mask_area": 0.3} for s in range(count)]
+    lines = [{"step": s, "classifier/loss": 1 / (s + 1), "mask/area": 0.3} for s in range(count)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return Run(folder, True, ())
 
@@ -35,9 +47,18 @@ def test_a_line_cut_off_by_a_kill_is_skipped_and_any_other_bad_line_is_named(tmp
         read_scalars(path)
 
 
-def test_panels_start_with_validation_accuracy_then_mask_area_then_losses() -> None:
-    tags = ["loss/total", "lr", "mask_area", "loss/a", "validation/biased/accuracy", "epoch"]
-    assert panel_tags(tags) == ["validation/biased/accuracy", "mask_area", "loss/a", "loss/total"]
+def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(align: RunFolder) -> None:
+    tags = read_scalars(align.metrics)
+    assert panel_tags(tags) == ["validation/accuracy", "mask/area", "classifier/loss", "masker/loss"]
+    assert all(len(tags[tag]) > 1 for tag in panel_tags(tags))
+    assert training_curves([Run(align.path, True, ())]) is not None
+
+
+def test_every_measure_of_a_real_run_is_explained(align: RunFolder) -> None:
+    rows = [json.loads(line) for line in align.results.read_text().splitlines()]
+    names = {name for row in rows for name in row["metrics"] if not name.startswith("accuracy_of/")}
+    assert "mask_binariness" in names
+    assert {name for name in names if not measure(name).meaning} == set()
 
 
 def test_thinning_keeps_short_series_and_the_mean_of_long_ones() -> None:

@@ -33,8 +33,8 @@ def make_run(folder: Path, method: str, seed: int, done: bool = True, **changes:
         for domain in ("in", "out")
     ]  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n')
-    (folder / "config.yaml").write_text(f"method: {method}\nseed: {seed}\nobjective:\n  lambda3: 0.5\n")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "classifier/loss": 2.0}\n{"step": 2, "classifier/loss": 1.0}\n')
+    (folder / "config.yaml").write_text(f"method: {method}\nseed: {seed}\nalign:\n  lambda3: 0.5\n")
     Image.new("RGB", (8, 8), (seed, 0, 0)).save(folder / "pictures" / "sheet.png")
     if done:
         (folder / "done").touch()
@@ -130,9 +130,9 @@ def test_runs_that_differ_in_more_than_the_seed_are_pointed_out(tmp_path: Path) 
     assert differing_settings(read_runs([tmp_path])) == {}
     other = tmp_path / "runs" / "align-1" / "config.yaml"
     other.write_text(other.read_text().replace("0.5", "0.9"))
-    assert list(differing_settings(read_runs([tmp_path])).values()) == [{"objective.lambda3": ["0.5", "0.9"]}]
+    assert list(differing_settings(read_runs([tmp_path])).values()) == [{"align.lambda3": ["0.5", "0.9"]}]
     _, page = report(tmp_path)
-    assert "align differ in more than their seed: objective.lambda3: 0.5 / 0.9." in page.text
+    assert "align differ in more than their seed: align.lambda3: 0.5 / 0.9." in page.text
 
 
 def test_what_the_runs_ran_with_is_counted_and_not_confused_with_what_reports_them(tmp_path: Path) -> None:
