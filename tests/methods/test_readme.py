@@ -1,0 +1,50 @@
+"""README's own method: its file, its one line in the registry, and nothing else, trained as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from ranks import described, finish, start_ranks
+
+from align_dist.config import RunConfig
+
+ROOT = Path(__file__).parents[2]
+RUNNER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from align_dist import cli; sys.exit(cli.main(sys.argv[1:]))"
+
+
+def with_readmes_method(folder: Path) -> Path:
+    """A copy of the package with what README says of a method."""
+    text = (ROOT / "README.md").read_text()
+    found = re.search(r"`(align_dist/methods/(\w+)\.py)`:\n```python\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    path, _name, code, line = found.groups()
+    shutil.copytree(ROOT / "align_dist", folder / "align_dist", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / path).write_text(code)
+    registry = folder / "align_dist" / "methods" / "registry.py"
+    registry.write_text(re.sub(r"(METHODS = \{\n)", lambda start: start.group(1) + line, registry.read_text()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_readmes_method(tmp_path_factory.mktemp("package"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_it_trains_with_its_own_option(package: Path, squares: RunConfig, tmp_path: Path, ranks: int) -> None:
+    described(squares, tmp_path)
+    options = ["method=label_smoothing", "label_smoothing.smoothing=0.25", "training.length=12 steps"]
+    command = ["-c", RUNNER, str(package), "train", str(tmp_path / "run.yaml"), *options]
+    for code, output in finish(start_ranks(ranks, command)):
+        assert code == 0, output
+    (folder,) = (tmp_path / "runs" / "test").iterdir()
+    assert "label_smoothing:\n  smoothing: 0.25\n" in (folder / "config.yaml").read_text()
+    told = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["classifier/classification"] for line in told if "classifier/classification" in line]
+    # A smoothed target is never met: the least cross-entropy of two classes at 0.25 is its entropy, 0.377.
+    assert losses and min(losses) > 0.376 and (folder / "done").exists() and os.path.getsize(folder / "results.jsonl")
