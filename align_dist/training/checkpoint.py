@@ -22,7 +22,7 @@ from align_dist.files import sync_folder, unwritable, write_whole
 
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # Of what a checkpoint holds: another number for any other form. The first ones had none.
-VERSION = 2
+VERSION = 3
 
 
 def save_weights(path: Path, state: dict[str, Any]) -> None:

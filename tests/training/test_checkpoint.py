@@ -70,7 +70,7 @@ def test_dying_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, quiet) == {"step": 1}
 
 
-@pytest.mark.parametrize("version", [None, 1, 3, "2"])
+@pytest.mark.parametrize("version", [None, 2, 4, "3"])
 def test_a_checkpoint_of_another_version_is_refused_and_the_previous_not_taken_for_it(
     tmp_path: Path, version: object
 ) -> None:
