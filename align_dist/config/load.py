@@ -63,6 +63,8 @@ def _one_line(error: ValidationError, prefix: str) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; {_hint(key)}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "model_type":
+        message = "takes a section of keys, such as {KEY: VALUE}"
     if not first["loc"] and first["type"] == "value_error":
         return prefix + message
     return f"{key.rstrip('.')}: {message[0].lower()}{message[1:]}, got {first['input']!r}"

@@ -31,6 +31,8 @@ def test_every_shipped_config_is_valid_and_survives_printing(path: Path, tmp_pat
     ("override", "told"),
     [
         ("align.lamda3=1", ["align.lamda3", "unknown key", "align.lambda3"]),
+        ("align=3", ["align: ", "{KEY: VALUE}", "'3'"]),
+        ("data.augmentation=3", ["data.augmentation: ", "{KEY: VALUE}", "'3'"]),
         ("align.lambda1=-1", ["align.lambda1", "greater than or equal to 0", "-1"]),
         ("align.lambda1=nan", ["align.lambda1", "finite"]),
         ("data.batch_size=many", ["data.batch_size", "integer", "'many'"]),
