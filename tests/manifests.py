@@ -9,8 +9,8 @@ from align_dist.data.manifest import VERSION, ImageField, Manifest
 DOMAINS = ("Caltech101", "LabelMe", "SUN09")
 
 
-def make_manifest(labels: Any, domain_indices: Any, groups: Any = None) -> Manifest:
-    """One sample for each label; each of its own bytes and its own group unless told otherwise."""
+def make_manifest(labels: Any, domain_indices: Any, bundles: Any = None) -> Manifest:
+    """One sample for each label; each of its own bytes and its own bundle unless told otherwise."""
     count = len(labels)
     return Manifest(
         version=VERSION,
@@ -25,6 +25,6 @@ def make_manifest(labels: Any, domain_indices: Any, groups: Any = None) -> Manif
         hashes=tuple(str(index) for index in range(count)),
         labels=tuple(int(value) for value in labels),
         domain_indices=tuple(int(value) for value in domain_indices),
-        groups=tuple(int(value) for value in (range(count) if groups is None else groups)),
+        bundles=tuple(int(value) for value in (range(count) if bundles is None else bundles)),
         skipped=(),
     )

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from align_dist.config import BenchmarkConfig, DataConfig
+from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Sample
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import make_order
-from align_dist.data.groups import groups_within_domains
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import ImageField
 from align_dist.data.scan import scan
@@ -50,12 +50,12 @@ def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         samples, beton = make_pictures(Path(folder), count), Path(folder) / "made.beton"
         facts, reading = cost(lambda: scan(samples, field.max_side, cores))
-        _, grouping = cost(lambda: groups_within_domains(samples, facts))
-        pictures = Pictures(samples, facts, [0] * count, [0] * count, field.max_side)
+        _, bundling = cost(lambda: bundles_within_domains(samples, facts))
+        pictures = Pictures(samples, facts, dict.fromkeys(("label", "domain", "sample"), [0] * count), field.max_side)
         _, writing = cost(lambda: write_pictures(pictures, beton, field, cores))
         _, opening = cost(lambda: Loader(beton, data.image_size, 0, Augmentation()))
         _, ordering = cost(lambda: epoch_of_orders(count, data.batch_size))
-    return dict(zip(STEPS, (reading, grouping, writing, opening, ordering), strict=True))
+    return dict(zip(STEPS, (reading, bundling, writing, opening, ordering), strict=True))
 
 
 def make_pictures(folder: Path, count: int) -> list[Sample]:

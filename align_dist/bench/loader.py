@@ -15,7 +15,7 @@ from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.data import kernels
 from align_dist.data.augmentation import crop_box
-from align_dist.data.benchmarks import read_benchmark
+from align_dist.data.benchmarks import read_described
 from align_dist.data.draws import Draws, make_order, pack, sample_of
 from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
@@ -35,7 +35,7 @@ class _Files(torch.utils.data.Dataset[Any]):
         from torchvision.transforms import v2
 
         chosen, size, benchmark = config.data.augmentation, config.data.image_size, config.benchmark
-        root = read_benchmark(benchmark.name, benchmark.root, benchmark.masks).root
+        root = read_described(benchmark).root
         self.paths = [root / manifest.paths[i] for i in samples]
         self.transform = v2.Compose(
             [

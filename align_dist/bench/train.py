@@ -9,7 +9,7 @@ import torch
 from align_dist.bench.plain_pytorch import Pictures, PlainAlign, augmentation, make_batches
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
-from align_dist.data.benchmarks import read_benchmark
+from align_dist.data.benchmarks import read_described
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.methods.options import AlignOptions
@@ -63,7 +63,7 @@ def _ours(run: Assembly) -> Callable[[], None]:
 def _theirs(run: Assembly) -> Callable[[], None]:
     """The same networks, initial weights, optimisers' rates and batch size in plain PyTorch, from the same files."""
     config, benchmark = run.config, run.config.benchmark
-    root = read_benchmark(benchmark.name, benchmark.root, benchmark.masks).root
+    root = read_described(benchmark).root
     chosen = run.split.train[: BATCHES * config.data.batch_size]
     files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in chosen]
     transform = augmentation(config.data.augmentation, config.data.image_size, statistics(config.classifier.backbone))

@@ -11,7 +11,7 @@ SILENT = {
     "": ("experiment", "runs", "variant", "evaluation", "distributed"),
     "data": ("workers",),
     "training": ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"),
-    "benchmark": ("root", "masks", "betons"),
+    "benchmark": ("root", "masks", "metadata", "betons"),
 }
 
 

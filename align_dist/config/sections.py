@@ -30,9 +30,16 @@ def _check_mask_values(given: Any) -> Any:
     return tuple(map(int, values))
 
 
+Selection = Literal["validation", "validation_worst_group", "last", "oracle"]
+
+
 class BenchmarkConfig(Described):
     """Which pictures, where they lie, and how they are stored in the `.beton`.
 
+    metadata: a CSV file of groups and of a split of the benchmark's own, a line a picture, with a line of names on top.
+    `image` is the picture's path within `root`; `attribute` the spurious attribute, such as `on water`, by which and
+    by the class its group is named (`landbird on water`); `split` one of train, validation and test. Either of the
+    last two may be missing.
     mask_values: what in mask files is the object: whatever is not 0, but for VOC's 255 (index), the values as shares
     of it (soft), the values of a list, or what the masks themselves say (auto).
     pictures: sixteen hexadecimal digits that name the pictures, masks and storage that a run is on, as the beton's
@@ -42,6 +49,7 @@ class BenchmarkConfig(Described):
     name: str = "embedded"
     root: Path = Path("betons/embedded")
     masks: Path | None = None
+    metadata: Path | None = None
     betons: Path = Path("betons")
     max_side: Count = 256
     storage: Literal["jpg", "raw"] = "jpg"
@@ -61,11 +69,13 @@ class BenchmarkConfig(Described):
 class ProtocolConfig(Described):
     """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed.
 
+    kind: `fixed` takes the parts that the benchmark brings, of `source`, or of all domains where none is named, and
+    neither fractions, nor seed, nor keep_together.
     keep_together: what no cut goes through: near-copies and bursts (near), pictures of equal bytes (copies), or
     nothing (off), as other programs cut.
     """
 
-    kind: Literal["in_domain", "single_source", "leave_one_out"] = "single_source"
+    kind: Literal["in_domain", "single_source", "leave_one_out", "fixed"] = "single_source"
     source: str | None = None
     target: str | None = None
     validation_fraction: Fraction = 0.2
@@ -135,10 +145,12 @@ class TrainingConfig(Described):
 
 
 class EvaluationConfig(Described):
-    """selections: which weights are measured. Without `oracle`, no target picture is looked at before the end."""
+    """selections: which weights are measured: best by accuracy on source validation, or by that of its worst group,
+    last, or best on target validation. Without `oracle`, no target picture is looked at before the end.
+    """
 
     batch_size: Count = 64
-    selections: tuple[Literal["validation", "last", "oracle"], ...] = ("validation", "last", "oracle")
+    selections: tuple[Selection, ...] = ("validation", "last", "oracle")
     faithfulness_images: Annotated[int, Field(ge=0)] = 256
     insertion_steps: Count = 28
     fill: Literal["zero", "blur"] = "zero"
@@ -233,6 +245,7 @@ class RunConfig(Described):
     def folder(self) -> Path:
         """Where the run lives: `<runs>/<experiment>/<benchmark>-<domain>-<method>[-<variant>]-seed<n>-<id>`."""
         domain = self.protocol.target if self.protocol.kind == "leave_one_out" else self.protocol.source
-        parts = [self.benchmark.name, domain or "none", self.method, self.variant.replace(" ", "_")]
+        unnamed = "all" if self.protocol.kind == "fixed" else "none"
+        parts = [self.benchmark.name, domain or unnamed, self.method, self.variant.replace(" ", "_")]
         name = "-".join(part for part in [*parts, f"seed{self.seed}", self.identity] if part)
         return self.runs / self.experiment / name

@@ -18,7 +18,7 @@ class Batch:
     samples: (B,) int64 ids. draws: the draws it came from. masks: (B, H, W) float32 in [0, 1], or None
     where the benchmark has no true masks or they were not asked for. second, values: as the share asked for them,
     (B, 3, H, W) and (B, ...) each. ranks: that the global batch is spread over. whole: whether these are all of the
-    rank's images.
+    rank's images. groups: (B,) int64, class and spurious attribute, or None for a benchmark without.
     """
 
     images: Tensor
@@ -31,6 +31,7 @@ class Batch:
     values: Mapping[str, Tensor] = field(default_factory=dict)
     ranks: int = 1
     whole: bool = True
+    groups: Tensor | None = None
 
     def parts(self, count: int) -> list[Batch]:
         """The batch in `count` pieces of equal size. Raises ValueError where that cannot be.
@@ -54,5 +55,6 @@ class Batch:
             masks=None if self.masks is None else self.masks[rows],
             second=None if self.second is None else self.second[rows],
             values={name: value[rows] for name, value in self.values.items()},
+            groups=None if self.groups is None else self.groups[rows],
             whole=False,
         )

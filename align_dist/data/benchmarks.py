@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from align_dist.config import BenchmarkConfig
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, check_labels
 from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
 from align_dist.data.embedded import check_version, is_embedded, make_embedded
 from align_dist.data.folders import read_folders, reading
+from align_dist.data.metadata import attach_metadata
 from align_dist.data.terra import WHERE as TERRA_WHERE
 from align_dist.data.terra import read_terra_json
+from align_dist.data.waterbirds import read_waterbirds
 from align_dist.errors import ConfigError, DataError, nearest_name
 
-__all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark"]
+__all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark", "read_described"]
 
 VLCS_WHERE = "get VLCS with DomainBed's scripts/download.py and put its four domain folders there"
 PACS_WHERE = "get PACS with DomainBed's scripts/download.py and put its four domain folders there"
@@ -64,6 +67,7 @@ READERS: dict[str, Callable[[Path], Catalogue]] = {
     "pacs": _read_pacs,
     "folders": _read_folders,
     "embedded": _read_embedded,
+    "waterbirds": read_waterbirds,
 }
 
 
@@ -75,15 +79,21 @@ def find_reader(name: str) -> Callable[[Path], Catalogue]:
     return READERS[name]
 
 
-def read_benchmark(name: str, root: Path, masks: Path | None = None) -> Catalogue:
-    """The images of benchmark `name` under `root`, with true masks from a parallel tree when given.
+def read_described(benchmark: BenchmarkConfig) -> Catalogue:
+    """The images that a description names. Raises as `read_benchmark` does."""
+    return read_benchmark(benchmark.name, benchmark.root, benchmark.masks, benchmark.metadata)
 
-    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. Raises ConfigError for an
-    unknown name and DataError, in one line with the remedy, for anything missing or unusable.
+
+def read_benchmark(name: str, root: Path, masks: Path | None = None, metadata: Path | None = None) -> Catalogue:
+    """The images of benchmark `name` under `root`, with true masks, groups and parts when given.
+
+    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. metadata: a CSV file, see metadata.py. Raises
+    ConfigError for an unknown name and DataError, in one line with the remedy, for anything missing or unusable.
     """
     reader = find_reader(name)
     with reading(root):
         catalogue = reader(root)
+        catalogue = catalogue if metadata is None else attach_metadata(catalogue, metadata)
         check_labels(catalogue)
         check_classes(catalogue)
         return catalogue if masks is None else attach_masks(catalogue, masks)

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative
 from align_dist.data.contents import Stamp, digests_of, file_sha256, stamp_of
-from align_dist.data.groups import groups_within_domains
 from align_dist.data.manifest import (
     REMEDY,
     VERSION,
@@ -50,9 +50,9 @@ def prepare_beton(
     """Writes `destination` (`<name>.beton`) and `<name>.beton.json`, replacing both when complete.
 
     max_side: longer side in pixels, at most. quality: of the JPEG, 1 to 100. Fields: image, label,
-    domain, sample (the id), and mask when the catalogue has masks. mask_values: see mask_values.py. Raises DataError
-    for unreadable pictures unless they are to be skipped and for files that change meanwhile, StorageError for a full
-    or unwritable disk.
+    domain, sample (the id), and group and mask when the catalogue has them. mask_values: see mask_values.py.
+    Raises DataError for unreadable pictures unless they are to be skipped and for files that change meanwhile,
+    StorageError for a full or unwritable disk.
     """
     count = available_cores() if workers is None else max(workers, 1)
     before = _stamps_of(catalogue.samples)
@@ -138,6 +138,7 @@ def _describe(
 ) -> Manifest:
     """The manifest of a beton that is still to be written."""
     masks = [sample.mask for sample in samples if sample.mask is not None]
+    groups = catalogue.groups
     return Manifest(
         version=VERSION,
         benchmark=catalogue.benchmark,
@@ -151,7 +152,10 @@ def _describe(
         hashes=tuple(fact.digest for fact in facts),
         labels=tuple(catalogue.classes.index(sample.label) for sample in samples),
         domain_indices=tuple(catalogue.domains.index(sample.domain) for sample in samples),
-        groups=tuple(groups_within_domains(samples, facts).tolist()),
+        bundles=tuple(bundles_within_domains(samples, facts).tolist()),
+        group_names=groups,
+        group_indices=tuple(groups.index(sample.group) for sample in samples if sample.group is not None),
+        parts=tuple(sample.part for sample in samples if sample.part is not None),
         skipped=tuple(relative(sample.path, catalogue.root) for sample in skipped),
         skipped_hashes=tuple(digests_with_masks(skipped)),
         stamps=tuple(stamps[sample.path] for sample in samples),
@@ -211,7 +215,9 @@ def _write_and_rename(
     """Size in bytes and SHA-256 of the beton, which is in place, without a manifest."""
     from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
 
-    pictures = Pictures(samples, facts, draft.labels, draft.domain_indices, draft.image_field.max_side, reading)
+    columns = {"label": draft.labels, "domain": draft.domain_indices, "sample": range(len(draft))}
+    groups = {"group": draft.group_indices} if draft.group_indices else {}
+    pictures = Pictures(samples, facts, {**columns, **groups}, draft.image_field.max_side, reading)
     with exclusive_partial(destination) as partial:
         write_pictures(pictures, partial, draft.image_field, workers)
         _check_unchanged(samples, before)

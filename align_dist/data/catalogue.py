@@ -12,13 +12,19 @@ from align_dist.errors import DataError
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of one class. `sequence`: the burst it belongs to, never cut by a split."""
+    """One picture of one class. sequence: the burst it belongs to, never cut by a split.
+
+    group: its class and spurious attribute, such as `landbird on water`, and part: `train`, `validation` or `test`,
+    where the benchmark brings groups and parts of its own.
+    """
 
     path: Path
     domain: str
     label: str
     mask: Path | None = None
     sequence: str | None = None
+    group: str | None = None
+    part: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,11 @@ class Catalogue:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     passed_over: tuple[PassedOver, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups' names, sorted; none where the benchmark has none."""
+        return tuple(sorted({sample.group for sample in self.samples if sample.group is not None}))
 
 
 # A file that is no sample, and why.
@@ -110,12 +121,12 @@ def check_classes(catalogue: Catalogue) -> None:
 
 
 def check_labels(catalogue: Catalogue) -> None:
-    """Raises DataError for a domain or a class whose name cannot be written down, or is another one's in other bytes.
+    """Raises DataError for a domain, class or group whose name cannot be written down, or is another's in other bytes.
 
     Names stand in run folders, TensorBoard tags, YAML and tables: bytes that are no UTF-8 and control characters have
     no place there, and two spellings of one name (Unicode's composed and decomposed forms) look the same everywhere.
     """
-    for kind, names in (("domain", catalogue.domains), ("class", catalogue.classes)):
+    for kind, names in (("domain", catalogue.domains), ("class", catalogue.classes), ("group", catalogue.groups)):
         forms: dict[str, str] = {}
         for name in names:
             if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):

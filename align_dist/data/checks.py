@@ -43,11 +43,11 @@ def _shared_bytes(manifest: Manifest, places: Sequence[int], what: str) -> list[
 
 def _alike(kind: str, names: Sequence[str]) -> list[str]:
     """Names that a reader would take for one."""
-    groups: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for name in names:
         folded = unicodedata.normalize("NFKC", name).casefold()
-        groups.setdefault("".join(sign for sign in folded if sign not in " -_"), []).append(name)
-    found = [group for group in groups.values() if len(group) > 1]
+        spellings.setdefault("".join(sign for sign in folded if sign not in " -_"), []).append(name)
+    found = [spelling for spelling in spellings.values() if len(spelling) > 1]
     if not found:
         return []
     named = " and ".join(f"'{name}'" for name in found[0])

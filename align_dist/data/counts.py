@@ -32,6 +32,12 @@ TERRA_REHOSTED = {"location_100": 4741, "location_38": 9736, "location_43": 3970
 EMBEDDED_TOTALS = {"biased": 1200, "novel": 597, "reversed": 597, "shuffled": 597}
 # Li et al., ICCV 2017.
 PACS_TOTALS = {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}
+# Sagawa et al., ICLR 2020: landbirds on land and on water, waterbirds on land and on water.
+WATERBIRDS_COUNTS: dict[str, Row] = {
+    "train": (3498, 184, 56, 1057),
+    "validation": (467, 466, 133, 133),
+    "test": (2255, 2255, 642, 642),
+}
 
 
 def count_warnings(catalogue: Catalogue) -> tuple[str, ...]:
@@ -47,7 +53,19 @@ def count_warnings(catalogue: Catalogue) -> tuple[str, ...]:
         lines += _total_differences(catalogue, "PACS", "the published PACS has", PACS_TOTALS)
     elif catalogue.benchmark == "embedded":
         lines += _total_differences(catalogue, "embedded", "it was made with", EMBEDDED_TOTALS)
+    elif catalogue.benchmark == "waterbirds":
+        lines += _part_differences(catalogue, "Waterbirds", WATERBIRDS_COUNTS)
     return tuple(lines)
+
+
+def _part_differences(catalogue: Catalogue, title: str, expected: dict[str, Row]) -> list[str]:
+    found = Counter((sample.part, sample.group) for sample in catalogue.samples)
+    return [
+        f"{title}/{part} {group}: {found[part, group]:,} images, WILDS' copy has {count:,}"
+        for part, row in expected.items()
+        for group, count in zip(catalogue.groups, row, strict=False)
+        if found[part, group] != count
+    ]
 
 
 def _total_differences(catalogue: Catalogue, title: str, told: str, expected: dict[str, int]) -> list[str]:

@@ -33,13 +33,13 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.packbits(values[:, 1:] > values[:, :-1]).view("<u8").astype(np.uint64)
 
 
-def copy_groups(digests: Sequence[str]) -> NDArray[np.int64]:
-    """Group of each of N pictures: the smallest index of equal digest, (N,)."""
+def copy_bundles(digests: Sequence[str]) -> NDArray[np.int64]:
+    """Bundle of each of N pictures: the smallest index of equal digest, (N,)."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)], np.int64)
 
 
-def near_groups(
+def near_bundles(
     digests: Sequence[str],
     hashes: NDArray[np.uint64],
     events: Sequence[str | None],
@@ -47,7 +47,7 @@ def near_groups(
     workers: int = 1,
     report: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.int64]:
-    """Group of each of N pictures: the smallest index in it, (N,).
+    """Bundle of each of N pictures: the smallest index in it, (N,).
 
     Together: equal digests, equal events (None is none), and each picture without an event with the nearest one
     before it, those with an event coming first, whose difference hash (N, 4) is within `max_distance` bits; see
@@ -57,7 +57,7 @@ def near_groups(
     from align_dist.data.leaders import follow_leaders
 
     parents = np.arange(len(digests))
-    copies = copy_groups(digests)
+    copies = copy_bundles(digests)
     for index, original in enumerate(copies.tolist()):
         _join(parents, original, index)
     first: dict[str, int] = {}

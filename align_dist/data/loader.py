@@ -134,6 +134,8 @@ class Loader:
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
         self.views = Views(seed, augmentation, *_sides(self._loader.reader, metadata))
+        grouped = "group" in self._loader.reader.handlers
+        self.groups = _column(self._loader.reader, metadata, "group") if grouped else None
         self._allowed: NDArray[np.bool_] = np.ones(len(self.labels), np.bool_)
 
     def allow_only(self, samples: NDArray[np.int64]) -> None:
@@ -174,6 +176,8 @@ class Loader:
             "domains": torch.from_numpy(self.domains[samples]),
             "samples": torch.from_numpy(samples),
         }
+        if self.groups is not None:
+            host["groups"] = torch.from_numpy(self.groups[samples])
         if self._with_masks:
             host["masks"] = arrays[1][: len(samples)]
         if reading.second is not None:
@@ -191,6 +195,7 @@ class Loader:
             second=None if reading.second is None else pictures[sent["second"]],
             values={name: sent[f"value/{name}"] for name in share.values},
             ranks=share.ranks,
+            groups=sent.get("groups"),
         )
 
 
@@ -209,7 +214,8 @@ def _sides(reader: Any, metadata: Any) -> tuple[NDArray[np.int64], NDArray[np.in
 def _open(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None) -> Any:
     """An FFCV loader of images (and masks) whose order is given batch by batch."""
     keep_freed_memory()
-    pipelines: dict[str, Any] = {"image": [image, ToTensor()], "label": None, "domain": None, "sample": None}
+    pipelines: dict[str, Any] = {"image": [image, ToTensor()]}
+    pipelines |= dict.fromkeys(("label", "domain", "sample", "group"))  # read whole, from the header
     pipelines["mask"] = mask and [mask, ToTensor()]
     try:
         return make_ffcv_loader(str(beton), pipelines=pipelines, os_cache=True)

@@ -21,6 +21,10 @@ UNTOLD = (
     "beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over", "sequences",
     "notes",
 )  # fmt: skip
+# Names that differ in the file: pictures have had their digest, and runs their ids, under this one.
+ON_DISK = {"bundles": "groups"}
+# Came later, and for the same reason is in the file of a benchmark that has it alone.
+LATER = ("group_names", "group_indices", "parts")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -38,11 +42,13 @@ class Manifest:
     """A beton's samples as parallel tuples; a sample's id is its index.
 
     paths: source, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index
-    into classes. domain_indices: index into domains. groups: smallest id of the sample's copies,
-    near-copies and burst within its domain. skipped: unreadable sources that were left out. stamps: size and
-    time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks. passed_over: files that
-    are no samples. sequences: the burst that the benchmark names for each sample, None for none. mask_values: what was
-    asked for (mask_values.py). notes: how pictures and masks were read, a line each.
+    into classes. domain_indices: index into domains. bundles: smallest id of the sample's copies,
+    near-copies and burst within its domain, which no cut goes through. skipped: unreadable sources that were left out.
+    stamps: size and time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks.
+    passed_over: files that are no samples. sequences: the burst that the benchmark names for each sample, None for
+    none. mask_values: what was asked for (mask_values.py). notes: how pictures and masks were read, a line each.
+    group_names, group_indices: class and spurious attribute, and index into them; parts: `train`, `validation` or
+    `test` as the benchmark has it; all empty for a benchmark without.
     """
 
     version: int
@@ -57,7 +63,7 @@ class Manifest:
     hashes: tuple[str, ...]
     labels: tuple[int, ...]
     domain_indices: tuple[int, ...]
-    groups: tuple[int, ...]
+    bundles: tuple[int, ...]
     skipped: tuple[str, ...]
     skipped_hashes: tuple[str, ...] = ()
     stamps: tuple[Stamp, ...] = ()
@@ -67,6 +73,9 @@ class Manifest:
     mask_values: str | tuple[int, ...] = "auto"
     notes: tuple[str, ...] = ()
     sequences: tuple[str | None, ...] = ()
+    group_names: tuple[str, ...] = ()
+    group_indices: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -76,8 +85,15 @@ class Manifest:
         """Sixteen hexadecimal digits that name the pictures and masks, and how they are stored: the same for the
         same bytes under the same names, whenever they were written.
         """
-        told = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in UNTOLD}
-        return _digest({**told, "image_field": asdict(self.image_field)})[:16]
+        return _digest({name: value for name, value in _content_of(self).items() if name not in UNTOLD})[:16]
+
+    def group_of(self, sample: int) -> str | None:
+        """A sample's group by name; None where the benchmark has none."""
+        return self.group_names[self.group_indices[sample]] if self.group_indices else None
+
+    def part_of(self, sample: int) -> str | None:
+        """A sample's part in the benchmark's own split; None where it has none."""
+        return self.parts[sample] if self.parts else None
 
 
 def manifest_path(beton: Path) -> Path:
@@ -87,7 +103,7 @@ def manifest_path(beton: Path) -> Path:
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """The old file or the new one, never a part. Raises StorageError."""
-    content = asdict(manifest)
+    content = _content_of(manifest)
     write_text(path, json.dumps({"digest": _digest(content), "manifest": content}))
 
 
@@ -142,8 +158,16 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def _content_of(manifest: Manifest) -> dict[str, Any]:
+    """What a manifest's file holds."""
+    usual = {field.name: field.default for field in fields(Manifest) if field.name in LATER}
+    told = {name: value for name, value in asdict(manifest).items() if name not in usual or value != usual[name]}
+    return {ON_DISK.get(name, name): value for name, value in told.items()}
+
+
 def _from_content(content: dict[str, Any]) -> Manifest:
-    values = {field.name: content[field.name] for field in fields(Manifest)}
+    names = {field.name: ON_DISK.get(field.name, field.name) for field in fields(Manifest)}
+    values = {name: content[told] for name, told in names.items() if told in content or name not in LATER}
     tuples = {name: _as_tuple(value) for name, value in values.items() if isinstance(value, list)}
     passed_over = tuple(PassedOver(**entry) for entry in values["passed_over"])
     parts = {"image_field": ImageField(**values["image_field"]), "passed_over": passed_over}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from align_dist.config import BenchmarkConfig
-from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.benchmarks import count_warnings, read_described
 from align_dist.data.beton import is_written, prepare_beton, verify_beton
 from align_dist.data.checks import benchmark_warnings, check_classes_differ
 from align_dist.data.manifest import Manifest, manifest_path, write_manifest
@@ -30,7 +30,7 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
             _warn([*manifest.passed_over, *benchmark_warnings(manifest)])
             print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
             return manifest
-    catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
+    catalogue = read_described(benchmark)
     check_classes_differ(catalogue.classes)
     _warn([*count_warnings(catalogue), *catalogue.passed_over])
     manifest = prepare_beton(
@@ -45,9 +45,11 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
     _say_notes(manifest)
     # What only reading the pictures told.
     _warn([*manifest.passed_over[len(catalogue.passed_over) :], *benchmark_warnings(manifest)])
-    copies = len(manifest) - len(set(manifest.groups))
+    copies = len(manifest) - len(set(manifest.bundles))
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
-    print(f"{benchmark.beton}: {len(manifest):,} images, {copies} copies or near-copies; {domains}")
+    groups = ", ".join(f"{name} {manifest.group_indices.count(i):,}" for i, name in enumerate(manifest.group_names))
+    told = "; ".join(filter(None, (f"{copies} copies or near-copies", domains, groups)))
+    print(f"{benchmark.beton}: {len(manifest):,} images, {told}")
     return manifest
 
 

@@ -1,4 +1,4 @@
-"""Who trains, validates and tests on what: every domain cut once, whole groups of pictures at a time."""
+"""Who trains, validates and tests on what: every domain cut once, whole bundles of pictures at a time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.duplicates import copy_groups
+from align_dist.data.duplicates import copy_bundles
 from align_dist.data.manifest import Manifest
 from align_dist.errors import ConfigError, DataError
 
 Ids = NDArray[np.int64]
-Kind = Literal["in_domain", "single_source", "leave_one_out"]
+Kind = Literal["in_domain", "single_source", "leave_one_out", "fixed"]
 # What no cut goes through: nothing, pictures of equal bytes, or look-alikes and bursts as well.
 KeepTogether = Literal["off", "copies", "near"]
 STRICTNESS: tuple[KeepTogether, ...] = ("near", "copies", "off")
@@ -59,10 +59,12 @@ def make_split(
 
     in_domain: all three parts from `source`. single_source: train on `source`; test on its test part
     and on every other domain whole. leave_one_out: train on all domains but `target`; test on their
-    test parts and on `target` whole. Domains whose test part is empty (test_fraction 0) have no entry
-    in tests, and targets whose validation part is empty have none in target_validation. Raises ConfigError for an
-    impossible protocol, DataError where a part would be empty.
+    test parts and on `target` whole. fixed: see `fixed_split`. Domains whose test part is empty (test_fraction 0)
+    have no entry in tests, and targets whose validation part is empty have none in target_validation. Raises
+    ConfigError for an impossible protocol, DataError where a part would be empty.
     """
+    if kind == "fixed":
+        return fixed_split(manifest, source, target)
     _check_fractions(kind, validation_fraction, test_fraction)
     sources = _source_domains(manifest, kind, source, target)
     targets = [] if kind == "in_domain" else [name for name in manifest.domains if name not in sources]
@@ -84,14 +86,41 @@ def make_split(
     )
 
 
-def groups_of(manifest: Manifest, domain: str, keep_together: KeepTogether) -> tuple[Ids, Ids]:
-    """The samples of a domain and the group of each, which no cut goes through: (N,) and (N,)."""
+def fixed_split(manifest: Manifest, source: str | None, target: str | None) -> Split:
+    """The benchmark's own split: `source`'s training and validation parts, of all domains where none is named; tests
+    on the test part of every domain. What belongs together is cut where the benchmark cuts it.
+
+    Raises ConfigError for a benchmark without parts and an unknown domain, DataError where a part is empty.
+    """
+    if target is not None:
+        raise ConfigError(f"protocol.target: got '{target}', but protocol.kind=fixed takes none; remove it")
+    if not manifest.parts:
+        raise ConfigError(
+            f"protocol.kind: fixed, but {manifest.benchmark} brings no parts of its own; "
+            "name them in a file (benchmark.metadata) or take another kind"
+        )
+    domain_of, part_of = np.array(manifest.domain_indices), np.array(manifest.parts)
+    inside = np.ones(len(manifest), np.bool_)
+    if source is not None:
+        inside = domain_of == _domain_index(manifest, "source", source)
+    train, validation = (np.flatnonzero(inside & (part_of == name)) for name in ("train", "validation"))
+    tested = {name: np.flatnonzero((domain_of == i) & (part_of == "test")) for i, name in enumerate(manifest.domains)}
+    tests = {name: ids for name, ids in tested.items() if len(ids)}
+    for name, found in (("train", train), ("validation", validation), ("test", tests)):
+        if not len(found):
+            place = "" if source is None or name == "test" else f" of domain '{source}'"
+            raise DataError(f"{manifest.benchmark}: no image{place} is in the part '{name}' of its own split; add some")
+    return Split(train, validation, tests, {})
+
+
+def bundles_of(manifest: Manifest, domain: str, keep_together: KeepTogether) -> tuple[Ids, Ids]:
+    """The samples of a domain and the bundle of each, which no cut goes through: (N,) and (N,)."""
     ids = np.flatnonzero(np.array(manifest.domain_indices) == manifest.domains.index(domain))
     if keep_together == "off":
         return ids, ids
     if keep_together == "copies":
-        return ids, ids[copy_groups([manifest.hashes[index] for index in ids.tolist()])]
-    return ids, np.array(manifest.groups, np.int64)[ids]
+        return ids, ids[copy_bundles([manifest.hashes[index] for index in ids.tolist()])]
+    return ids, np.array(manifest.bundles, np.int64)[ids]
 
 
 def cut_domain(
@@ -102,25 +131,25 @@ def cut_domain(
     seed: int,
     keep_together: KeepTogether = "near",
 ) -> Parts:
-    """Cuts one domain, class by class, whole groups at a time.
+    """Cuts one domain, class by class, whole bundles at a time.
 
-    A group counts for its most frequent class. A class with a single group is for training: tested
+    A bundle counts for its most frequent class. A class with a single bundle is for training: tested
     but never trained, it could only be wrong. Domains and classes draw by name, so that others may come and go.
     """
-    ids, groups = groups_of(manifest, domain, keep_together)
+    ids, bundles = bundles_of(manifest, domain, keep_together)
     labels = np.array(manifest.labels)[ids]
-    _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    _, bundle_of, sizes = np.unique(bundles, return_inverse=True, return_counts=True)
     votes = np.zeros((len(sizes), len(manifest.classes)), dtype=np.int64)
-    np.add.at(votes, (group_of, labels), 1)
-    group_label = votes.argmax(axis=1)
+    np.add.at(votes, (bundle_of, labels), 1)
+    bundle_label = votes.argmax(axis=1)
     fractions = np.array([1.0 - validation_fraction - test_fraction, validation_fraction, test_fraction])
-    part_of_group = np.zeros(len(sizes), dtype=np.int64)
-    for label in np.unique(group_label):
-        members = np.flatnonzero(group_label == label)
+    part_of_bundle = np.zeros(len(sizes), dtype=np.int64)
+    for label in np.unique(bundle_label):
+        members = np.flatnonzero(bundle_label == label)
         if len(members) > 1:
             rng = np.random.default_rng([seed, _number(domain), _number(manifest.classes[label])])
-            part_of_group[members] = _assign(sizes[members], fractions, rng)
-    part = part_of_group[group_of]
+            part_of_bundle[members] = _assign(sizes[members], fractions, rng)
+    part = part_of_bundle[bundle_of]
     return Parts(*(ids[part == number] for number in range(3)))
 
 
@@ -130,36 +159,36 @@ def _number(name: str) -> int:
 
 
 def _too_few(manifest: Manifest, domain: str, keep_together: KeepTogether, wanted: str) -> str:
-    """What to say of a domain whose groups are too few, with the setting that makes more of them where one does."""
-    counts = {choice: len(np.unique(groups_of(manifest, domain, choice)[1])) for choice in STRICTNESS}
+    """What to say of a domain whose bundles are too few, with the setting that makes more of them where one does."""
+    counts = {choice: len(np.unique(bundles_of(manifest, domain, choice)[1])) for choice in STRICTNESS}
     weaker = STRICTNESS[STRICTNESS.index(keep_together) + 1 :]
     better = [f"protocol.keep_together={choice}" for choice in weaker if counts[choice] > counts[keep_together]]
     remedy = f"; or keep less together with {better[0]}" if better else ""
     return (
         f"domain '{domain}': too few independent images for {wanted}: its {counts['off']:,} images are "
-        f"{counts[keep_together]:,} groups (protocol.keep_together={keep_together}); add images or change the fractions"
-        f"{remedy}"
+        f"{counts[keep_together]:,} bundles (protocol.keep_together={keep_together}); "
+        f"add images or change the fractions{remedy}"
     )
 
 
 def _assign(sizes: NDArray[np.int64], fractions: NDArray[np.float64], rng: np.random.Generator) -> Ids:
-    """Part (0, 1, 2) of each group, (G,): large groups first, each where images are still wanted.
+    """Part (0, 1, 2) of each bundle, (G,): large bundles first, each where images are still wanted.
 
-    A group of several images is drawn in proportion to what each part lacks, so that large bursts do
-    not always train, among the parts that it fits into; a single image, and a group that fits into none,
+    A bundle of several images is drawn in proportion to what each part lacks, so that large bursts do
+    not always train, among the parts that it fits into; a single image, and a bundle that fits into none,
     goes to the part that lacks most, so that fractions come out near.
     """
     wanted = fractions * sizes.sum()
     parts = np.zeros(len(sizes), dtype=np.int64)
     shuffled = rng.permutation(len(sizes))
-    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-        fitting = np.where(wanted >= sizes[group], wanted, 0.0)
-        if sizes[group] > 1 and fitting.any():
+    for bundle in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        fitting = np.where(wanted >= sizes[bundle], wanted, 0.0)
+        if sizes[bundle] > 1 and fitting.any():
             choice = int(rng.choice(3, p=fitting / fitting.sum()))
         else:
             choice = int(wanted.argmax())
-        parts[group] = choice
-        wanted[choice] -= sizes[group]
+        parts[bundle] = choice
+        wanted[choice] -= sizes[bundle]
     return parts
 
 
@@ -181,7 +210,7 @@ def _source_domains(manifest: Manifest, kind: str, source: str | None, target: s
     """The domains to train on, checked."""
     roles = {"in_domain": "source", "single_source": "source", "leave_one_out": "target"}
     if kind not in roles:
-        raise ConfigError(f"protocol.kind: got '{kind}', expected one of {', '.join(roles)}")
+        raise ConfigError(f"protocol.kind: got '{kind}', expected one of {', '.join(roles)}, fixed")
     role = roles[kind]
     domain, unused = (source, target) if role == "source" else (target, source)
     other = "target" if role == "source" else "source"
@@ -190,10 +219,16 @@ def _source_domains(manifest: Manifest, kind: str, source: str | None, target: s
         raise ConfigError(f"protocol.{other}: got '{unused}', but protocol.kind={kind} takes none; remove it")
     if domain is None:
         raise ConfigError(f"protocol.{role}: missing, protocol.kind={kind} needs it; one of {listed}")
-    if domain not in manifest.domains:
-        close = difflib.get_close_matches(domain, manifest.domains, n=1, cutoff=0.4)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ConfigError(f"protocol.{role}: no domain '{domain}'; {hint}one of {listed}")
+    _domain_index(manifest, role, domain)
     if kind != "in_domain" and len(manifest.domains) < 2:
         raise ConfigError(f"protocol.kind: {kind} needs two domains, there is only '{listed}'; use in_domain")
     return [domain] if role == "source" else [name for name in manifest.domains if name != domain]
+
+
+def _domain_index(manifest: Manifest, role: str, domain: str) -> int:
+    """A domain's place in the manifest. Raises ConfigError for one that is not there."""
+    if domain in manifest.domains:
+        return manifest.domains.index(domain)
+    close = difflib.get_close_matches(domain, manifest.domains, n=1, cutoff=0.4)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    raise ConfigError(f"protocol.{role}: no domain '{domain}'; {hint}one of {', '.join(manifest.domains)}")

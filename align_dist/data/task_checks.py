@@ -40,6 +40,27 @@ def task_warnings(manifest: Manifest, split: Split, validation_fraction: float, 
     ]
 
 
+def fixed_warnings(manifest: Manifest, split: Split) -> list[str]:
+    """What is odd about a split that the benchmark brings: nothing is moved, so look-alikes may be on both sides."""
+    return [*_classes_out_of_place(manifest, split), *_leaks(manifest, split), *_cut_bundles(manifest, split)]
+
+
+def _cut_bundles(manifest: Manifest, split: Split) -> list[str]:
+    """Copies, near-copies and frames of one burst of images that train or select, among those that test."""
+    bundles = np.array(manifest.bundles)
+    used = np.concatenate([split.train, split.validation])
+    lines = []
+    for domain, ids in split.tests.items():
+        found = ids[np.isin(bundles[ids], bundles[used])]
+        if len(found):
+            other = int(used[bundles[used] == bundles[found[0]]][0])
+            lines.append(
+                f"{len(found):,} of {len(ids):,} test images of domain '{domain}' look like training or validation "
+                f"images, or are of one burst with them (first: {manifest.paths[found[0]]} and {manifest.paths[other]})"
+            )
+    return lines
+
+
 def _missed_fractions(manifest: Manifest, split: Split, validation: float, test: float) -> list[str]:
     """A line for each domain."""
     domain_of = np.array(manifest.domain_indices)
@@ -68,7 +89,7 @@ def _missed(domain: str, got: list[int], asked: list[float], total: int, purpose
     )
     return [
         f"domain '{domain}': cut into {counts} images ({shares}) for training/validation/test, asked for {wanted}: "
-        "its groups are too large or too few (protocol.keep_together)"
+        "its bundles are too large or too few (protocol.keep_together)"
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from align_dist.config import BenchmarkConfig
-from align_dist.data.benchmarks import read_benchmark
+from align_dist.data.benchmarks import read_described
 from align_dist.data.beton import digests_with_masks, verify_beton
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, make_catalogue, relative, shown
 from align_dist.data.contents import NO_STAMP, Stamp, digests_of, stamp_of
@@ -60,6 +60,8 @@ def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[
         told.append(_counted(manifest.skipped, "left out as unreadable, asked for benchmark.on_unreadable fail"))
     if benchmark.masks is not None and not manifest.has_masks:
         told.append(f"no masks, asked for benchmark.masks {benchmark.masks}")
+    if benchmark.metadata is not None and not (manifest.group_names or manifest.parts):
+        told.append(f"neither groups nor parts, asked for benchmark.metadata {benchmark.metadata}")
     return told
 
 
@@ -70,7 +72,7 @@ def tree_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[str
     masks. Raises DataError for folders that the benchmark's reader refuses.
     """
     if _holds_something(benchmark.root):
-        catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
+        catalogue = read_described(benchmark)
         found = _picture_differences(catalogue, manifest)
         told = [f"under {benchmark.root} {', '.join(found)}"] if found else []
     elif manifest.has_masks and benchmark.masks is not None and _holds_something(benchmark.masks):
@@ -85,7 +87,7 @@ def with_times_now(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
     """The manifest of a beton that was compared, with the times that its files have now: none is hashed again."""
     if not _holds_something(benchmark.root):
         return manifest
-    catalogue = read_benchmark(benchmark.name, benchmark.root, benchmark.masks)
+    catalogue = read_described(benchmark)
     samples = _by_key(catalogue)
     found = [samples[key] for key in _keys(manifest)]
     masks = tuple(stamp_of(sample.mask) for sample in found if sample.mask is not None)
@@ -113,6 +115,10 @@ def _picture_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
     told.append(_counted(dict.fromkeys(manifest.paths[both[place]] for place in replaced), "replaced"))
     moved = [index for index in both if now[then[index]].sequence != manifest.sequences[index]]
     told.append(_counted(dict.fromkeys(manifest.paths[index] for index in moved), "of another burst"))
+    regrouped = [index for index in both if now[then[index]].group != manifest.group_of(index)]
+    told.append(_counted((manifest.paths[index] for index in regrouped), "of another group"))
+    repartitioned = [index for index in both if now[then[index]].part != manifest.part_of(index)]
+    told.append(_counted((manifest.paths[index] for index in repartitioned), "of another part"))
     skipped = dict(zip(manifest.skipped, manifest.skipped_hashes, strict=True))
     there = [(key[0], sample) for key, sample in now.items() if key[0] in skipped]
     digests = digests_with_masks([sample for _, sample in there])

@@ -13,7 +13,7 @@ import multiprocessing
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,19 +44,21 @@ class _Forked:
 
 
 class Pictures:
-    """An indexable dataset of (image, label, domain, sample[, mask]) tuples. reading: of masks, None without."""
+    """An indexable dataset of (image, *columns[, mask]) tuples.
+
+    columns: whole numbers by field, one for each sample. reading: of masks, None without.
+    """
 
     def __init__(
         self,
         samples: Sequence[Sample],
         facts: Sequence[Scanned],
-        labels: Sequence[int],
-        domains: Sequence[int],
+        columns: Mapping[str, Sequence[int]],
         max_side: int,
         reading: MaskReading | None = None,
     ) -> None:
-        self.samples, self.facts, self.max_side = samples, facts, max_side
-        self.labels, self.domains, self.reading = labels, domains, reading
+        self.samples, self.facts, self.columns = samples, facts, columns
+        self.max_side, self.reading = max_side, reading
 
     @property
     def has_masks(self) -> bool:
@@ -74,7 +76,7 @@ class Pictures:
             raise DataError(f"{sample.path}: {error.strerror} on a second reading; run again") from None
         if content_hash(data) != self.facts[index].digest:
             raise DataError(f"{sample.path}: changed while the beton was being written; run again")
-        record = (decode_image(data, self.max_side), self.labels[index], self.domains[index], index)
+        record = (decode_image(data, self.max_side), *(column[index] for column in self.columns.values()))
         if mask is None or self.reading is None:
             return record
         return (*record, decode_mask(mask, self.max_side, self.reading))
@@ -134,9 +136,7 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
     check_semaphores()
     fields: dict[str, Any] = {
         "image": RGBImageField(write_mode=image_field.mode, jpeg_quality=image_field.quality),
-        "label": IntField(),
-        "domain": IntField(),
-        "sample": IntField(),
+        **{name: IntField() for name in pictures.columns},
     }
     if pictures.has_masks:
         fields["mask"] = RGBImageField(write_mode="raw")

@@ -15,7 +15,7 @@ from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, task_warnings
+from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.methods.base import Context, Method, Network
@@ -147,6 +147,8 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
 def warnings_of(run: Assembly) -> list[str]:
     """What is odd about who trains on what, a line each."""
     protocol = run.config.protocol
+    if protocol.kind == "fixed":
+        return fixed_warnings(run.manifest, run.split)
     return task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
 
 

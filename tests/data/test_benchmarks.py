@@ -68,18 +68,19 @@ def test_masks_lie_in_a_parallel_tree_and_a_missing_one_is_named(tmp_path: Path,
         read_benchmark("folders", root, masks)
 
 
-@pytest.mark.parametrize("name", ["vlcs", "pacs", "terra_incognita"])
+@pytest.mark.parametrize("name", ["vlcs", "pacs", "terra_incognita", "waterbirds"])
 def test_missing_data_says_where_to_get_it_and_where_to_put_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
         read_benchmark(name, tmp_path)
     message = str(caught.value)
-    assert "DomainBed" in message and str(tmp_path) in message and "\n" not in message
+    assert ("wilds" if name == "waterbirds" else "DomainBed") in message
+    assert str(tmp_path) in message and "\n" not in message
 
 
 def test_an_unknown_benchmark_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'vlcs'"):
         read_benchmark("vlc", tmp_path)
-    assert set(READERS) == {"vlcs", "terra_incognita", "pacs", "folders", "embedded"}
+    assert set(READERS) == {"vlcs", "terra_incognita", "pacs", "folders", "embedded", "waterbirds"}
 
 
 def _touch_vlcs(root: Path) -> None:

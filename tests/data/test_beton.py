@@ -63,7 +63,7 @@ def test_a_raw_beton_holds_every_pixel_label_and_domain_in_order(folder: Path, b
         assert int(table["sample"][index].item()) == index
         pixels = np.frombuffer(read("image", index), np.uint8).reshape(30, 40, 3)
         assert np.array_equal(pixels, np.asarray(Image.open(sample.path)))
-    assert manifest.groups == tuple(range(14)) and manifest.skipped == () and not manifest.has_masks
+    assert manifest.bundles == tuple(range(14)) and manifest.skipped == () and not manifest.has_masks
     assert sorted(path.name for path in beton.parent.iterdir()) == ["small.beton", "small.beton.json"]
 
 
@@ -167,18 +167,18 @@ def test_a_mask_that_changes_meanwhile_is_named_and_nothing_is_written(
     assert list(destination.parent.iterdir()) == []
 
 
-def test_copies_and_bursts_of_one_domain_share_a_group(folder: Path, tmp_path: Path) -> None:
+def test_copies_and_bursts_of_one_domain_share_a_bundle(folder: Path, tmp_path: Path) -> None:
     original = folder / "photo" / "cat" / "cat_000.png"
     Image.open(original).save(folder / "photo" / "dog" / "zz_near.jpg", quality=80)
     (folder / "photo" / "cat" / "zz_copy.png").write_bytes(original.read_bytes())
     (folder / "paint" / "cat" / "zz_copy.png").write_bytes(original.read_bytes())
     manifest = prepare_beton(read_benchmark("folders", folder), tmp_path / "a.beton", max_side=64, mode="raw")
-    group = dict(zip(manifest.paths, manifest.groups, strict=True))
+    bundle = dict(zip(manifest.paths, manifest.bundles, strict=True))
     first = manifest.paths.index("photo/cat/cat_000.png")
-    assert group["photo/cat/cat_000.png"] == first
-    assert group["photo/cat/zz_copy.png"] == group["photo/dog/zz_near.jpg"] == first
-    assert group["paint/cat/zz_copy.png"] == manifest.paths.index("paint/cat/zz_copy.png")
-    assert len(set(manifest.groups)) == 15
+    assert bundle["photo/cat/cat_000.png"] == first
+    assert bundle["photo/cat/zz_copy.png"] == bundle["photo/dog/zz_near.jpg"] == first
+    assert bundle["paint/cat/zz_copy.png"] == manifest.paths.index("paint/cat/zz_copy.png")
+    assert len(set(manifest.bundles)) == 15
 
 
 def test_a_truncated_beton_is_found_by_its_size(beton: Path) -> None:

@@ -14,9 +14,9 @@ from scipy.sparse.csgraph import connected_components
 from align_dist.data.duplicates import (
     MAX_DISTANCE,
     content_hash,
-    copy_groups,
+    copy_bundles,
     difference_hash,
-    near_groups,
+    near_bundles,
 )
 
 
@@ -61,26 +61,26 @@ def test_recompressed_rescaled_and_brightened_copies_are_near_and_others_far(see
     assert _distance(_hash(original), _hash(_photograph(seed + 100))) > 3 * MAX_DISTANCE
 
 
-def test_groups_join_copies_near_copies_and_events_and_nothing_else() -> None:
+def test_bundles_join_copies_near_copies_and_events_and_nothing_else() -> None:
     pictures = [_photograph(0), _photograph(1), _jpeg(_photograph(0), 50), _photograph(2), _photograph(3)]
     pictures += [_photograph(4), _photograph(5)]
     digests = ["a", "b", "c", "d", "b", "e", "f"]
     events = [None, None, "burst", "burst", None, None, None]
-    groups = near_groups(digests, np.stack([_hash(picture) for picture in pictures]), events)
+    bundles = near_bundles(digests, np.stack([_hash(picture) for picture in pictures]), events)
     # 0 ~ 2 by sight, 2 ~ 3 by event, 1 ~ 4 by bytes
-    assert groups.tolist() == [0, 1, 0, 0, 1, 5, 6]
+    assert bundles.tolist() == [0, 1, 0, 0, 1, 5, 6]
 
 
 def test_events_decide_instead_of_looks_where_both_pictures_have_one() -> None:
     hashes = np.stack([_hash(_photograph(0))] * 4 + [_hash(_photograph(1))])
-    assert near_groups(list("abcde"), hashes, ["x", "y", "x", None, "y"]).tolist() == [0, 1, 0, 0, 1]
+    assert near_bundles(list("abcde"), hashes, ["x", "y", "x", None, "y"]).tolist() == [0, 1, 0, 0, 1]
     # Equal bytes belong together whatever is said of them.
-    assert near_groups(list("abbde"), hashes, ["x", "y", "z", None, None]).tolist() == [0, 1, 1, 0, 4]
+    assert near_bundles(list("abbde"), hashes, ["x", "y", "z", None, None]).tolist() == [0, 1, 1, 0, 4]
 
 
 def test_a_look_alike_of_two_events_does_not_join_them() -> None:
     hashes = np.stack([_hash(_photograph(0))] * 3)
-    assert near_groups(list("abc"), hashes, [None, "x", "y"]).tolist() == [0, 0, 2]
+    assert near_bundles(list("abc"), hashes, [None, "x", "y"]).tolist() == [0, 0, 2]
 
 
 def test_sparse_line_drawings_are_grouped_by_bytes_only() -> None:
@@ -90,8 +90,8 @@ def test_sparse_line_drawings_are_grouped_by_bytes_only() -> None:
         canvas[30:130, 79 + shift : 82 + shift] = 0
         drawings.append(difference_hash(canvas))
     assert _distance(*drawings) <= MAX_DISTANCE
-    assert near_groups(["a", "b"], np.stack(drawings), [None, None]).tolist() == [0, 1]
-    assert near_groups(["a", "a"], np.stack(drawings), [None, None]).tolist() == [0, 0]
+    assert near_bundles(["a", "b"], np.stack(drawings), [None, None]).tolist() == [0, 1]
+    assert near_bundles(["a", "a"], np.stack(drawings), [None, None]).tolist() == [0, 0]
 
 
 def _drifting(count: int) -> np.ndarray:
@@ -108,23 +108,23 @@ def _drifting(count: int) -> np.ndarray:
 @given(seed=st.integers(0, 2**32 - 1), distance=st.integers(0, 40))
 def test_look_alikes_of_one_group_are_never_far_apart(seed: int, distance: int) -> None:
     hashes = _drifting(120)[np.random.default_rng(seed).permutation(120)]
-    groups = near_groups([str(index) for index in range(120)], hashes, [None] * 120, distance)
+    bundles = near_bundles([str(index) for index in range(120)], hashes, [None] * 120, distance)
     distances = np.bitwise_count(hashes[:, None] ^ hashes[None]).sum(axis=2)
-    assert distances[groups[:, None] == groups[None]].max() <= 2 * distance
+    assert distances[bundles[:, None] == bundles[None]].max() <= 2 * distance
     if distance >= 8:
-        assert len(np.unique(groups)) < 120
+        assert len(np.unique(bundles)) < 120
 
 
 def test_frames_that_change_slowly_are_no_chain() -> None:
     hashes = _drifting(600)
-    groups = near_groups([str(index) for index in range(600)], hashes, [None] * 600)
-    sizes = np.unique(groups, return_counts=True)[1]
+    bundles = near_bundles([str(index) for index in range(600)], hashes, [None] * 600)
+    sizes = np.unique(bundles, return_counts=True)[1]
     assert np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(axis=1).max() <= MAX_DISTANCE
     assert len(sizes) > 60 and sizes.max() < 30
 
 
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), distance=st.integers(0, 120))
-def test_groups_equal_those_of_a_plain_search(seed: int, count: int, distance: int) -> None:
+def test_bundles_equal_those_of_a_plain_search(seed: int, count: int, distance: int) -> None:
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**63, (count, 4), dtype=np.uint64)
     for index in range(count // 2):  # near-copies of earlier ones
@@ -150,9 +150,9 @@ def test_groups_equal_those_of_a_plain_search(seed: int, count: int, distance: i
                 leaders.append(i)
     components = connected_components(coo_matrix(links), directed=False)[1]
     expected = [int(np.flatnonzero(components == component)[0]) for component in components]
-    assert near_groups(digests, hashes, events, distance).tolist() == expected
+    assert near_bundles(digests, hashes, events, distance).tolist() == expected
 
 
 def test_copies_are_grouped_by_the_first() -> None:
-    assert copy_groups(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 3, 1]
-    assert copy_groups([]).tolist() == []
+    assert copy_bundles(["a", "b", "a", "c", "b"]).tolist() == [0, 1, 0, 3, 1]
+    assert copy_bundles([]).tolist() == []

@@ -29,7 +29,7 @@ MANIFEST = Manifest(
     hashes=("01" * 32, "02" * 32),
     labels=(0, 1),
     domain_indices=(0, 1),
-    groups=(0, 1),
+    bundles=(0, 1),
     skipped=(),
 )
 
@@ -40,6 +40,19 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert path.name == "some.beton.json"
     assert read_manifest(path) == MANIFEST
     assert [entry.name for entry in tmp_path.iterdir()] == ["some.beton.json"]
+
+
+def test_groups_and_parts_are_kept_and_without_them_pictures_have_the_name_they_always_had(tmp_path: Path) -> None:
+    # As the program that knew neither groups nor parts named these pictures.
+    assert MANIFEST.pictures == "4da64eef669076aa"
+    grouped = replace(
+        MANIFEST, group_names=("cat indoors", "dog indoors"), group_indices=(0, 1), parts=("train", "test")
+    )
+    write_manifest(grouped, tmp_path / "m.json")
+    assert read_manifest(tmp_path / "m.json") == grouped
+    assert grouped.group_of(1) == "dog indoors" and grouped.part_of(1) == "test"
+    others = [replace(grouped, group_indices=(1, 0)), replace(grouped, parts=("test", "test")), MANIFEST]
+    assert grouped.pictures not in [other.pictures for other in others]
 
 
 def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
     domain_indices = np.repeat(np.arange(3), rng.integers(12, 61, 3))
     starts = rng.random(len(domain_indices)) < 1 / burst
     starts |= np.diff(domain_indices, prepend=-1) != 0
-    groups = np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
-    return make_manifest(rng.integers(0, classes, len(starts)), domain_indices, groups)
+    bundles = np.maximum.accumulate(np.where(starts, np.arange(len(starts)), 0))
+    return make_manifest(rng.integers(0, classes, len(starts)), domain_indices, bundles)
 
 
 def cut(manifest: Manifest, domain: str, seed: int = 0) -> Any:
@@ -31,15 +31,15 @@ def cut(manifest: Manifest, domain: str, seed: int = 0) -> Any:
 
 
 @given(manifest=manifests(), seed=st.integers(0, 1000))
-def test_parts_cover_a_domain_once_and_cut_no_group(manifest: Manifest, seed: int) -> None:
+def test_parts_cover_a_domain_once_and_cut_no_bundle(manifest: Manifest, seed: int) -> None:
     for index, domain in enumerate(manifest.domains):
         parts = cut(manifest, domain, seed)
         together = np.concatenate([parts.train, parts.validation, parts.test])
         expected = np.flatnonzero(np.array(manifest.domain_indices) == index)
         assert np.array_equal(np.sort(together), expected)
         assert all(np.array_equal(part, np.sort(part)) for part in (parts.train, parts.validation, parts.test))
-        groups = [set(np.array(manifest.groups)[part]) for part in (parts.train, parts.validation, parts.test)]
-        assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+        bundles = [set(np.array(manifest.bundles)[part]) for part in (parts.train, parts.validation, parts.test)]
+        assert not bundles[0] & bundles[1] and not bundles[0] & bundles[2] and not bundles[1] & bundles[2]
 
 
 @given(manifest=manifests(), seed=st.integers(0, 1000))
@@ -51,11 +51,11 @@ def test_the_cut_of_a_domain_depends_on_its_own_samples_only(manifest: Manifest,
     # The same domain after another number of samples of the first: ids move, the choice does not.
     keep = np.flatnonzero(domains > 0)
     first = int(keep[0])
-    groups = np.array(manifest.groups)[keep]
+    bundles = np.array(manifest.bundles)[keep]
     shifted = make_manifest(
         np.concatenate([[len(manifest.classes) - 1], labels[keep]]),
         np.concatenate([[0], domains[keep]]),
-        np.concatenate([[0], groups - first + 1]),
+        np.concatenate([[0], bundles - first + 1]),
     )
     assert np.array_equal(cut(manifest, "LabelMe", seed).test - first, cut(shifted, "LabelMe", seed).test - 1)
 
@@ -90,7 +90,7 @@ def test_other_domains_and_classes_come_and_go_without_moving_a_cut() -> None:
         hashes=("a", "b", *manifest.hashes),
         labels=(0, 5, *(label + 1 for label in manifest.labels)),
         domain_indices=(0, 0, *(index + 1 for index in manifest.domain_indices)),
-        groups=(0, 1, *(group + 2 for group in manifest.groups)),
+        bundles=(0, 1, *(bundle + 2 for bundle in manifest.bundles)),
     )
     for domain, parts in zip(DOMAINS, before, strict=True):
         after = cut(more, domain, 5)
@@ -102,7 +102,7 @@ def test_other_domains_and_classes_come_and_go_without_moving_a_cut() -> None:
         domain_indices=(*more.domain_indices, 1, 1, 1),
         paths=(*more.paths, "x", "y", "z"),
         hashes=(*more.hashes, "x", "y", "z"),
-        groups=(*more.groups, 122, 123, 124),
+        bundles=(*more.bundles, 122, 123, 124),
     )
     assert set(cut(extra, DOMAINS[0], 5).validation.tolist()) >= set((before[0].validation + 2).tolist())
     # Two domains of the same pictures are not cut alike: their names differ.
@@ -129,7 +129,7 @@ def test_a_domain_of_one_group_is_told_what_helps(hashes: str, helps: str) -> No
     manifest = replace(manifest, hashes=tuple(hashes) * 2)
     with pytest.raises(DataError, match=f"protocol.keep_together={helps}") as caught:
         split(manifest, source="Caltech101")
-    assert "40 images" in str(caught.value) and "1 groups" in str(caught.value)
+    assert "40 images" in str(caught.value) and "1 bundles" in str(caught.value)
     assert len(split(manifest, source="Caltech101", keep_together=helps).train) > 0
 
 
@@ -141,23 +141,23 @@ def test_a_target_of_one_image_a_class_is_tested_without_a_validation_part() -> 
 
 def test_bursts_are_cut_near_the_fractions_and_large_ones_do_not_always_train() -> None:
     sizes = np.random.default_rng(0).integers(1, 12, 150)
-    groups = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    manifest = make_manifest(np.zeros(len(groups)), np.zeros(len(groups)), groups)
-    largest = int(groups[np.argmax(np.repeat(sizes, sizes))])
+    bundles = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    manifest = make_manifest(np.zeros(len(bundles)), np.zeros(len(bundles)), bundles)
+    largest = int(bundles[np.argmax(np.repeat(sizes, sizes))])
     homes = set()
     for seed in range(30):
         parts = cut(manifest, "Caltech101", seed)
-        assert len(parts.test) / len(groups) == pytest.approx(0.2, abs=0.03)
+        assert len(parts.test) / len(bundles) == pytest.approx(0.2, abs=0.03)
         homes.add([largest in part for part in (parts.train, parts.validation, parts.test)].index(True))
     assert homes == {0, 1, 2}
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_group_too_large_for_a_part_leaves_the_fractions_right(seed: int) -> None:
-    """Two classes, of each half the images are one group: it fits into no other part than training."""
-    groups = np.arange(200)
-    groups[:50], groups[100:150] = 0, 100
-    parts = cut(make_manifest(np.repeat([0, 1], 100), [0] * 200, groups), "Caltech101", seed)
+    """Two classes, of each half the images are one bundle: it fits into no other part than training."""
+    bundles = np.arange(200)
+    bundles[:50], bundles[100:150] = 0, 100
+    parts = cut(make_manifest(np.repeat([0, 1], 100), [0] * 200, bundles), "Caltech101", seed)
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (120, 40, 40)
 
 
@@ -217,6 +217,42 @@ def test_nothing_tested_was_trained_or_selected_on(three: Manifest, choice: dict
     assert not set(result.train) & set(result.validation)
     assert all(not used & set(ids) for ids in result.tests.values())
     assert all(not used & set(ids) for ids in result.target_validation.values())
+
+
+def with_parts(manifest: Manifest) -> Manifest:
+    """Of every domain one image in four validates and one in four tests; of the last, none trains."""
+    parts = ["train", "validation", "test", "train"] * (len(manifest) // 4)
+    parts[80:] = ["test", "validation"] * 20
+    return replace(manifest, parts=tuple(parts))
+
+
+def test_a_fixed_split_is_the_benchmarks_own_whatever_looks_alike(three: Manifest) -> None:
+    manifest = replace(with_parts(three), bundles=(0,) * len(three))
+    whole = split(manifest, kind="fixed")
+    assert whole.train.tolist() == [index for index in range(80) if index % 4 in (0, 3)]
+    assert whole.validation.tolist() == [*range(1, 80, 4), *range(81, 120, 2)]
+    assert {name: ids.tolist() for name, ids in whole.tests.items()} == {
+        "Caltech101": list(range(2, 40, 4)), "LabelMe": list(range(42, 80, 4)), "SUN09": list(range(80, 120, 2)),
+    }  # fmt: skip
+    assert whole.target_validation == {}
+    one = split(manifest, kind="fixed", source="LabelMe", seed=9, keep_together="off")
+    assert np.array_equal(one.train, whole.train[whole.train >= 40])
+    assert one.validation.tolist() == list(range(41, 80, 4))
+    assert list(one.tests) == ["Caltech101", "LabelMe", "SUN09"]
+
+
+def test_a_fixed_split_that_cannot_be_is_one_line(three: Manifest) -> None:
+    with pytest.raises(ConfigError, match=r"benchmark\.metadata"):
+        split(three, kind="fixed")
+    manifest = with_parts(three)
+    with pytest.raises(ConfigError, match="did you mean 'LabelMe'"):
+        split(manifest, kind="fixed", source="LabelM")
+    with pytest.raises(ConfigError, match="takes none"):
+        split(manifest, kind="fixed", target="LabelMe")
+    with pytest.raises(DataError, match="domain 'SUN09' is in the part 'train'"):
+        split(manifest, kind="fixed", source="SUN09")
+    with pytest.raises(DataError, match="'test'"):
+        split(replace(manifest, parts=("train", "validation") * 60), kind="fixed")
 
 
 def test_without_a_test_fraction_only_targets_are_tested(three: Manifest) -> None:

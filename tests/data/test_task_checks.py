@@ -9,7 +9,7 @@ from manifests import make_manifest
 
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, copies_elsewhere, task_warnings
+from align_dist.data.task_checks import check_task, copies_elsewhere, fixed_warnings, task_warnings
 from align_dist.errors import DataError
 
 
@@ -36,8 +36,8 @@ def test_a_sound_task_has_no_warnings(setting: str) -> None:
 
 
 def test_parts_that_miss_their_fraction_are_told_with_both() -> None:
-    # 76 of the 80 are four groups, one a class.
-    manifest = replace(sound(), groups=(*(index % 4 for index in range(76)), *range(76, 160)))
+    # 76 of the 80 are four bundles, one a class.
+    manifest = replace(sound(), bundles=(*(index % 4 for index in range(76)), *range(76, 160)))
     (line, *_) = warnings(manifest)
     split = single_source(manifest)
     for count in (len(split.train), len(split.validation), len(split.tests.get("Caltech101", ()))):
@@ -91,6 +91,21 @@ def test_copies_that_a_setting_lets_a_cut_go_through_are_counted() -> None:
     assert count > 0 and lines[0].startswith(f"{count} of {len(split.validation)} validation")
     kept = task_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
     assert not [line for line in kept if "copies" in line]
+
+
+def test_look_alikes_that_a_fixed_split_cuts_through_are_counted_and_stay() -> None:
+    parts = ("train",) * 80 + ("validation", "test") * 40
+    manifest = replace(make_manifest(np.arange(160) // 2 % 4, [0] * 160), parts=parts)
+    chosen: dict[str, Any] = {"kind": "fixed", "source": None, "target": None, "seed": 0}
+    fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
+    assert fixed_warnings(manifest, make_split(manifest, **chosen, **fractions)) == []
+    bundles = list(range(160))
+    bundles[3] = bundles[91] = bundles[93] = 3
+    cut = replace(manifest, bundles=tuple(bundles))
+    split = make_split(cut, **chosen, **fractions)
+    (line,) = fixed_warnings(cut, split)
+    assert line.startswith("2 of 40") and "91.png and 3.png" in line and "\n" not in line
+    assert {91, 93} <= set(split.tests["Caltech101"].tolist()) and 3 in split.train
 
 
 def test_copies_in_another_benchmark_are_counted() -> None:

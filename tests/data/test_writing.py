@@ -58,7 +58,8 @@ def folder(tmp_path: Path, pictures: Any) -> Path:
 
 def records(kind: type[Pictures], folder: Path) -> Pictures:
     samples = read_benchmark("folders", folder).samples
-    return kind(samples, scan(samples, 64, 2), [0] * len(samples), [0] * len(samples), 64)
+    columns = dict.fromkeys(("label", "domain", "sample"), [0] * len(samples))
+    return kind(samples, scan(samples, 64, 2), columns, 64)
 
 
 def living_members(group: int) -> list[int]:
@@ -82,7 +83,7 @@ from align_dist.data.scan import scan
 from align_dist.data.writing import Pictures, write_pictures
 samples = read_benchmark("folders", Path({str(folder)!r})).samples
 facts = scan(samples, 64, 2)
-pictures = Pictures([*samples] * 50, [*facts] * 50, [0] * 6000, [0] * 6000, 64)
+pictures = Pictures([*samples] * 50, [*facts] * 50, dict.fromkeys(("label", "domain", "sample"), [0] * 6000), 64)
 write_pictures(pictures, Path(sys.argv[1]), ImageField("raw", 64, 90), 2)
 """
     finished = run_with_shared_memory(SMALL, ["-c", many, str(tmp_path / "a")])

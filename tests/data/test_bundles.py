@@ -1,4 +1,4 @@
-"""Groups of pictures on disk: bursts by their time, the frames of a fixed camera by their looks."""
+"""Bundles of pictures on disk: bursts by their time, the frames of a fixed camera by their looks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from manifests import make_manifest
 from PIL import Image
 
+from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import MAX_DISTANCE
-from align_dist.data.groups import groups_within_domains
 from align_dist.data.scan import scan
 from align_dist.data.splits import make_split
 from align_dist.errors import DataError
@@ -48,18 +48,18 @@ def test_times_decide_instead_of_looks(tmp_path: Path) -> None:
         save(folder / "d.jpg", scene(1) + 2),  # alike, of unknown time
         save(tmp_path / "hill" / "deer" / "a.jpg", scene(0), "2012:05:04 10:00:00"),  # another domain
     ]
-    assert groups_within_domains(samples, scan(samples, 128, 2)).tolist() == [0, 0, 2, 0, 4]
+    assert bundles_within_domains(samples, scan(samples, 128, 2)).tolist() == [0, 0, 2, 0, 4]
 
 
 def frames(folder: Path, count: int, draw: Callable[[np.ndarray, float], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Groups (N,) and hashes (N, 4) of a fixed camera's frames, each drawn over the scene at a time in [0, 1)."""
+    """Bundles (N,) and hashes (N, 4) of a fixed camera's frames, each drawn over the scene at a time in [0, 1)."""
     rng = np.random.default_rng(1)
     samples = []
     for index in range(count):
         grey = draw(scene(), index / count) + rng.normal(0, 2, (HEIGHT, WIDTH))
         samples.append(save(folder / "wood" / "deer" / f"{index:03}.jpg", grey))
     facts = scan(samples, WIDTH, 2)
-    return groups_within_domains(samples, facts), np.stack([fact.difference for fact in facts])
+    return bundles_within_domains(samples, facts), np.stack([fact.difference for fact in facts])
 
 
 def shadows(image: np.ndarray, time: float) -> np.ndarray:
@@ -81,12 +81,12 @@ def animal(image: np.ndarray, time: float) -> np.ndarray:
 
 
 def test_drifting_shadows_are_no_chain_and_are_cut_near_the_fractions(tmp_path: Path) -> None:
-    groups, hashes = frames(tmp_path, 240, shadows)
+    bundles, hashes = frames(tmp_path, 240, shadows)
     steps = np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(axis=1)
     assert (steps <= MAX_DISTANCE).mean() > 0.95  # single linkage would join nearly all
-    assert len(np.unique(groups)) > 8
+    assert len(np.unique(bundles)) > 8
     split = make_split(
-        make_manifest(np.arange(240) % 2, [0] * 240, groups),
+        make_manifest(np.arange(240) % 2, [0] * 240, bundles),
         kind="in_domain",
         source="Caltech101",
         target=None,
@@ -98,9 +98,9 @@ def test_drifting_shadows_are_no_chain_and_are_cut_near_the_fractions(tmp_path: 
 
 
 def test_frames_that_are_all_alike_are_one_group_that_a_setting_opens(tmp_path: Path) -> None:
-    groups, _ = frames(tmp_path, 100, animal)
-    assert len(np.unique(groups)) == 1
-    manifest = make_manifest(np.arange(100) % 2, [0] * 100, groups)
+    bundles, _ = frames(tmp_path, 100, animal)
+    assert len(np.unique(bundles)) == 1
+    manifest = make_manifest(np.arange(100) % 2, [0] * 100, bundles)
     asked = {"kind": "in_domain", "source": "Caltech101", "target": None, "seed": 0}
     fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
     with pytest.raises(DataError, match=r"protocol\.keep_together=copies"):

@@ -9,31 +9,31 @@ from numpy.typing import NDArray
 
 from align_dist.data.bursts import events_of
 from align_dist.data.catalogue import Sample
-from align_dist.data.duplicates import near_groups
+from align_dist.data.duplicates import near_bundles
 from align_dist.data.progress import progress
 from align_dist.data.scan import Scanned
 from align_dist.machine import available_cores
 
 
-def groups_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
-    """Group of copies, near-copies or one burst of each sample: the smallest id in it, (N,). None spans domains.
+def bundles_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
+    """Bundle of copies, near-copies or one burst of each sample: the smallest id in it, (N,). None spans domains.
 
     Every domain is split by itself and a target domain is tested whole, so joining copies across
     domains would protect nothing and make one domain's split depend on the others.
     """
-    groups = np.zeros(len(samples), dtype=np.int64)
+    bundles = np.zeros(len(samples), dtype=np.int64)
     names = np.array([sample.domain for sample in samples])
     for domain in np.unique(names):
         with progress(f"near-copies of {domain}", int((names == domain).sum())) as report:
             ids = np.flatnonzero(names == domain)
             members = [facts[index] for index in ids.tolist()]
-            local = near_groups(
+            local = near_bundles(
                 [fact.digest for fact in members],
                 np.stack([fact.difference for fact in members]),
                 events_of((samples[index].sequence for index in ids.tolist()), [fact.taken for fact in members]),
                 workers=available_cores(),
                 report=report,
             )
-            groups[ids] = ids[local]
+            bundles[ids] = ids[local]
             report(len(ids))
-    return groups
+    return bundles

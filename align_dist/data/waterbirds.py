@@ -1,0 +1,56 @@
+"""Waterbirds as WILDS lays it out: birds of CUB cut out and put on places, of which most go with the class.
+
+Source: Sagawa et al., ICLR 2020, https://arxiv.org/abs/1911.08731, and WILDS, https://arxiv.org/abs/2012.07421.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from align_dist.data.catalogue import Catalogue, LeftOut, Sample, make_catalogue, shown
+from align_dist.data.folders import IMAGE_SUFFIXES
+from align_dist.data.metadata import PARTS, Line, by_picture, read_lines
+from align_dist.errors import DataError
+
+DOMAIN = "waterbirds"
+CLASSES, PLACES = ("landbird", "waterbird"), ("on land", "on water")
+COLUMNS = ("img_filename", "y", "split", "place")
+WHERE = "get waterbirds_v1.0 with the wilds package's download, and put that folder there"
+
+
+def read_waterbirds(root: Path) -> Catalogue:
+    """Reads `metadata.csv` and the pictures that it names, of one domain, in groups and parts.
+
+    Raises DataError for a missing or wrong file and for missing pictures, OSError for what may not be read.
+    """
+    folders = [folder for folder in (root / "waterbirds_v1.0", root) if (folder / "metadata.csv").is_file()]
+    if not folders:
+        raise DataError(f"{root}: neither metadata.csv nor waterbirds_v1.0 is in this folder; {WHERE}")
+    folder = folders[0]
+    lines = by_picture(read_lines(folder / "metadata.csv", COLUMNS, WHERE), "img_filename")
+    samples = [_sample(folder, line) for line in lines.values()]
+    missing = [sample for sample in samples if not sample.path.is_file()]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing):,} of the {len(samples):,} pictures in metadata.csv are not there "
+            f"(first {shown(missing[0].path.name)}); {WHERE}"
+        )
+    return make_catalogue("waterbirds", folder, samples, _unlisted(folder, samples))
+
+
+def _sample(folder: Path, line: Line) -> Sample:
+    label, place = _named(line, "y", CLASSES), _named(line, "place", PLACES)
+    path = folder / line.values["img_filename"]
+    return Sample(path, DOMAIN, label, group=f"{label} {place}", part=_named(line, "split", PARTS))
+
+
+def _named(line: Line, column: str, names: Sequence[str]) -> str:
+    """What a number in a column stands for."""
+    return names[int(line.chosen(column, [str(index) for index in range(len(names))]))]
+
+
+def _unlisted(folder: Path, samples: Sequence[Sample]) -> list[LeftOut]:
+    listed = {sample.path for sample in samples}
+    pictures = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return [(path, "not in metadata.csv") for path in pictures if path not in listed]
