@@ -31,6 +31,7 @@ def _check_mask_values(given: Any) -> Any:
 
 
 Selection = Literal["validation", "validation_worst_group", "last", "oracle"]
+USUAL_AGREEMENT = 0.7
 
 
 class BenchmarkConfig(Described):
@@ -42,6 +43,8 @@ class BenchmarkConfig(Described):
     last two may be missing.
     mask_values: what in mask files is the object: whatever is not 0, but for VOC's 255 (index), the values as shares
     of it (soft), the values of a list, or what the masks themselves say (auto).
+    agreement: of the embedded benchmark, the share of its training domain in which the background is that of the class,
+    and of `reversed` in which it is that of the next class.
     pictures: sixteen hexadecimal digits that name the pictures, masks and storage that a run is on, as the beton's
     manifest has them. Left out, they are those of the beton that is there; given, any other beton is refused.
     """
@@ -59,6 +62,7 @@ class BenchmarkConfig(Described):
         Literal["auto", "index", "soft"] | tuple[int, ...], BeforeValidator(_check_mask_values)
     ] = "auto"
     pictures: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
+    agreement: Fraction = USUAL_AGREEMENT
 
     @property
     def beton(self) -> Path:
@@ -207,6 +211,11 @@ class RunConfig(Described):
         conflict = self.options.conflict(self.classifier.backbone)
         if conflict:
             raise ValueError(f"{self.method}.{conflict}")
+        if self.benchmark.agreement != USUAL_AGREEMENT and self.benchmark.name != "embedded":
+            raise ValueError(
+                f"benchmark.agreement: {self.benchmark.agreement}, but only the embedded benchmark is made to measure; "
+                f"take it out with benchmark.name={self.benchmark.name}"
+            )
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
         if self.data.batch_size % self.data.micro_batches:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from align_dist.config import BenchmarkConfig
+from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, check_labels
 from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
-from align_dist.data.embedded import check_version, is_embedded, make_embedded
+from align_dist.data.embedded import check_stamp, is_embedded, make_embedded
 from align_dist.data.folders import read_folders, reading
 from align_dist.data.metadata import attach_metadata
 from align_dist.data.terra import WHERE as TERRA_WHERE
@@ -54,11 +57,12 @@ def _read_folders(root: Path) -> Catalogue:
     return read_folders("folders", root)
 
 
-def _read_embedded(root: Path) -> Catalogue:
+def _read_embedded(root: Path, agreement: float = USUAL_AGREEMENT) -> Catalogue:
     if not is_embedded(root):
-        make_embedded(root)
-    check_version(root)
-    return attach_masks(read_folders("embedded", root / "images"), root / "masks")
+        make_embedded(root, agreement=agreement)
+    check_stamp(root, agreement)
+    catalogue = read_folders("embedded", root / "images")
+    return replace(attach_masks(catalogue, root / "masks"), agreement=agreement)
 
 
 READERS: dict[str, Callable[[Path], Catalogue]] = {
@@ -81,16 +85,26 @@ def find_reader(name: str) -> Callable[[Path], Catalogue]:
 
 def read_described(benchmark: BenchmarkConfig) -> Catalogue:
     """The images that a description names. Raises as `read_benchmark` does."""
-    return read_benchmark(benchmark.name, benchmark.root, benchmark.masks, benchmark.metadata)
+    return read_benchmark(
+        benchmark.name, benchmark.root, benchmark.masks, benchmark.metadata, agreement=benchmark.agreement
+    )
 
 
-def read_benchmark(name: str, root: Path, masks: Path | None = None, metadata: Path | None = None) -> Catalogue:
+def read_benchmark(
+    name: str,
+    root: Path,
+    masks: Path | None = None,
+    metadata: Path | None = None,
+    *,
+    agreement: float = USUAL_AGREEMENT,
+) -> Catalogue:
     """The images of benchmark `name` under `root`, with true masks, groups and parts when given.
 
-    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. metadata: a CSV file, see metadata.py. Raises
-    ConfigError for an unknown name and DataError, in one line with the remedy, for anything missing or unusable.
+    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. metadata: a CSV file, see metadata.py.
+    agreement: of the embedded benchmark. Raises ConfigError for an unknown name and DataError, in one line with the
+    remedy, for anything missing or unusable.
     """
-    reader = find_reader(name)
+    reader = partial(_read_embedded, agreement=agreement) if name == "embedded" else find_reader(name)
     with reading(root):
         catalogue = reader(root)
         catalogue = catalogue if metadata is None else attach_metadata(catalogue, metadata)

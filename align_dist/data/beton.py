@@ -156,6 +156,7 @@ def _describe(
         group_names=groups,
         group_indices=tuple(groups.index(sample.group) for sample in samples if sample.group is not None),
         parts=tuple(sample.part for sample in samples if sample.part is not None),
+        agreement=catalogue.agreement,
         skipped=tuple(relative(sample.path, catalogue.root) for sample in skipped),
         skipped_hashes=tuple(digests_with_masks(skipped)),
         stamps=tuple(stamps[sample.path] for sample in samples),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.errors import DataError
 
 
@@ -42,7 +43,10 @@ class PassedOver:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Domains and classes sorted, samples ordered by (domain, class, path). passed_over: a line for each reason."""
+    """Domains and classes sorted, samples ordered by (domain, class, path). passed_over: a line for each reason.
+
+    agreement: of the embedded benchmark, the share of `biased` on the background of its class.
+    """
 
     benchmark: str
     root: Path
@@ -50,6 +54,7 @@ class Catalogue:
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]
     passed_over: tuple[PassedOver, ...] = ()
+    agreement: float = USUAL_AGREEMENT
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.scenes import compose, crop_background
 from align_dist.errors import DataError, MachineError
 from align_dist.files import unwritable
@@ -58,24 +59,30 @@ def is_embedded(root: Path) -> bool:
     return (root / STAMP).is_file()
 
 
-def check_version(root: Path) -> None:
-    """Raises DataError for an embedded benchmark that another version of this file made, or whose stamp is damaged."""
+def check_stamp(root: Path, agreement: float) -> None:
+    """Raises DataError for an embedded benchmark that another version of this file made, or with another agreement."""
     stamp = _read_stamp(root)
     if not isinstance(stamp, dict) or stamp.get("version") != _VERSION:
         raise DataError(f"{root}: made by another version of align-dist; delete it and prepare it again")
+    if stamp.get("correlation") != agreement:
+        raise DataError(
+            f"{root}: made with benchmark.agreement {stamp.get('correlation')}, asked for {agreement}; keep both with "
+            "folders of their own, benchmark.root=FOLDER and benchmark.betons=FOLDER"
+        )
 
 
-def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float = 0.7) -> None:
+def make_embedded(root: Path, seed: int = 0, size: int = 64, agreement: float = USUAL_AGREEMENT) -> None:
     """Writes `<root>/images/<domain>/<class>/*.png` and the same tree of masks in `<root>/masks`.
 
-    size: side of the square images in pixels, at least 32. correlation: share of `biased` images on
+    size: side of the square images in pixels, at least 32. agreement: share of `biased` images on
     the background of their class (and of `reversed` ones on that of the next class), in [0, 1].
     Does nothing when the folder was made with the same parameters; replaces what other parameters
     made; raises DataError rather than touch a folder it did not make.
     """
-    if size < 32 or not 0.0 <= correlation <= 1.0:
-        raise DataError(f"embedded: size {size}, correlation {correlation}; expected size >= 32 and 0 to 1")
-    stamp = {"version": _VERSION, "seed": seed, "size": size, "correlation": correlation}
+    if size < 32 or not 0.0 <= agreement <= 1.0:
+        raise DataError(f"embedded: size {size}, agreement {agreement}; expected size >= 32 and 0 to 1")
+    # Folders on disk have the agreement under this name.
+    stamp = {"version": _VERSION, "seed": seed, "size": size, "correlation": agreement}
     if _read_stamp(root) == stamp:
         return
     if root.exists() and not is_embedded(root) and any(root.iterdir()):
@@ -83,7 +90,7 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float 
     beside = root.with_name(f"{root.name}.partial{os.getpid()}")
     try:
         beside.mkdir(parents=True)
-        _write_all(beside, seed, size, correlation)
+        _write_all(beside, seed, size, agreement)
         (beside / STAMP).write_text(json.dumps(stamp))
         _move_into_place(beside, root, stamp)
     except OSError as error:
@@ -92,14 +99,14 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, correlation: float 
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def background_class(rng: np.random.Generator, domain: str, label: int, correlation: float) -> int:
+def background_class(rng: np.random.Generator, domain: str, label: int, agreement: float) -> int:
     """Index of the background of one image: into CLASS_SOURCES, or NOVEL_SOURCES for `novel`."""
     if domain == "novel":
         return int(rng.integers(len(NOVEL_SOURCES)))
     if domain == "shuffled":
         return int(rng.integers(len(CLASSES)))
     favourite = label if domain == "biased" else (label + 1) % len(CLASSES)
-    if rng.random() < correlation:
+    if rng.random() < agreement:
         return favourite
     return (favourite + int(rng.integers(1, len(CLASSES)))) % len(CLASSES)
 
@@ -111,7 +118,7 @@ def digit_instances(seed: int, count: int) -> dict[str, list[int]]:
     return {domain: biased if domain == "biased" else others for domain in DOMAINS}
 
 
-def _write_all(folder: Path, seed: int, size: int, correlation: float) -> None:
+def _write_all(folder: Path, seed: int, size: int, agreement: float) -> None:
     from sklearn.datasets import load_digits
 
     digits: Any = load_digits()
@@ -125,7 +132,7 @@ def _write_all(folder: Path, seed: int, size: int, correlation: float) -> None:
         for instance in instances:
             rng = np.random.default_rng([seed, DOMAINS.index(domain), instance])
             label_index = int(digits.target[instance])
-            picture = pictures[background_class(rng, domain, label_index, correlation)]
+            picture = pictures[background_class(rng, domain, label_index, agreement)]
             background = crop_background(rng, picture, size)
             image, mask = compose(rng, background, digits.images[instance] / 16.0)
             name = f"{domain}/{label_index}/digit_{instance:04d}.png"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import RunConfig
+from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.catalogue import PassedOver
 from align_dist.data.contents import Stamp, stamp_of
 from align_dist.errors import DataError, StorageError, UserError
@@ -24,7 +25,7 @@ UNTOLD = (
 # Names that differ in the file: pictures have had their digest, and runs their ids, under this one.
 ON_DISK = {"bundles": "groups"}
 # Came later, and for the same reason is in the file of a benchmark that has it alone.
-LATER = ("group_names", "group_indices", "parts")
+LATER = ("group_names", "group_indices", "parts", "agreement")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -48,7 +49,7 @@ class Manifest:
     passed_over: files that are no samples. sequences: the burst that the benchmark names for each sample, None for
     none. mask_values: what was asked for (mask_values.py). notes: how pictures and masks were read, a line each.
     group_names, group_indices: class and spurious attribute, and index into them; parts: `train`, `validation` or
-    `test` as the benchmark has it; all empty for a benchmark without.
+    `test` as the benchmark has it; all empty for a benchmark without. agreement: see Catalogue.
     """
 
     version: int
@@ -76,6 +77,7 @@ class Manifest:
     group_names: tuple[str, ...] = ()
     group_indices: tuple[int, ...] = ()
     parts: tuple[str, ...] = ()
+    agreement: float = USUAL_AGREEMENT
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -50,6 +50,7 @@ def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[
         ("name", manifest.benchmark, benchmark.name),
         ("storage", stored.mode, benchmark.storage),
         ("max_side", stored.max_side, benchmark.max_side),
+        ("agreement", manifest.agreement, benchmark.agreement),
     ]
     if stored.mode == "jpg":
         pairs.append(("quality", stored.quality, benchmark.quality))

@@ -9,11 +9,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from align_dist.config import parse_config
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.catalogue import Catalogue
 from align_dist.data.embedded import background_class, digit_instances, make_embedded
+from align_dist.data.prepare import prepare
 from align_dist.data.scenes import compose
-from align_dist.errors import DataError, StorageError
+from align_dist.data.tree import beton_of
+from align_dist.errors import ConfigError, DataError, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,38 @@ def test_a_folder_that_is_no_longer_whole_or_of_another_version_is_noticed(root:
             read_benchmark("embedded", copy)
 
 
+def test_another_agreement_changes_backgrounds_alone_and_needs_folders_of_its_own(
+    catalogue: Catalogue, root: Path, tmp_path: Path
+) -> None:
+    usual = read_benchmark("embedded", root, agreement=0.7)
+    assert usual == catalogue
+    whole = read_benchmark("embedded", tmp_path / "whole", agreement=1.0)
+    names = [(sample.domain, sample.label, sample.path.name) for sample in whole.samples]
+    assert names == [(sample.domain, sample.label, sample.path.name) for sample in catalogue.samples]
+    pairs = list(zip(catalogue.samples, whole.samples, strict=True))
+    same = Counter(one.domain for one, other in pairs if one.path.read_bytes() == other.path.read_bytes())
+    # What does not depend on the agreement is the same to the bit.
+    assert same["shuffled"] == same["novel"] == 597
+    assert 0.6 < same["biased"] / 1200 < 0.8 and 0.6 < same["reversed"] / 597 < 0.8
+    with pytest.raises(DataError, match=r"agreement 0\.7, asked for 1\.0.*benchmark\.root=FOLDER"):
+        read_benchmark("embedded", root, agreement=1.0)
+
+
+def test_a_beton_of_another_agreement_is_refused_and_a_run_on_it_has_another_id(tmp_path: Path) -> None:
+    told = {"root": str(tmp_path / "e"), "betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
+    half = parse_config({"benchmark": {**told, "agreement": 0.5}})
+    manifest = prepare(half.benchmark)
+    assert manifest.agreement == 0.5 and beton_of(half.benchmark) == manifest
+    usual = parse_config({"benchmark": {**told, "root": str(tmp_path / "nowhere")}})
+    with pytest.raises(DataError, match=r"benchmark\.agreement 0\.5, asked for 0\.7"):
+        beton_of(usual.benchmark)
+    assert usual.identity != half.identity
+    # As before there was an agreement to set.
+    assert parse_config({"training": {"precision": "float32"}}).identity == "ee590eba"
+    with pytest.raises(ConfigError, match="agreement"):
+        parse_config({"benchmark": {"name": "pacs", "agreement": 0.5}})
+
+
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
@@ -118,6 +153,6 @@ def test_instances_depend_on_the_seed() -> None:
 
 
 def test_impossible_parameters_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="correlation"):
-        make_embedded(tmp_path / "new", correlation=1.2)
+    with pytest.raises(DataError, match="agreement"):
+        make_embedded(tmp_path / "new", agreement=1.2)
     assert not (tmp_path / "new").exists()
