@@ -13,6 +13,7 @@ from align_dist import __version__
 from align_dist.errors import ConfigError, UserError
 from align_dist.files import disk_errors_in_words
 
+SELECTIONS = ("validation", "validation_worst_group", "last", "oracle")
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
 5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
 8 another rank died or stalled, the same command resumes ·
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
     report.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
-    report.add_argument("--selection", default="validation", choices=["validation", "last", "oracle"])
+    report.add_argument("--selection", default="validation", choices=SELECTIONS)
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
     bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
@@ -196,13 +197,14 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs, unfinished
-    from align_dist.report.tables import held_out_table, summary_table, targets_of
+    from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of
 
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
         raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
-    tables = [summary_table(rows, options.selection)]
+    groups = group_table(rows, options.selection)
+    tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
     if len(targets_of(rows)) > 1:
         tables.append(held_out_table(rows, "accuracy", options.selection))
     renderers = {"text": render.to_text, "markdown": render.to_markdown, "csv": render.to_csv}

@@ -6,6 +6,8 @@ most probably insertion AUC (paper.md section 4.1): see `faithfulness.insertion_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -31,6 +33,33 @@ def per_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> dict[int,
 def worst_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """The smallest accuracy over the classes present, in [0, 1]; NaN for no images."""
     return min(per_class_accuracy(probabilities, labels).values(), default=float("nan"))
+
+
+def per_group_accuracy(probabilities: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> dict[int, float]:
+    """Group -> top-1 accuracy on its images, in [0, 1]; absent groups are skipped. groups: (N,)."""
+    values, truth = _arrays(probabilities, labels)
+    member, right = np.asarray(groups, np.int64), values.argmax(1) == truth
+    return {int(g): float(right[member == g].mean()) for g in np.unique(member)}
+
+
+def group_metrics(
+    probabilities: ArrayLike, labels: ArrayLike, groups: ArrayLike, names: Sequence[str], training: ArrayLike
+) -> dict[str, float]:
+    """The worst group's accuracy, the adjusted one and each group's by name, in [0, 1].
+
+    adjusted_accuracy: the mean of the groups' accuracies weighted by their shares of the training images, for a test
+    part that has its groups in other shares. groups: (N,). names: of all G groups. training: images of each, (G,);
+    groups that are absent from either count for nothing; NaN where none is left. Source: Sagawa et al. 2020,
+    https://arxiv.org/abs/1911.08731, appendix C.1.
+    """
+    found = per_group_accuracy(probabilities, labels, groups)
+    weights = np.asarray(training, np.float64)[list(found)]
+    total = float(weights.sum())
+    return {
+        "worst_group_accuracy": min(found.values(), default=float("nan")),
+        "adjusted_accuracy": float(weights @ list(found.values())) / total if total else float("nan"),
+        **{f"accuracy_of_group/{names[group]}": value for group, value in found.items()},
+    }
 
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:

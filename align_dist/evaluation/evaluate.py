@@ -17,6 +17,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.draws import permutation
 from align_dist.evaluation import accuracy, faithfulness, localisation
 from align_dist.evaluation.inference import over_batches, probabilities_on
+from align_dist.evaluation.moving import collapse_on
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
 from align_dist.training.selection import load_selected, selected_path
@@ -62,8 +63,10 @@ def evaluate_run(
 
 
 def _load(folder: RunFolder, selection: str) -> dict[str, Any] | None:
-    """A selection's weights; None for the oracle's where training looked at no target domain."""
-    if selection == "oracle" and not selected_path(folder.selected, selection).exists():
+    """A selection's weights; None where training chose none: the oracle's without a look at a target domain, the worst
+    group's without groups.
+    """
+    if selection in ("oracle", "validation_worst_group") and not selected_path(folder.selected, selection).exists():
         return None
     return load_selected(folder.selected, selection)
 
@@ -82,8 +85,23 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
     names = run.manifest.classes
     per_class = accuracy.per_class_accuracy(probabilities, labels)
     metrics |= {f"accuracy_of/{names[label]}": value for label, value in per_class.items()}
-    explained = _subset(samples, run.config.evaluation.faithfulness_images)
-    return metrics | (_explanation_metrics(run, explained) if len(explained) else {})
+    explained = subset(samples, run.config.evaluation.faithfulness_images)
+    metrics |= group_metrics_of(run, samples, probabilities, labels)
+    return metrics | (_explanation_metrics(run, explained) | collapse_of(run, explained) if len(explained) else {})
+
+
+def group_metrics_of(run: Assembly, samples: Ids, probabilities: NDArray[np.float64], labels: Ids) -> Metrics:
+    """What `accuracy.group_metrics` gives; nothing for a benchmark without groups."""
+    groups, names = run.loader.groups, run.manifest.group_names
+    if groups is None:
+        return {}
+    training = np.bincount(groups[run.split.train], minlength=len(names))
+    return accuracy.group_metrics(probabilities, labels, groups[samples], names, training)
+
+
+def collapse_of(run: Assembly, samples: Ids) -> Metrics:
+    """The measures of collapse of the classifier's maps. Collective."""
+    return collapse_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group)
 
 
 def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
@@ -136,7 +154,7 @@ def _localisation_of(run: Assembly, batch: Batch, saliency: Tensor) -> dict[str,
     return found
 
 
-def _subset(samples: Ids, most: int) -> Ids:
+def subset(samples: Ids, most: int) -> Ids:
     """At most `most` samples, the same for every run: explanations cost many forwards an image."""
     if len(samples) <= most:
         return samples

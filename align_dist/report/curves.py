@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Validation first, then what tells whether the masker went astray, then the losses.
-PANELS = (r"^validation/accuracy$", r"^mask/area$", r"/loss$")
+PANELS = (r"^validation/accuracy$", r"^mask/area$", r"^validation/(commonest_cell|map_following)$", r"/loss$")
 MOST_PANELS, POINTS, COLUMNS = 9, 200, 3
 # Okabe and Ito's colours, told apart by colour-blind readers as well; yellow is too pale on white.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

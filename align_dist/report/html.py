@@ -23,9 +23,11 @@ from align_dist.report.render import Table, to_html
 from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
 from align_dist.report.style import STYLE
 from align_dist.report.tables import (
+    AVERAGE_AND_WORST,
     EXPLANATION_METRICS,
     SELECTIONS,
     difference_table,
+    group_table,
     held_out_table,
     summary_table,
     targets_of,
@@ -151,7 +153,8 @@ def _shown(name: str, tables: Sequence[Table]) -> str:
 
 def _meanings(rows: Sequence[Row]) -> str:
     """What each measure that the tables show says."""
-    shown = [measure(name) for name in ("accuracy", *EXPLANATION_METRICS) if any(name in row.metrics for row in rows)]
+    names = (*AVERAGE_AND_WORST, *EXPLANATION_METRICS)
+    shown = [measure(name) for name in names if any(name in row.metrics for row in rows)]
     facts = {one.title: one.meaning for one in shown}
     return f'<section class="soft"><h3>What the measures say</h3>{_list(facts)}</section>'
 
@@ -162,6 +165,8 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
     tables: list[Table] = []
     for selection in [s for s in SELECTIONS if s in present] + sorted(present - set(SELECTIONS)):
         tables.append(summary_table(rows, selection))
+        groups = group_table(rows, selection)
+        tables += [groups] if groups is not None else []
         if len(targets_of(rows)) > 1:
             tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):

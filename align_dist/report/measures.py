@@ -67,9 +67,30 @@ MEASURES = {
     ),
     "mask_area": Measure("mask area", meaning="Mean of the learned mask: the share of the image that it keeps."),
     "mask_binariness": Measure("mask binariness", meaning="How near the mask's values are to 0 or 1, of 1."),
+    "worst_group_accuracy": Measure("worst-group accuracy %", 1, 100, 1, "Accuracy on the group that fares worst."),
+    "adjusted_accuracy": Measure(
+        "adjusted accuracy %", 1, 100, 1, "Mean of the groups' accuracies, weighted by their shares of training images."
+    ),
+    "commonest_cell": Measure(
+        "commonest cell %", -1, 100, 1, "Share of images whose Grad-CAM has its maximum in the cell where most have it."
+    ),
+    "map_cells": Measure("cells of a map", 0, 1, 0, "Cells of Grad-CAM: by chance the commonest has one in so many."),
+    "map_following": Measure(
+        "map following",
+        1,
+        meaning="How far Grad-CAM moves with its image, mirrored or shifted: 1 all the way, 0 as another image's map.",
+    ),
+    "map_likeness": Measure("map likeness", -1, meaning="Correlation of Grad-CAM of different images."),
+    "follows_mirror": Measure("follows mirroring", 1, meaning="Correlation of a mirrored image's map, mirrored back."),
+    "stays_mirror": Measure("stays under mirroring", -1, meaning="Correlation of a mirrored image's map, as it is."),
+    "follows_shift": Measure("follows a shift", 1, meaning="Correlation of a shifted image's map, shifted back."),
+    "stays_shift": Measure("stays under a shift", -1, meaning="Correlation of a shifted image's map, as it is."),
 }
+OF_GROUP = "accuracy_of_group/"
 
 
 def measure(metric: str) -> Measure:
     """How a metric is written; one not listed here keeps its own name and three decimals."""
+    if metric.startswith(OF_GROUP):
+        return Measure(f"{metric.removeprefix(OF_GROUP)} %", 1, 100, 1, "Accuracy on this group.")
     return MEASURES.get(metric, Measure(metric.replace("_", " ")))

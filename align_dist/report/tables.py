@@ -17,12 +17,13 @@ from align_dist.report.aggregate import (
     standard_error,
     values_of,
 )
-from align_dist.report.measures import measure
+from align_dist.report.measures import OF_GROUP, measure
 from align_dist.report.render import MISSING, Table
 from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
 SELECTIONS = {
     "validation": "checkpoint selected on source validation",
+    "validation_worst_group": "checkpoint selected on the worst group of source validation",
     "last": "last checkpoint",
     "oracle": "checkpoint selected on the target (oracle)",
 }
@@ -33,7 +34,12 @@ EXPLANATION_METRICS = (
     "comprehensiveness",
     "mask_iou",
     "energy_inside",
+    "commonest_cell",
+    "map_following",
+    "map_likeness",
 )
+WORST_GROUP = "worst_group_accuracy"
+AVERAGE_AND_WORST = ("accuracy", "adjusted_accuracy", WORST_GROUP)
 LEAVE_ONE_OUT = "leave_one_out"
 ONE_SEED_NOTE = "One seed each: there is no standard error."
 ERROR_NOTE = "Mean \N{PLUS-MINUS SIGN} standard error over seeds (sample standard deviation / sqrt n)."
@@ -63,11 +69,37 @@ def summary_table(rows: Iterable[Row], selection: str) -> Table:
     source = f"{inside[0]} (in-domain)" if len(inside) == 1 else "in-domain mean"
     columns = [Column(source, "accuracy", IN_DOMAIN)] if inside else []
     columns += [column for column in domain_columns(lines, "accuracy") if column.role == OUT_OF_DOMAIN]
+    grouped = [(role, name) for role in (IN_DOMAIN, OUT_OF_DOMAIN) for name in domains_of(lines, role, WORST_GROUP)]
+    columns += [Column(f"worst group of {name}", WORST_GROUP, role, name) for role, name in grouped]
     role = OUT_OF_DOMAIN if outside else IN_DOMAIN
     columns += [Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m)]
     averaged = "out-of-domain" if outside else "in-domain"
     note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
     return make_table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), plain_values(lines))
+
+
+def group_table(rows: Iterable[Row], selection: str) -> Table | None:
+    """A line a method: average accuracy, adjusted and worst-group accuracy, then that of each group, domain by domain.
+
+    None where no result has groups. Raises DataError as `metric_table` does.
+    """
+    lines = lines_of(rows, selection)
+    found = {name for some in lines.values() for row in some for name in row.metrics}
+    metrics = [*AVERAGE_AND_WORST, *sorted(name for name in found if name.startswith(OF_GROUP))]
+    places = [
+        (role, domain)
+        for role in (IN_DOMAIN, OUT_OF_DOMAIN)
+        for domain in domains_of(lines, role, WORST_GROUP)
+    ]
+    columns = [
+        Column(measure(metric).title + (f", {domain}" if len(places) > 1 else ""), metric, role, domain)
+        for role, domain in places
+        for metric in metrics
+        if domain in domains_of(lines, role, metric)
+    ]
+    if not columns:
+        return None
+    return make_table(f"Groups, {_setting(lines, selection)}", lines, columns, (ERROR_NOTE,), plain_values(lines))
 
 
 def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:

@@ -92,6 +92,11 @@ def _materials(
     manifest = beton_of(config.benchmark, compare=group.is_first)
     if config.options.reads_masks and not manifest.has_masks:
         raise ConfigError(f"method: {config.method} guides with masks here, and {config.benchmark.beton} has none")
+    if "validation_worst_group" in config.evaluation.selections and not manifest.group_names:
+        raise ConfigError(
+            f"evaluation.selections: validation_worst_group needs groups, {config.benchmark.beton} has none; "
+            "name them in a file (benchmark.metadata) or take it out"
+        )
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()

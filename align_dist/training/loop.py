@@ -17,18 +17,24 @@ from align_dist.data.batch import Batch
 from align_dist.data.draws import Draws, sample_of, unaugmented
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.errors import CheckpointError
-from align_dist.evaluation.inference import accuracy_on
+from align_dist.evaluation.accuracy import accuracy
+from align_dist.evaluation.evaluate import collapse_of, group_metrics_of, subset
+from align_dist.evaluation.inference import accuracy_on, probabilities_on
 from align_dist.methods.base import Method
 from align_dist.parallel.group import Group
 from align_dist.training.assembly import Assembly
 from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
-from align_dist.training.monitor import Monitor, gradient_norms
+from align_dist.training.monitor import Monitor, collapse_warning, gradient_norms
 from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
 from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import learning_rate
 from align_dist.training.selection import Best, Weights, restore_selected, weights_now, write_selected
 from align_dist.training.signals import StopRequest, leave_if_asked
+
+WORST_GROUP = "validation/worst_group_accuracy"
+# Of a validation, what has a place in a line.
+TOLD = ("validation/accuracy", WORST_GROUP, "oracle/accuracy", "validation/commonest_cell", "validation/map_following")
 
 Say = Callable[[str], None]
 # Of the run, the step and the values of a validation.
@@ -46,6 +52,7 @@ class Position:
     step: int = 0
     validation: Best = field(default_factory=Best)
     oracle: Best = field(default_factory=Best)
+    worst_group: Best = field(default_factory=Best)
     selected: dict[str, Weights] = field(default_factory=dict)
     unwritten: set[str] = field(default_factory=set)
 
@@ -125,7 +132,7 @@ def _at_boundary(
 
 
 def _validate(run: Assembly, position: Position, monitor: Monitor, progress: Progress) -> dict[str, float]:
-    """Accuracy on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
+    """Measures on the validation parts; keeps the weights that are best by each rule, once warm-up is over."""
     step, reading = position.step, run.reading()
     now = cache(lambda: weights_now(step, run.method.networks, run.group))  # one copy for all that choose it
 
@@ -136,17 +143,37 @@ def _validate(run: Assembly, position: Position, monitor: Monitor, progress: Pro
         position.unwritten.add(name)
         return Best(accuracy, step)
 
-    source = _accuracy_on(reading, run.split.validation)
-    position.validation = better("validation", position.validation, source)
-    values = {"validation/accuracy": source}
+    values = {f"validation/{name}": value for name, value in _measure_validation(reading).items()}
+    position.validation = better("validation", position.validation, values["validation/accuracy"])
+    if WORST_GROUP in values:
+        position.worst_group = better("validation_worst_group", position.worst_group, values[WORST_GROUP])
     if "oracle" in run.config.evaluation.selections and run.split.target_validation:
         targets = [_accuracy_on(reading, samples) for samples in run.split.target_validation.values()]
         oracle = sum(targets) / len(targets)
         position.oracle = better("oracle", position.oracle, oracle)
         values["oracle/accuracy"] = oracle
     run.group.first(lambda: monitor.write(step, values))
-    progress.tell(step, values)
+    progress.tell(step, {name: values[name] for name in TOLD if name in values})
+    warning = collapse_warning(values, len(_explained(run)))
+    # Before guidance a network may not have learnt yet where to look.
+    if warning and run.schedule.selectable(step) and not monitor.warned_collapse:
+        monitor.warned_collapse = True
+        progress.say(f"step {step}: {warning}")
     return values
+
+
+def _measure_validation(run: Assembly) -> dict[str, float]:
+    """Accuracy on the source domains' validation part, that of its groups, and whether maps collapse. Collective."""
+    samples, size = run.split.validation, run.config.evaluation.batch_size
+    probabilities, labels = probabilities_on(run.method.classifier, run.loader, samples, size, run.group)
+    values = {"accuracy": accuracy(probabilities, labels), **group_metrics_of(run, samples, probabilities, labels)}
+    explained = _explained(run)
+    return values | (collapse_of(run, explained) if len(explained) else {})
+
+
+def _explained(run: Assembly) -> NDArray[np.int64]:
+    """The validation pictures whose maps are measured."""
+    return subset(run.split.validation, run.config.evaluation.faithfulness_images)
 
 
 def _accuracy_on(run: Assembly, samples: NDArray[np.int64]) -> float:
@@ -219,6 +246,7 @@ def _save(run: Assembly, folder: RunFolder, position: Position, state: dict[str,
 def checkpoint_of(config: RunConfig, state: dict[str, Any], position: Position) -> dict[str, Any]:
     """What a run's checkpoint holds. state: as `state_of` has it."""
     told = {"step": position.step, "validation": asdict(position.validation), "oracle": asdict(position.oracle)}
+    told["validation_worst_group"] = asdict(position.worst_group)
     return {"identity": config.identity, **state, "position": told, "selected": position.selected}
 
 
@@ -245,6 +273,8 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
             engine.load_state_dict(state["networks"][name])
     run.method.state |= {name: value.to(run.device) for name, value in state["method"].items()}
     told = state["position"]
-    position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]), selected)
+    # Checkpoints are older than the choice by worst group.
+    worst_group = Best(**told.get("validation_worst_group", {}))
+    position = Position(told["step"], Best(**told["validation"]), Best(**told["oracle"]), worst_group, selected)
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
     return position

@@ -1,9 +1,10 @@
 """Model selection: which weights of a run are kept, by name (paper.md section 5.3).
 
-validation: the best accuracy on the source domains' validation part; ties go to the later weights.
+validation: the best average accuracy on the source domains' validation part; ties go to the later weights.
+validation_worst_group: the best accuracy there of the group that fares worst, where the benchmark has groups.
 oracle: the best accuracy on the target domains' validation part, which no one has in earnest.
 last: the end of the run.
-The first two choose after warm-up, for every method alike: see `Schedule.selectable`. What is chosen is part of the
+All but the last choose after warm-up, for every method alike: see `Schedule.selectable`. What is chosen is part of the
 next checkpoint; the files of selections are copies from the newest one, and written anew where a crash has left others.
 """
 

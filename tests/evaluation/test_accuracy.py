@@ -12,7 +12,9 @@ from sklearn.metrics import log_loss, recall_score, roc_auc_score
 from align_dist.evaluation.accuracy import (
     accuracy,
     cross_entropy,
+    group_metrics,
     per_class_accuracy,
+    per_group_accuracy,
     roc_auc,
     worst_class_accuracy,
 )
@@ -86,3 +88,22 @@ def test_a_probability_of_zero_stays_finite() -> None:
 def test_impossible_labels_are_refused(labels: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected shapes|labels must"):
         accuracy(HAND, labels)
+
+
+def test_groups_by_hand() -> None:
+    probabilities = [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7], [0.1, 0.9]]
+    labels, groups = [0, 0, 1, 1, 1], [0, 1, 2, 2, 2]
+    assert per_group_accuracy(probabilities, labels, groups) == pytest.approx({0: 1.0, 1: 0.0, 2: 2 / 3})
+    names = ("land", "water", "bird", "none")
+    found = group_metrics(probabilities, labels, groups, names, [60, 10, 30, 5])
+    assert found == pytest.approx(
+        {
+            "worst_group_accuracy": 0.0,
+            "adjusted_accuracy": (60 * 1 + 10 * 0 + 30 * 2 / 3) / 100,
+            "accuracy_of_group/land": 1.0,
+            "accuracy_of_group/water": 0.0,
+            "accuracy_of_group/bird": 2 / 3,
+        }
+    )
+    untrained = group_metrics(probabilities, labels, groups, names, [0, 0, 0, 0])
+    assert np.isnan(untrained["adjusted_accuracy"])

@@ -16,7 +16,14 @@ from align_dist.errors import DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
 from align_dist.report.rows import Row, parse_row
-from align_dist.report.tables import difference_table, held_out_table, metric_table, summary_table, targets_of
+from align_dist.report.tables import (
+    difference_table,
+    group_table,
+    held_out_table,
+    metric_table,
+    summary_table,
+    targets_of,
+)
 
 PM = "\N{PLUS-MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -48,6 +55,19 @@ def cells(table: Table, label: str) -> dict[str, str]:
     found = [dict(zip(table.header, line, strict=True)) for line in table.rows if line[0] == label]
     assert len(found) == 1
     return found[0]
+
+
+def test_a_table_of_groups_has_averages_then_each_group() -> None:
+    metrics = {"accuracy": 0.8, "worst_group_accuracy": 0.5, "adjusted_accuracy": 0.9}
+    groups = {"accuracy_of_group/bird on water": 0.5, "accuracy_of_group/bird on land": 0.95}
+    rows = [row("erm", 0, "in", {**metrics, **groups}), row("erm", 0, "out", {"accuracy": 0.7})]
+    table = group_table(rows, "validation")
+    assert table is not None
+    assert table.rows == (("erm", "1", "80.0", "90.0", "50.0", "95.0", "50.0"),)
+    order = ["accuracy", "adjusted", "worst-group", "bird on land", "bird on water"]
+    assert all(word in title for word, title in zip(order, table.header[2:], strict=True))
+    assert "50.0" in summary_table(rows, "validation").rows[0]
+    assert group_table(rows[1:], "validation") is None
 
 
 def test_hand_worked_mean_and_standard_error() -> None:

@@ -1,0 +1,76 @@
+"""Runs on a benchmark that has groups and a split of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from align_dist.config import RunConfig
+from align_dist.data.manifest import with_pictures
+from align_dist.data.prepare import prepare
+from align_dist.errors import ConfigError
+from align_dist.report.rows import finished_rows, read_runs
+from align_dist.report.tables import group_table
+from align_dist.run import carry_out
+from align_dist.training.assembly import assemble
+from align_dist.training.selection import load_selected
+
+GROUPS = ["left high", "left low", "right high", "right low"]
+
+
+@pytest.fixture(scope="module")
+def grouped(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Squares in groups by class and by whether the picture's number is below ten; half of each group trains."""
+    folder, root = tmp_path_factory.mktemp("grouped"), squares.benchmark.root
+    lines = [
+        (path.relative_to(root).as_posix(), "low" if int(path.stem) < 10 else "high", int(path.stem) % 4)
+        for path in sorted(root.glob("*/*/*.png"))
+    ]
+    with (folder / "m.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("image", "attribute", "split"))
+        writer.writerows((name, level, ("train", "train", "validation", "test")[part]) for name, level, part in lines)
+    update = {"metadata": folder / "m.csv", "betons": folder, "pictures": None}
+    benchmark = squares.benchmark.model_copy(update=update)
+    prepare(benchmark)
+    protocol = squares.protocol.model_copy(update={"kind": "fixed", "source": None})
+    selections = ("validation", "validation_worst_group", "last")
+    evaluation = squares.evaluation.model_copy(update={"selections": selections})
+    update = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation, "runs": folder, "method": "erm"}
+    return with_pictures(squares.model_copy(update=update))
+
+
+def test_groups_are_measured_and_weights_are_chosen_by_the_worst(grouped: RunConfig) -> None:
+    folder = carry_out(grouped)
+    recorded = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    validations = [line for line in recorded if "validation/worst_group_accuracy" in line]
+    assert [line["step"] for line in validations] == [8, 16, 24]
+    for line in validations:
+        found = [line[f"validation/accuracy_of_group/{name}"] for name in GROUPS]
+        assert line["validation/worst_group_accuracy"] == min(found)
+        assert 0 < line["validation/commonest_cell"] <= 1 and "validation/map_following" in line
+    # After warm-up, the later of equals.
+    best = max(validations[1:], key=lambda line: (line["validation/worst_group_accuracy"], line["step"]))
+    assert load_selected(folder.selected, "validation_worst_group")["step"] == best["step"]
+    rows = [json.loads(line) for line in folder.results.read_text().splitlines()]
+    assert [(row["selection"], row["domain"]) for row in rows] == [
+        (selection, domain) for selection in grouped.evaluation.selections for domain in ("bright", "dark")
+    ]
+    for row in rows:
+        found = [row["metrics"][f"accuracy_of_group/{name}"] for name in GROUPS]
+        assert row["metrics"]["worst_group_accuracy"] == min(found)
+        # As many of each group train.
+        assert row["metrics"]["adjusted_accuracy"] == pytest.approx(sum(found) / 4, abs=1e-5)
+        assert row["metrics"]["map_cells"] > 1
+    table = group_table(finished_rows(read_runs([folder.path])), "validation_worst_group")
+    assert table is not None and len(table.rows) == 1
+    assert all(any(name in title for title in table.header) for name in GROUPS)
+
+
+def test_a_choice_by_groups_without_any_is_refused(squares: RunConfig) -> None:
+    evaluation = squares.evaluation.model_copy(update={"selections": ("validation_worst_group",)})
+    with pytest.raises(ConfigError, match=r"evaluation\.selections.*benchmark\.metadata") as caught:
+        assemble(squares.model_copy(update={"evaluation": evaluation}))
+    assert "\n" not in str(caught.value)
