@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from align_dist.data.batch import Batch
+from align_dist.data.loader import Loader
 from align_dist.evaluation.collapse import collapse
 from align_dist.evaluation.inference import over_batches
 from align_dist.parallel.engine import Engine, frozen
