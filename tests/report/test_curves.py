@@ -49,7 +49,14 @@ def test_a_line_cut_off_by_a_kill_is_skipped_and_any_other_bad_line_is_named(tmp
 
 def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(align: RunFolder) -> None:
     tags = read_scalars(align.metrics)
-    assert panel_tags(tags) == ["validation/accuracy", "mask/area", "classifier/loss", "masker/loss"]
+    assert panel_tags(tags) == [
+        "validation/accuracy",
+        "mask/area",
+        "validation/commonest_cell",
+        "validation/map_following",
+        "classifier/loss",
+        "masker/loss",
+    ]
     assert all(len(tags[tag]) > 1 for tag in panel_tags(tags))
     assert training_curves([Run(align.path, True, ())]) is not None
 
