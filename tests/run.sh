@@ -12,13 +12,16 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then bash slurm/local_cl
 .venv/bin/mypy
 [ $# = 0 ] || exec .venv/bin/python -m pytest tests "$@"
 
-# A search waits for processes more than it computes: the others go on beside it. Slurm has the machine for itself.
-searches=$(mktemp)
-.venv/bin/python -m pytest tests/search -o cache_dir=.pytest_cache/search >"$searches" 2>&1 &
-trap 'kill $! 2>/dev/null || true; rm -f "$searches"' EXIT
+# Two halves that take equally long, on as many cores as there are. Slurm has the machine for itself.
+half="tests/search tests/training tests/selftest"
+other=$(mktemp)
+# shellcheck disable=SC2086
+.venv/bin/python -m pytest $half -o cache_dir=.pytest_cache/half >"$other" 2>&1 &
+trap 'kill $! 2>/dev/null || true; rm -f "$other"' EXIT
 failed=0
-.venv/bin/python -m pytest tests --ignore=tests/search --ignore=tests/slurm || failed=$?
+# shellcheck disable=SC2086
+.venv/bin/python -m pytest tests $(printf -- '--ignore=%s ' $half) --ignore=tests/slurm || failed=$?
 wait $! || failed=$?
-cat "$searches"
+cat "$other"
 .venv/bin/python -m pytest tests/slurm || failed=$?
 exit $failed
