@@ -122,7 +122,8 @@ def _verb(verbs: argparse._SubParsersAction, name: str, text: str, run: object) 
 def _add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     count = None if needed else "?"
     parser.add_argument("config", type=Path, nargs=count, help="a YAML file, such as configs/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example align.lambda3=0.5")
+    # With a default it is not among "the following arguments are required".
+    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="for example align.lambda3=0.5")
 
 
 def _doctor(options: argparse.Namespace) -> int:

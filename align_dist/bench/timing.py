@@ -25,13 +25,14 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Look:
     """One look at a machine. clock: seconds. busy: seconds that our cores have worked, for anybody, all cores together.
 
-    own: those that this process and its children have worked. others: of each other process, by name and id.
+    own: those that this process and its children have worked. others: name and seconds of each other process, by its
+    id: the kernel's threads change their names.
     """
 
     clock: float
     busy: float
     own: float
-    others: dict[str, float]
+    others: dict[int, tuple[str, float]]
 
 
 def measured_alone(measure: Callable[[], object]) -> None:
@@ -54,14 +55,14 @@ def look() -> Look:
     """The machine now, by Linux's own accounts; the cores are those that this process may use."""
     mine = os.getpid()
     tree = {mine, *(child.pid for child in psutil.Process().children(recursive=True))}
-    own, others = 0.0, {}
+    own, others = 0.0, dict[int, tuple[str, float]]()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             spent = process.cpu_times()
             if process.pid in tree:
                 own += spent.user + spent.system + spent.children_user + spent.children_system
             else:
-                others[f"{process.name()} ({process.pid})"] = spent.user + spent.system
+                others[process.pid] = process.name(), spent.user + spent.system
     return Look(time.monotonic(), _busy_seconds(os.sched_getaffinity(0)), own, others)
 
 
@@ -88,7 +89,10 @@ def refuse_company(before: Look, after: Look, when: str) -> None:
     share = share_of_others(before, after, len(os.sched_getaffinity(0)))
     if share <= TOLERATED:
         return
-    spent = {name: seconds - before.others.get(name, 0.0) for name, seconds in after.others.items()}
+    spent = {
+        f"{name} ({process})": seconds - before.others.get(process, ("", 0.0))[1]
+        for process, (name, seconds) in after.others.items()
+    }
     busiest = max(spent, key=lambda name: spent[name], default="")
     named = f", most of it {busiest}" if spent.get(busiest, 0) > 0 else ""
     raise MachineError(

@@ -93,7 +93,7 @@ def fixed_split(manifest: Manifest, source: str | None, target: str | None) -> S
     Raises ConfigError for a benchmark without parts and an unknown domain, DataError where a part is empty.
     """
     if target is not None:
-        raise ConfigError(f"protocol.target: got '{target}', but protocol.kind=fixed takes none; remove it")
+        raise _unused("target", target, "fixed")
     if not manifest.parts:
         raise ConfigError(
             f"protocol.kind: fixed, but {manifest.benchmark} brings no parts of its own; "
@@ -206,6 +206,11 @@ def _check_fractions(kind: str, validation_fraction: float, test_fraction: float
         raise ConfigError("protocol.test_fraction: got 0, but in_domain tests on that part; try 0.2")
 
 
+def _unused(role: str, domain: str, kind: str) -> ConfigError:
+    told = f"protocol.{role}: got '{domain}', but protocol.kind={kind} takes none"
+    return ConfigError(f"{told}; leave it out, or write protocol.{role}=null")
+
+
 def _source_domains(manifest: Manifest, kind: str, source: str | None, target: str | None) -> list[str]:
     """The domains to train on, checked."""
     roles = {"in_domain": "source", "single_source": "source", "leave_one_out": "target"}
@@ -216,7 +221,7 @@ def _source_domains(manifest: Manifest, kind: str, source: str | None, target: s
     other = "target" if role == "source" else "source"
     listed = ", ".join(manifest.domains)
     if unused is not None:
-        raise ConfigError(f"protocol.{other}: got '{unused}', but protocol.kind={kind} takes none; remove it")
+        raise _unused(other, unused, kind)
     if domain is None:
         raise ConfigError(f"protocol.{role}: missing, protocol.kind={kind} needs it; one of {listed}")
     _domain_index(manifest, role, domain)

@@ -151,10 +151,16 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
 
 def warnings_of(run: Assembly) -> list[str]:
     """What is odd about who trains on what, a line each."""
-    protocol = run.config.protocol
+    protocol, classifier = run.config.protocol, run.config.classifier
+    lines = []
+    if classifier.batchnorm == "frozen" and not classifier.pretrained:
+        lines.append(
+            "classifier.batchnorm: frozen, at the statistics of no picture, for nothing is pretrained: it may learn "
+            "nothing at all; write classifier.batchnorm=synchronised, and a learning rate such as 1e-3"
+        )
     if protocol.kind == "fixed":
-        return fixed_warnings(run.manifest, run.split)
-    return task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
+        return lines + fixed_warnings(run.manifest, run.split)
+    return lines + task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
 
 
 def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order:
@@ -171,7 +177,7 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
 
 
 def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cores: int = 0) -> Loader:
-    """The loader of a run's beton, with the true masks where there are any: FFCV then compiles once a run.
+    """The loader of a run's beton, with the true masks where there are any.
 
     Of augmented pictures masks are read where the method trains with them, of others always, for they are measured.
     cores: of this rank, as many workers unless the config says otherwise; 0 for all there are.

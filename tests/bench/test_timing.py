@@ -19,7 +19,8 @@ BUSY = [sys.executable, "-c", "while True: pass"]
 
 
 def a_look(clock: float, busy: float, own: float, **others: float) -> Look:
-    return Look(clock, busy, own, {name: seconds for name, seconds in others.items()})
+    """Others' ids are the lengths of their names."""
+    return Look(clock, busy, own, {len(name): (name, seconds) for name, seconds in others.items()})
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,13 @@ def test_a_refusal_is_one_line_that_names_the_busiest() -> None:
         refuse_company(before, after, "before")
     assert "\n" not in str(caught.value)
     refuse_company(before, a_look(10, 0.5 * cores, 0, old=50.5), "before")
+
+
+def test_a_thread_of_the_kernel_that_takes_another_name_has_worked_no_more_for_it() -> None:
+    cores = available_cores()
+    before, after = a_look(0, 0, 0, old=50.0), a_look(10, 8.0 * cores, 0, new=50.5, young=7.0)
+    with pytest.raises(MachineError, match="young"):
+        refuse_company(before, after, "before")
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ def test_the_work_of_ones_own_children_is_not_anothers(busy: list[subprocess.Pop
     beside.stdout.readline()
     before = look()
     ids = {process.pid for process in busy}
-    assert not any(int(name.rpartition("(")[2][:-1]) in ids for name in before.others)
+    assert not ids & before.others.keys()
     while look().own - before.own < 0.5:
         assert all(process.poll() is None for process in busy)
     said, _ = beside.communicate("now\n")
