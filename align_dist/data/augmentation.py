@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align_dist.data.compiling import compiled
+from align_dist.data.draws import PASS_SHIFT
 
 CROP_TRIES = 10
 # Each decision about a picture reads its own counter, so adding one later moves none of the others.
@@ -62,3 +63,17 @@ def crop_box(
     box_width = min(width, round(height * ratio[1]))
     box_height = min(height, round(width / ratio[0]))
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+@compiled
+def view_of(
+    height: int, width: int, augmentation: NDArray[np.float64], seed: np.uint64, draw: np.uint64
+) -> tuple[int, int, int, int, bool]:
+    """(top, left, height, width, mirrored) of what a draw shows of a picture; pass 0 shows all of it, as it is.
+
+    augmentation: `decoder.Augmentation.numbers`.
+    """
+    if draw >> np.uint64(PASS_SHIFT) == 0:
+        return 0, 0, height, width, False
+    top, left, box_height, box_width = crop_box(height, width, augmentation[:2], augmentation[2:4], seed, draw)
+    return top, left, box_height, box_width, uniform(seed, draw, FLIP) < augmentation[8]

@@ -43,6 +43,7 @@ def compiled_for(function: Callable[..., Any], signature: Any) -> Callable[..., 
     return machine_code  # type: ignore[no-any-return]
 
 
+@cache
 def _own_folder() -> Path | None:
     """A folder in the user's cache for this processor and this source; None where there can be none.
 

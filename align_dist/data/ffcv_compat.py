@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-import numba
 import numba.typed
 import torch  # FFCV's library needs torch's loaded first
 

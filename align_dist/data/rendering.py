@@ -11,12 +11,12 @@ from numba.core import typing
 from numpy.typing import NDArray
 
 from align_dist.data import kernels
-from align_dist.data.augmentation import FLIP, crop_box, uniform
+from align_dist.data.augmentation import view_of
 from align_dist.data.compiling import compiled
 from align_dist.data.draws import PASS_SHIFT, Draws
 from align_dist.data.ffcv_compat import IMDECODE_ADDRESS
+from align_dist.data.kernels import Pixels
 
-Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
 
 # By a name of ours in place of an address: an address in machine code is good for one process only.
@@ -36,7 +36,7 @@ RENDER = numba.void(
 
 
 @compiled
-def decode_jpeg(data: Bytes, height: int, width: int, part: int) -> tuple[bool, Bytes]:
+def decode_jpeg(data: Pixels, height: int, width: int, part: int) -> tuple[bool, Pixels]:
     """Whether a JPEG (N,) of the given size is whole, and its pixels (H / part, W / part, 3), each side rounded up."""
     picture = np.empty((-(-height // part), -(-width // part), 3), np.uint8)
     # Source's height and width, the crop's and where it begins, the reduction; no crop, no mirror.
@@ -51,14 +51,14 @@ def render(
     starts: Draws,
     heights: Numbers,
     widths: Numbers,
-    file: Bytes,
+    file: Pixels,
     places: Draws,
     sizes: Draws,
     augmentation: NDArray[np.float64],
     seed: np.uint64,
     jpeg: bool,
     augmented: bool,
-    planes: Bytes,
+    planes: Pixels,
     whole: NDArray[np.bool_],
 ) -> None:
     """planes (N, C, side, side) <- pictures of a beton, each as its draw (N,) says; whole (N,) <- whether it could be.
@@ -67,8 +67,7 @@ def render(
     table of what is stored where, in order of places. augmentation: `Augmentation.numbers`. C is 1, for geometry alone,
     or 3. jpeg: how the pictures are stored. augmented: False leaves zeros for draws of passes after 0.
     """
-    scale, ratio, strength = augmentation[:2], augmentation[2:4], augmentation[4:8]
-    flip, greyscale = augmentation[8], augmentation[9]
+    strength, greyscale = augmentation[4:8], augmentation[9]
     for i in range(len(draws)):
         draw, height, width = draws[i], heights[i], widths[i]
         drawn = draw >> np.uint64(PASS_SHIFT) > 0
@@ -76,15 +75,13 @@ def render(
             planes[i] = 0
             whole[i] = True
             continue
-        top, left, box_height, box_width, mirrored = 0, 0, height, width, False
-        if drawn:
-            top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
-            mirrored = uniform(seed, draw, FLIP) < flip
+        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draw)
         data = file[starts[i] : starts[i] + sizes[np.searchsorted(places, starts[i])]]
-        part = kernels.reduction(min(box_height, box_width), planes.shape[-1]) if jpeg else 1
         if jpeg:
+            part = kernels.reduction(min(box_height, box_width), planes.shape[-1])
             whole[i], picture = decode_jpeg(data, height, width, part)
         else:
+            part = 1
             whole[i], picture = True, data.reshape(height, width, 3).copy()
         if whole[i]:
             kernels.resize_box(

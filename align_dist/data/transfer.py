@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from align_dist.data.compiling import compiled_for
+from align_dist.data.kernels import Pixels, Plane
 
-Pixels = NDArray[np.uint8]
-Numbers = NDArray[np.float32]
 _NORMALISE = "void(uint8[:, :, :, ::1], float32[::1], float32[::1], float32[:, :, :, ::1])"
 Send = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
@@ -60,7 +58,7 @@ def make_normaliser(device: torch.device, mean: Tensor, deviation: Tensor) -> Ca
     return on_host
 
 
-def _normalise(pixels: Pixels, scale: Numbers, offset: Numbers, normalised: Numbers) -> None:
+def _normalise(pixels: Pixels, scale: Plane, offset: Plane, normalised: Plane) -> None:
     """normalised (B, C, H, W) <- pixels (B, C, H, W) · scale (C,) − offset (C,), in one pass, on the calling thread."""
     for image in range(pixels.shape[0]):
         for channel in range(pixels.shape[1]):

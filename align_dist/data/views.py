@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.augmentation import FLIP, crop_box, uniform
+from align_dist.data.augmentation import view_of
 from align_dist.data.compiling import compiled_for
-from align_dist.data.draws import PASS_SHIFT, Draws, sample_of
+from align_dist.data.draws import Draws, sample_of
 
 if TYPE_CHECKING:
     from align_dist.data.decoder import Augmentation
 
 Boxes = NDArray[np.float64]
-_FILL = "void(uint64, uint64[:], int64[:], int64[:], float64[::1], float64[::1], float64, float64[:, ::1])"
+_FILL = "void(uint64, uint64[:], int64[:], int64[:], float64[::1], float64[:, ::1])"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,8 @@ class Views:
     def boxes(self, draws: Draws) -> Boxes:
         """Top, left, height and width as shares of the picture's, and 1 where mirrored, else 0. (B, 5)."""
         samples, boxes = sample_of(draws), np.empty((len(draws), 5))
-        scale, ratio = np.array(self.augmentation.crop_scale), np.array(self.augmentation.crop_ratio)
         sides = self.heights[samples], self.widths[samples]
-        compiled_for(_fill, _FILL)(np.uint64(self.seed), draws, *sides, scale, ratio, self.augmentation.flip, boxes)
+        compiled_for(_fill, _FILL)(np.uint64(self.seed), draws, *sides, self.augmentation.numbers, boxes)
         return boxes
 
     def between(self, first: Draws, second: Draws) -> NDArray[np.float32]:
@@ -57,16 +56,12 @@ def _fill(
     draws: Draws,
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
-    scale: NDArray[np.float64],
-    ratio: NDArray[np.float64],
-    flip: float,
+    augmentation: NDArray[np.float64],
     boxes: Boxes,
 ) -> None:
     for place in range(boxes.shape[0]):
-        draw, height, width = draws[place], heights[place], widths[place]
-        boxes[place] = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
-        if draw >> np.uint64(PASS_SHIFT) > 0:
-            top, left, box_height, box_width = crop_box(height, width, scale, ratio, seed, draw)
-            boxes[place, 0], boxes[place, 1] = top / height, left / width
-            boxes[place, 2], boxes[place, 3] = box_height / height, box_width / width
-            boxes[place, 4] = 1.0 if uniform(seed, draw, FLIP) < flip else 0.0
+        height, width = heights[place], widths[place]
+        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draws[place])
+        boxes[place, 0], boxes[place, 1] = top / height, left / width
+        boxes[place, 2], boxes[place, 3] = box_height / height, box_width / width
+        boxes[place, 4] = 1.0 if mirrored else 0.0

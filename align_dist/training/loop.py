@@ -99,11 +99,11 @@ def _advance(run: Assembly, position: Position, monitor: Monitor, progress: Prog
         position.step += 1
         monitor.add(position.step, terms, len(batch.images) * group.world_size, waited)
         if position.step % run.config.training.log_every == 0:
-            _report(monitor, progress, position.step)
+            _report(run, monitor, progress, position.step)
         progress.advance(position.step)
         if request.agreed_lately(group):
             break
-    _report(monitor, progress, position.step)
+    _report(run, monitor, progress, position.step)
 
 
 def _at_boundary(
@@ -154,11 +154,9 @@ def _validate(run: Assembly, position: Position, monitor: Monitor, progress: Pro
         values["oracle/accuracy"] = oracle
     run.group.first(lambda: monitor.write(step, values))
     progress.tell(step, {name: values[name] for name in TOLD if name in values})
-    warning = collapse_warning(values, len(_explained(run)))
     # Before guidance a network may not have learnt yet where to look.
-    if warning and run.schedule.selectable(step) and not monitor.warned_collapse:
-        monitor.warned_collapse = True
-        progress.say(f"step {step}: {warning}")
+    if run.schedule.selectable(step):
+        _warn(monitor, progress, step, "collapse", collapse_warning(values, len(_explained(run))))
     return values
 
 
@@ -204,10 +202,14 @@ def probe_batch(run: Assembly, step: int) -> Batch:
     return batch
 
 
-def _report(monitor: Monitor, progress: Progress, step: int) -> None:
-    warning = monitor.warning_in(monitor.flush())
-    if warning:
-        progress.say(f"step {step}: {warning}")
+def _report(run: Assembly, monitor: Monitor, progress: Progress, step: int) -> None:
+    _warn(monitor, progress, step, "method", run.method.warning(monitor.flush()))
+
+
+def _warn(monitor: Monitor, progress: Progress, step: int, kind: str, warning: str | None) -> None:
+    first = monitor.first_of_its_kind(kind, warning)
+    if first:
+        progress.say(f"step {step}: {first}")
 
 
 def _set_rates(run: Assembly, step: int) -> None:

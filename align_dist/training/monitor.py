@@ -35,7 +35,7 @@ class Monitor:
         self._folder, self._run, self._start = folder, run, step
         self._pending: list[tuple[int, Scalars]] = []
         self._images, self._waited, self._since = 0, 0.0, time.perf_counter()
-        self._warned = self.warned_collapse = False
+        self._warned: set[str] = set()
 
     @cached_property
     def _events(self) -> SummaryWriter:
@@ -68,10 +68,11 @@ class Monitor:
         self._run.group.first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
 
-    def warning_in(self, values: dict[str, float]) -> str | None:
-        """The first warning that the method has for logged means; none after it."""
-        warning = None if self._warned else self._run.method.warning(values)
-        self._warned = self._warned or warning is not None
+    def first_of_its_kind(self, kind: str, warning: str | None) -> str | None:
+        """A warning, where none of its kind has been given since the run was started or went on."""
+        if warning is None or kind in self._warned:
+            return None
+        self._warned.add(kind)
         return warning
 
     def write(self, step: int, values: dict[str, float]) -> None:
