@@ -22,12 +22,12 @@ Sparsity = Literal["mean", "column_maximum"]
 def distinction(kept: Tensor, removed: Tensor, labels: Tensor) -> Tensor:
     """L_dist = mean (dist(x) − 1)², dist(x) = f_y(x⊙M) − f_y(x⊙(1−M)).
 
-    kept, removed: logits (B, C) of x⊙M and x⊙(1−M). f_y is the softmax probability of the true class: the
-    target 1 is reachable only so. Scalar in [0, 4].
+    kept, removed: logits (B, C) of x⊙M and x⊙(1−M). labels: (B,), or (B, K) for sets of classes. f_y is the softmax
+    probability of the true class, or of the set: the target 1 is reachable only so. Scalar in [0, 4].
     """
-    of_true_class = labels[:, None]
-    probability_kept = torch.softmax(kept.float(), dim=1).gather(1, of_true_class)
-    probability_removed = torch.softmax(removed.float(), dim=1).gather(1, of_true_class)
+    classes = labels.view(len(labels), -1)
+    probability_kept = torch.softmax(kept.float(), dim=1).gather(1, classes).sum(1)
+    probability_removed = torch.softmax(removed.float(), dim=1).gather(1, classes).sum(1)
     return (probability_kept - probability_removed - 1).square().mean()
 
 
@@ -78,6 +78,17 @@ def guidance(
     # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
     target = mask.float()
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
+
+
+def exchanged(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+    """x ⊙ M + x' ⊙ (1 − M): what each mask marks, with the rest of another image around it.
+
+    images, others: (B, 3, H, W). mask: (B, H, W) in [0, 1]. A network that still finds the class there has not looked
+    at what surrounds the marked region: the mixed-rand pictures of Xiao et al. 2021
+    (https://arxiv.org/abs/2006.09994), of soft masks.
+    """
+    share = mask[:, None].to(images.dtype)
+    return images * share + others * (1 - share)
 
 
 def mixture(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:

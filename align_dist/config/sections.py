@@ -129,6 +129,7 @@ class TrainingConfig(Described):
 
     warmup: steps or epochs before guidance.
     until: where to pause, all schedules being those of the whole length; the same run without it goes on.
+    validate_every, checkpoint_every, pictures_every: an interval; `0 epochs` for at the end alone.
     precision: `auto` becomes what pays on this machine (arithmetic.py) when a run is read, before its id: wherever
     it goes on, its arithmetic stays. channels_last: of the classifier; a step is 1 to 1.6 times as fast in it on a CPU,
     in both precisions. threads: of torch; 0 for all cores of the rank.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from align_dist import objectives
 from align_dist.data.batch import Batch
@@ -19,6 +21,8 @@ from align_dist.methods.masks.learned import LearnedMask, features_in
 from align_dist.methods.options import AlignOptions
 from align_dist.methods.ramp import ramped
 from align_dist.methods.regularised import Regularised
+from align_dist.methods.versions import of_another, see
+from align_dist.networks.backbones import build_pretrained
 from align_dist.networks.masker import build_masker
 from align_dist.parallel.engine import frozen
 from align_dist.sampling import logistic_noise, relaxed_sample
@@ -32,24 +36,28 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
     options_type = AlignOptions
 
     def masker_loss(self, masker: Forward, batch: Batch, step: int) -> Losses:
-        """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth, f fixed: gradients pass through f, none reach it."""
+        """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth; gradients pass through the fixed network, none reach it."""
         mask = masker(batch.images, features_in(batch))
-        with frozen(self.classifier) as classifier, self.classifier.autocast():
-            keep = self.sampled(mask, batch)[:, None].to(batch.images.dtype)
-            kept, removed = classifier(torch.cat([batch.images * keep, batch.images * (1 - keep)])).chunk(2)
+        share, others = self.sampled(mask, batch), self.others(batch)
+        with self.judged(batch) as (network, classes), self.classifier.autocast():
+            kept_pixels = objectives.exchanged(batch.images, share, others)
+            removed_pixels = objectives.exchanged(batch.images, 1 - share, others)
+            kept, removed = network(torch.cat([kept_pixels, removed_pixels])).chunk(2)
             return {
-                "distinction": (1.0, objectives.distinction(kept, removed, batch.labels)),
+                "distinction": (1.0, objectives.distinction(kept, removed, classes)),
                 "sparsity": (self.lambda1(step), objectives.sparsity(mask)),
                 "smoothness": (self.options.lambda2, objectives.smoothness(mask, self.options.smoothness)),
             }
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
-        """L_clf = L_cls + λ3 L_egl + λ4 L_reg, M fixed; in warm-up L_cls + λ4 L_reg."""
-        mask = self.mask(batch) if self.is_guided(step) else None
-        seen = self.look(classifier, batch, explain=mask is not None)
+        """L_clf = L_cls + λ3 L_egl + λ4 L_reg, M fixed, and of ours `exchange`; in warm-up L_cls + λ4 L_reg."""
+        mask = self.guiding(self.mask(batch)) if self.is_guided(step) else None
+        versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
+        explain = mask is not None or "mixture" in versions
+        seen = see(classifier, versions, batch.labels, explain)
         return {
-            "classification": (1.0, objectives.classification(seen.logits, batch.labels)),
-            **self.guidance(seen.cam, mask),
+            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
+            **self.guidance(seen, mask, batch.labels),
             **self.regulariser(seen, batch),
             **_described(mask),
         }
@@ -78,6 +86,28 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         return self.mask.prepared(batch) if step >= self.masker_start else batch
+
+    @contextmanager
+    def judged(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
+        """Whose evidence counts in L_dist, fixed, and for which classes (B,) or (B, K)."""
+        if self.options.evidence == "classifier":
+            with frozen(self.classifier) as classifier:
+                yield classifier, batch.labels
+            return
+        with torch.no_grad(), self.classifier.autocast():
+            likeliest = self.reference(batch.images).topk(self.options.evidence_classes, dim=1).indices
+        yield self.reference, likeliest
+
+    @cached_property
+    def reference(self) -> nn.Module:
+        """The fixed network of `evidence`, beside the classifier."""
+        like = next(self.classifier.module.parameters())
+        return build_pretrained(self.options.evidence).to(like.device)
+
+    def others(self, batch: Batch) -> Tensor:
+        """What L_dist shows where the mask takes something away, (B, 3, H, W); 0 is the mean colour."""
+        taken = self.options.removed_pixels == "another_image"
+        return of_another(batch.images) if taken else torch.zeros_like(batch.images)
 
     def learned_mask(self, batch: Batch) -> Tensor:
         return self.mask(batch)

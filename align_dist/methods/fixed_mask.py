@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
 from align_dist.methods.guided import Guided
-from align_dist.methods.masks.fixed import constant, given, grey
+from align_dist.methods.masks.fixed import constant, gaussian, given, grey
 from align_dist.methods.options import FixedMaskOptions
 from align_dist.methods.regularised import Regularised
+from align_dist.methods.versions import see
 
 
 class FixedMask(Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
@@ -20,11 +23,18 @@ class FixedMask(Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
         return {"classifier": self.classifier_loss}
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
-        sources = {"constant": constant(self.options.constant), "grey": grey, "given": given}
-        mask = sources[self.options.mask](batch) if self.is_guided(step) else None
-        seen = self.look(classifier, batch, explain=mask is not None)
+        mask = self.guiding(self.source(batch)) if self.is_guided(step) else None
+        versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
+        explain = mask is not None or "mixture" in versions
+        seen = see(classifier, versions, batch.labels, explain)
         return {
-            "classification": (1.0, objectives.classification(seen.logits, batch.labels)),
-            **self.guidance(seen.cam, mask),
+            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
+            **self.guidance(seen, mask, batch.labels),
             **self.regulariser(seen, batch),
         }
+
+    def source(self, batch: Batch) -> Tensor:
+        """The masks (B, H, W) of a batch's own images."""
+        options = self.options
+        sources = {"constant": constant(options.constant), "gaussian": gaussian, "grey": grey, "given": given}
+        return sources[options.mask](batch)

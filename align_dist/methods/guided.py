@@ -1,31 +1,47 @@
-"""Guidance of Grad-CAM by a mask, wherever the mask comes from (`masks/`)."""
+"""Guidance of a classifier by a mask, wherever the mask comes from (`masks/`)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from torch import Tensor
 
 from align_dist import objectives
+from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses, Method
 from align_dist.methods.options import GuidedOptions
+from align_dist.methods.versions import Seen, of_another
 
 G = TypeVar("G", bound=GuidedOptions)
 
 
 class Guided(Method[G]):
-    """A method whose classifier's Grad-CAM is guided once warm-up is over."""
+    """A method whose classifier is guided once warm-up is over: its Grad-CAM, its pictures, or both."""
 
     def is_guided(self, step: int) -> bool:
         """Whether warm-up is over at this step."""
         return step >= self.context.clock.warmup
 
-    def guidance(self, cam: Tensor | None, mask: Tensor | None) -> Losses:
-        """λ3 L_egl of signed maps (B, h, w) and masks (B, H, W); nothing without a mask."""
-        if cam is None or mask is None:
+    def guiding(self, mask: Tensor) -> Tensor:
+        """The mask (B, H, W) that each image is guided by: its own, or, as a control, another image's."""
+        return of_another(mask) if self.options.shuffled else mask
+
+    def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
+        """With `exchange`: what each mask marks, with the rest of another image around it; nothing without a mask."""
+        if mask is None or self.options.exchange == 0:
             return {}
-        chosen = self.options
+        return {"exchanged": objectives.exchanged(batch.images, mask, of_another(batch.images))}
+
+    def guidance(self, seen: Mapping[str, Seen], mask: Tensor | None, labels: Tensor) -> Losses:
+        """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; nothing without a mask."""
+        if mask is None:
+            return {}
+        chosen, losses = self.options, dict[str, tuple[float | None, Tensor]]()
         value = objectives.guidance(
-            cam, mask, chosen.cam_normalisation, chosen.guidance_resolution, chosen.cam_epsilon
+            seen["image"].map, mask, chosen.cam_normalisation, chosen.guidance_resolution, chosen.cam_epsilon
         )
-        return {"guidance": (chosen.lambda3, value)}
+        losses["guidance"] = (chosen.lambda3, value)
+        if "exchanged" in seen:
+            losses["exchange"] = (chosen.exchange, objectives.classification(seen["exchanged"].logits, labels))
+        return losses

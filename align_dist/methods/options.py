@@ -15,6 +15,8 @@ from align_dist.schema.distributions import Choice, LogUniform
 from align_dist.schema.text import Described
 from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Weight, option
 
+LITE = "efficientnet_lite0"
+
 
 class Options(Described):
     """The options of a method that has none, and what every method's options answer."""
@@ -22,6 +24,11 @@ class Options(Described):
     @property
     def reads_masks(self) -> bool:
         """Whether training needs the masks of the benchmark."""
+        return False
+
+    @property
+    def pairs_images(self) -> bool:
+        """Whether images are paired within a batch (`methods.versions.of_another`)."""
         return False
 
     def begins(self, clock: Clock) -> int:
@@ -37,12 +44,22 @@ class Options(Described):
 
 
 class GuidedOptions(Options):
-    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`)."""
+    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`).
+
+    exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
+    around it (0 is the paper's wording). shuffled: guides each image by another one's mask, a control.
+    """
 
     lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
     cam_normalisation: Literal["minmax", "relu_max"] = option("minmax", after_warmup=True)
     cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = option(1e-2, after_warmup=True)
     guidance_resolution: Literal["map", "image"] = option("map", after_warmup=True)
+    exchange: Weight = option(0.0, after_warmup=True)
+    shuffled: bool = option(False, after_warmup=True)
+
+    @property
+    def pairs_images(self) -> bool:
+        return self.exchange > 0 or self.shuffled
 
     def begins(self, clock: Clock) -> int:
         return clock.warmup
@@ -75,7 +92,10 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     masker learns, the first half of it at 0, so that the masker finds something before it shrinks (0 is the paper's
     wording). alternation: the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist
     sees the mask itself (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn
-    on a grid of `sampling_grid` places a side; see align_dist/sampling.py.
+    on a grid of `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the
+    mask takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
+    evidence a mask marks: that of the classifier for the true class (the paper's wording), or that of a fixed network
+    with ImageNet's weights for the `evidence_classes` classes that it finds likeliest in the whole image.
     """
 
     lambda1: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 30.0)))
@@ -88,6 +108,15 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     mask_sampling: Literal["none", "relaxed"] = option("none", after_warmup=True)
     sampling_grid: Count = option(12, after_warmup=True)
     sampling_temperature: Positive = option(0.3, after_warmup=True)
+    removed_pixels: Literal["mean_colour", "another_image"] = option("mean_colour", after_warmup=True)
+    evidence: Literal["classifier", "efficientnet_lite0", "resnet18", "resnet50"] = option(
+        "classifier", after_warmup=True
+    )
+    evidence_classes: Annotated[int, Field(ge=1, le=1000)] = option(10, after_warmup=True)
+
+    @property
+    def pairs_images(self) -> bool:
+        return super().pairs_images or self.removed_pixels == "another_image"
 
     def begins(self, clock: Clock) -> int:
         """The step at which the masker begins to learn."""
@@ -108,18 +137,24 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
             )
 
     def conflict(self, backbone: str) -> str | None:
-        if self.masker.kind != "pretrained" or backbone == "efficientnet_lite0":
-            return None
-        return (
-            "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does; "
-            f"it goes with classifier.backbone=efficientnet_lite0, not with {backbone}"
-        )
+        lite = backbone == LITE
+        if self.masker.kind == "pretrained" and not lite:
+            return (
+                "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does; "
+                f"it goes with classifier.backbone={LITE}, not with {backbone}"
+            )
+        if self.evidence != "classifier" and lite != (self.evidence == LITE):
+            return (
+                f"evidence: {self.evidence} takes its pictures otherwise than {backbone}; write "
+                f"align.evidence={LITE if lite else 'resnet50'}, or classifier"
+            )
+        return None
 
 
 class FixedMaskOptions(RegularisedOptions, GuidedOptions):
     """mask: what guides in place of a learned mask (`methods/masks/fixed.py`). constant: the value of that kind."""
 
-    mask: Literal["constant", "grey", "given"] = option("constant", after_warmup=True)
+    mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)
     constant: Fraction = option(1.0, after_warmup=True)
 
     @property

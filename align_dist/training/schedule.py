@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from align_dist.config import TrainingConfig
 from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
-from align_dist.schema.values import OptimiserConfig, to_steps
+from align_dist.schema.values import Duration, OptimiserConfig, to_steps
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """All lengths in steps; the intervals are at least 1."""
+    """All lengths in steps. An interval of 0 is no interval: what has it happens at the end alone."""
 
     length: int
     warmup: int
@@ -36,11 +36,11 @@ class Schedule:
     def next_stop(self, step: int) -> int:
         """The next step, after `step`, before which the loop pauses: to validate, draw, save, or to end."""
         intervals = (self.validate_every, self.checkpoint_every, self.pictures_every)
-        return min([self.end, *((step // every + 1) * every for every in intervals)])
+        return min([self.end, *((step // every + 1) * every for every in intervals if every)])
 
     def due(self, step: int, every: int) -> bool:
         """Whether something that happens every so many steps happens after `step` steps."""
-        return step % every == 0 or step == self.length
+        return step == self.length or (every > 0 and step % every == 0)
 
     def selectable(self, step: int) -> bool:
         """Whether model selection may choose the weights after `step` steps: not those from within warm-up.
@@ -60,9 +60,14 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
             f"training.warmup: {training.warmup} ({warmup} steps) is longer than the run ({length} steps); shorten it"
         )
     intervals = (training.validate_every, training.checkpoint_every, training.pictures_every)
-    validate, checkpoint, pictures = (max(1, to_steps(every, steps_per_epoch)) for every in intervals)
+    validate, checkpoint, pictures = (_interval(every, steps_per_epoch) for every in intervals)
     until = None if training.until is None else to_steps(training.until, steps_per_epoch)
     return Schedule(length, warmup, validate, checkpoint, pictures, steps_per_epoch, until)
+
+
+def _interval(every: Duration, steps_per_epoch: float) -> int:
+    """At least one step, unless the length is 0 as it is written."""
+    return 0 if every.split()[0] == "0" else max(1, to_steps(every, steps_per_epoch))
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:

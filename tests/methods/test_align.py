@@ -16,6 +16,7 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, pair_within_class
 from align_dist.methods.ramp import ramped
+from align_dist.networks.backbones import build_pretrained
 from align_dist.sampling import logistic_noise, relaxed_sample
 
 RATE, EPSILON = 0.01, 1e-2
@@ -213,3 +214,42 @@ def test_masks_that_fill_or_leave_the_picture_are_warned_of(area: float, advice:
     told = make_method("align").warning({"mask/area": area})
     assert told is None if advice is None else told is not None and advice in told
     assert make_method("align").warning({}) is None
+
+
+# Whose evidence a mask marks, and what is shown where it takes something away
+
+
+def test_another_image_is_shown_where_a_mask_takes_something_away() -> None:
+    batch = make_batch()
+    method = make_method("align", removed_pixels="another_image", lambda4=0.0)
+    network, mask = method.classifier.module.eval(), method.learned_mask(batch)
+    assert mask is not None
+    keep, rest, of_true_class = mask[:, None], batch.images[[3, 4, 5, 0, 1, 2]], batch.labels[:, None]
+    kept, removed = (
+        network(batch.images * part + rest * (1 - part)).softmax(1).gather(1, of_true_class)
+        for part in (keep, 1 - keep)
+    )
+    expected = (kept - removed - 1).square().mean()
+    torch.testing.assert_close(look(method, batch, 0)["masker"]["distinction"], expected)
+
+
+def test_of_a_fixed_networks_evidence_the_classifier_has_no_say() -> None:
+    """L_dist is of ImageNet's network and the classes that it finds itself: whatever the labels and the classifier."""
+    batch = make_batch()
+    method = make_method("align", evidence="efficientnet_lite0", evidence_classes=3, lambda4=0.0)
+    network, mask = build_pretrained("efficientnet_lite0"), method.learned_mask(batch)
+    assert mask is not None
+    found = network(batch.images).topk(3, dim=1).indices
+    kept, removed = (
+        network(batch.images * part[:, None]).softmax(1).gather(1, found).sum(1) for part in (mask, 1 - mask)
+    )
+    expected = (kept - removed - 1).square().mean()
+    torch.testing.assert_close(look(method, batch, 0)["masker"]["distinction"], expected)
+    with torch.no_grad():
+        method.classifier.module.network.fc.weight.mul_(-3)
+    other = replace(batch, labels=batch.labels.roll(1))
+    torch.testing.assert_close(look(method, other, 0)["masker"]["distinction"], expected)
+    kept_state = states_of(method)
+    take_step(method, batch, 0)
+    assert moved(method, kept_state) == {"masker", "classifier"}
+    assert changed(method.reference, state_of(network)) == []

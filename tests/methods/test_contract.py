@@ -23,6 +23,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "align sampled": ("align", {"mask_sampling": "relaxed", "masker_head_start": "1 steps", "lambda4": 0.0}),
     "grey": ("fixed_mask", {"mask": "grey", "guidance_resolution": "image", "cam_normalisation": "relu_max"}),
     "given": ("fixed_mask", {"mask": "given", "lambda4": 0.0}),
+    "gaussian shuffled": ("fixed_mask", {"mask": "gaussian", "shuffled": True}),
+    "align exchanged": ("align", {"exchange": 1.0, "removed_pixels": "another_image", "mask_sampling": "relaxed"}),
 }
 STEPS = range(WARMUP + 3)
 every_case = pytest.mark.parametrize("case", CASES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methods.making import changed, in_plain_engine, make_batch, make_method, state_of
@@ -9,7 +10,7 @@ from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.methods.masks.fixed import luminance
+from align_dist.methods.masks.fixed import gaussian, luminance
 
 
 def random_images(seed: int) -> Tensor:
@@ -36,6 +37,35 @@ def test_each_kind_guides_with_its_own_mask(kind: str) -> None:
     guidance = look(method, batch, 0)["classifier"]["guidance"]
     torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
     assert method.learned_mask(batch) is None
+
+
+def test_shuffled_guides_each_image_by_the_mask_of_another_one() -> None:
+    batch = make_batch()
+    assert batch.masks is not None
+    others = make_batch(masks=batch.masks[[3, 4, 5, 0, 1, 2]])
+    shuffled, own = (make_method("fixed_mask", mask="given", shuffled=value, exchange=1.0) for value in (True, False))
+    take_step(shuffled, batch, 0)
+    take_step(own, others, 0)
+    assert changed(shuffled.classifier.module, state_of(own.classifier.module)) == []
+
+
+def test_an_exchanged_picture_is_what_the_mask_marks_on_another_image() -> None:
+    batch = make_batch()
+    method = make_method("fixed_mask", mask="given", lambda3=0.0, lambda4=0.0, exchange=0.5, freeze_batchnorm=True)
+    assert batch.masks is not None
+    keep, rest = batch.masks[:, None], batch.images[[3, 4, 5, 0, 1, 2]]
+    logits = method.classifier.module.eval()(batch.images * keep + rest * (1 - keep))
+    terms = look(method, batch, 0)["classifier"]
+    torch.testing.assert_close(terms["exchange"], 0.5 * F.cross_entropy(logits, batch.labels))
+
+
+def test_the_gaussian_is_one_in_the_middle_and_the_same_for_every_picture() -> None:
+    masks = gaussian(make_batch())
+    assert masks.shape == (6, 32, 32) and torch.equal(masks[0], masks[5])
+    torch.testing.assert_close(masks, masks.flip(1, 2))
+    # A standard deviation of a fifth of the side from the middle: exp(-1/2), between pixels.
+    distance = (torch.arange(32) - 15.5) / (0.2 * 31)
+    torch.testing.assert_close(masks[0, 15], torch.exp(-(distance**2 + distance[15] ** 2) / 2))
 
 
 @pytest.mark.parametrize("kind", ["constant", "grey", "given"])
