@@ -6,12 +6,16 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from align_dist import __version__
 from align_dist.errors import ConfigError, UserError
 from align_dist.files import disk_errors_in_words
+
+if TYPE_CHECKING:
+    from align_dist.report.rows import Run
 
 SELECTIONS = ("validation", "validation_worst_group", "last", "oracle")
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
@@ -105,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
     report.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     report.add_argument("--selection", default="validation", choices=SELECTIONS)
+    report.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
+    report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
     bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
@@ -200,16 +206,19 @@ def _report(options: argparse.Namespace) -> None:
     from align_dist.report.rows import finished_rows, read_runs, unfinished
     from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of
 
+    if options.figure and not options.against:
+        raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
         raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
+    if options.against:
+        return _report_sweep(options, runs)
     groups = group_table(rows, options.selection)
     tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
     if len(targets_of(rows)) > 1:
         tables.append(held_out_table(rows, "accuracy", options.selection))
-    renderers = {"text": render.to_text, "markdown": render.to_markdown, "csv": render.to_csv}
-    print("\n".join(renderers[options.format](table) for table in tables))
+    print("\n".join(render.RENDERERS[options.format](table) for table in tables))
     for run in unfinished(runs):
         print(f"not finished, left out: {run.folder}", file=sys.stderr)
     if options.html:
@@ -217,6 +226,17 @@ def _report(options: argparse.Namespace) -> None:
 
         write_report(options.folders, options.html)
         print(options.html)
+
+
+def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.render import RENDERERS
+    from align_dist.report.sweep import draw_sweep, sweep, sweep_table
+
+    points = sweep(runs, options.against, options.selection)
+    print(RENDERERS[options.format](sweep_table(points, options.against, options.selection)))
+    if options.figure:
+        draw_sweep(points, options.against, options.figure)
+        print(options.figure)
 
 
 def _bench(options: argparse.Namespace) -> None:

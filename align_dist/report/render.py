@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -159,3 +159,6 @@ def _html_value(cell: str) -> str:
     value, sign, error = cell.partition(" \N{PLUS-MINUS SIGN} ")
     small = f" <small>{sign.strip()} {html.escape(error)}</small>" if sign else ""
     return html.escape(value) + small
+
+
+RENDERERS: dict[str, Callable[[Table], str]] = {"text": to_text, "markdown": to_markdown, "csv": to_csv}
