@@ -1,7 +1,4 @@
-"""What each method leaves open: defaults, ranges, what acts in warm-up, where a search looks. Imports no torch.
-
-λ1 to λ4 and every choice that the paper leaves open (paper.md section 1.2).
-"""
+"""ALIGN's options: λ1 to λ4 and every choice that the paper leaves open (paper.md section 1.2)."""
 
 from __future__ import annotations
 
@@ -11,68 +8,12 @@ from pydantic import Field
 
 from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
-from align_dist.schema.distributions import Choice, LogUniform
+from align_dist.methods.options.guided import GuidedOptions, RegularisedOptions
+from align_dist.schema.distributions import LogUniform
 from align_dist.schema.text import Described
-from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Weight, option
+from align_dist.schema.values import Count, Duration, OptimiserConfig, Positive, Weight, option
 
 LITE = "efficientnet_lite0"
-
-
-class Options(Described):
-    """The options of a method that has none, and what every method's options answer."""
-
-    @property
-    def reads_masks(self) -> bool:
-        """Whether training needs the masks of the benchmark."""
-        return False
-
-    @property
-    def pairs_images(self) -> bool:
-        """Whether images are paired within a batch (`methods.versions.of_another`)."""
-        return False
-
-    def begins(self, clock: Clock) -> int:
-        """The step before which options that are `after_warmup` change nothing; 0 where no warm-up can be shared."""
-        return 0
-
-    def check(self, clock: Clock) -> None:
-        """Raises ConfigError for lengths that do not go together."""
-
-    def conflict(self, backbone: str) -> str | None:
-        """Why the options do not go with a backbone, beginning with the option's name; None where they do."""
-        return None
-
-
-class GuidedOptions(Options):
-    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`).
-
-    exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
-    around it (0 is the paper's wording). shuffled: guides each image by another one's mask, a control.
-    """
-
-    lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
-    cam_normalisation: Literal["minmax", "relu_max"] = option("minmax", after_warmup=True)
-    cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = option(1e-2, after_warmup=True)
-    guidance_resolution: Literal["map", "image"] = option("map", after_warmup=True)
-    exchange: Weight = option(0.0, after_warmup=True)
-    shuffled: bool = option(False, after_warmup=True)
-
-    @property
-    def pairs_images(self) -> bool:
-        return self.exchange > 0 or self.shuffled
-
-    def begins(self, clock: Clock) -> int:
-        return clock.warmup
-
-
-class RegularisedOptions(Options):
-    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
-
-    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
-    """
-
-    lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
-    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
 
 
 class MaskerOptions(Described):
@@ -149,14 +90,3 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
                 f"align.evidence={LITE if lite else 'resnet50'}, or classifier"
             )
         return None
-
-
-class FixedMaskOptions(RegularisedOptions, GuidedOptions):
-    """mask: what guides in place of a learned mask (`methods/masks/fixed.py`). constant: the value of that kind."""
-
-    mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)
-    constant: Fraction = option(1.0, after_warmup=True)
-
-    @property
-    def reads_masks(self) -> bool:
-        return self.mask == "given"

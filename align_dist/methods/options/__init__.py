@@ -1,0 +1,9 @@
+"""What each method leaves open: defaults, ranges, what acts in warm-up, where a search looks. Imports no torch."""
+
+from __future__ import annotations
+
+from align_dist.methods.options.align import AlignOptions, MaskerOptions
+from align_dist.methods.options.base import Options
+from align_dist.methods.options.guided import FixedMaskOptions, GuidedOptions, RegularisedOptions
+
+__all__ = ["AlignOptions", "FixedMaskOptions", "GuidedOptions", "MaskerOptions", "Options", "RegularisedOptions"]

@@ -1,0 +1,55 @@
+"""Options of what several methods share: guidance by a mask, DRE's regulariser; and of the fixed masks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from align_dist.methods.clock import Clock
+from align_dist.methods.options.base import Options
+from align_dist.schema.distributions import Choice, LogUniform
+from align_dist.schema.values import Fraction, Weight, option
+
+
+class GuidedOptions(Options):
+    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`).
+
+    exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
+    around it (0 is the paper's wording). shuffled: guides each image by another one's mask, a control.
+    """
+
+    lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
+    cam_normalisation: Literal["minmax", "relu_max"] = option("minmax", after_warmup=True)
+    cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = option(1e-2, after_warmup=True)
+    guidance_resolution: Literal["map", "image"] = option("map", after_warmup=True)
+    exchange: Weight = option(0.0, after_warmup=True)
+    shuffled: bool = option(False, after_warmup=True)
+
+    @property
+    def pairs_images(self) -> bool:
+        return self.exchange > 0 or self.shuffled
+
+    def begins(self, clock: Clock) -> int:
+        return clock.warmup
+
+
+class RegularisedOptions(Options):
+    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
+
+    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
+    """
+
+    lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
+    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
+
+
+class FixedMaskOptions(RegularisedOptions, GuidedOptions):
+    """mask: what guides in place of a learned mask (`methods/masks/fixed.py`). constant: the value of that kind."""
+
+    mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)
+    constant: Fraction = option(1.0, after_warmup=True)
+
+    @property
+    def reads_masks(self) -> bool:
+        return self.mask == "given"
