@@ -64,7 +64,7 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
 
     def losses(self, step: int) -> dict[str, Loss]:
         turn, found = self._turn(step), dict[str, Loss]()
-        if turn != "classifier" and step >= self.masker_start:
+        if turn != "classifier" and self.masker_start <= step < self.masker_end:
             found["masker"] = self.masker_loss
         if turn != "masker":
             found["classifier"] = self.classifier_loss
@@ -82,7 +82,7 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.mask = LearnedMask(self.networks["masker"])
-        self.masker_start = self.options.begins(self.context.clock)
+        self.masker_start, self.masker_end = (of(self.context.clock) for of in (self.options.begins, self.options.ends))
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         return self.mask.prepared(batch) if step >= self.masker_start else batch

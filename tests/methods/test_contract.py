@@ -22,6 +22,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "align by epochs": ("align", {"alternation": "epoch", "masker_head_start": "1 steps"}),
     "align sampled": ("align", {"mask_sampling": "relaxed", "masker_head_start": "1 steps", "lambda4": 0.0}),
     "grey": ("fixed_mask", {"mask": "grey", "guidance_resolution": "image", "cam_normalisation": "relu_max"}),
+    "align briefly": ("align", {"masker_head_start": "1 steps", "masker_length": "2 steps"}),
     "given": ("fixed_mask", {"mask": "given", "lambda4": 0.0}),
     "gaussian shuffled": ("fixed_mask", {"mask": "gaussian", "shuffled": True}),
     "align exchanged": ("align", {"exchange": 1.0, "removed_pixels": "another_image", "mask_sampling": "relaxed"}),

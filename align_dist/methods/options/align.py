@@ -29,9 +29,9 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     """λ1 sparsity, λ2 smoothness of the mask, λ3 guidance, λ4 regulariser.
 
     masker_head_start: how long before the end of warm-up the masker begins to learn, so that the first masks that
-    guide have something to say (0 is the paper's wording). sparsity_ramp: how long λ1 takes to its value once the
-    masker learns, the first half of it at 0, so that the masker finds something before it shrinks (0 is the paper's
-    wording). alternation: the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist
+    guide have something to say (0 is the paper's wording). masker_length: how long it learns; left out, to the run's
+    end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of
+    it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation: the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist
     sees the mask itself (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn
     on a grid of `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the
     mask takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
@@ -43,6 +43,7 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     lambda2: Weight = option(0.1, after_warmup=True, search=LogUniform(loguniform=(0.01, 1.0)))
     masker: MaskerOptions = option(MaskerOptions(), after_warmup=True)
     masker_head_start: Duration = option("0 epochs", after_warmup=True)
+    masker_length: Duration | None = option(None, after_warmup=True)
     sparsity_ramp: Duration = option("0 epochs", after_warmup=True)
     smoothness: Literal["absolute", "squared"] = option("absolute", after_warmup=True)
     alternation: Literal["batch", "epoch"] = option("batch", after_warmup=True)
@@ -63,6 +64,12 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
         """The step at which the masker begins to learn."""
         return max(0, clock.warmup - clock.steps(self.masker_head_start))
 
+    def ends(self, clock: Clock) -> int:
+        """The step from which on the masker no longer learns."""
+        if self.masker_length is None:
+            return clock.length
+        return min(clock.length, self.begins(clock) + clock.steps(self.masker_length))
+
     def check(self, clock: Clock) -> None:
         head_start, ramp = clock.steps(self.masker_head_start), clock.steps(self.sparsity_ramp)
         if head_start > clock.warmup:
@@ -70,7 +77,7 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
                 f"align.masker_head_start: {self.masker_head_start} ({head_start} steps) is longer than "
                 f"training.warmup ({clock.warmup} steps); shorten it"
             )
-        learns = clock.length - self.begins(clock)
+        learns = self.ends(clock) - self.begins(clock)
         if ramp > learns:
             raise ConfigError(
                 f"align.sparsity_ramp: {self.sparsity_ramp} ({ramp} steps) is longer than the masker learns "
