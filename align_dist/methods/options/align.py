@@ -29,14 +29,15 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     """λ1 sparsity, λ2 smoothness of the mask, λ3 guidance, λ4 regulariser.
 
     masker_head_start: how long before the end of warm-up the masker begins to learn, so that the first masks that
-    guide have something to say (0 is the paper's wording). masker_length: how long it learns; left out, to the run's
-    end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first half of
-    it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation: the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist
-    sees the mask itself (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn
-    on a grid of `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the
-    mask takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
-    evidence a mask marks: that of the classifier for the true class (the paper's wording), or that of a fixed network
-    with ImageNet's weights for the `evidence_classes` classes that it finds likeliest in the whole image.
+    guide have something to say (0 is the paper's wording). masker_length: how long it learns; left out, to the
+    run's end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first
+    half of it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation:
+    the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist sees the mask itself
+    (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn on a grid of
+    `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the mask
+    takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
+    evidence a mask marks: that of the classifier for the true class (the paper's wording), or that of a fixed
+    network with ImageNet's weights for the `evidence_classes` classes that it finds likeliest in the whole image.
     """
 
     lambda1: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 30.0)))

@@ -1,0 +1,59 @@
+"""launch/study.sh: every kind of run of a file, over seeds."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from local_slurm import CHECKOUT
+
+from align_dist.config import RunConfig, load_config, to_yaml
+
+STUDIES = sorted((CHECKOUT / "configs" / "studies").glob("*.txt"))
+
+
+def run_study(study: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "launch/study.sh", str(study), *arguments]
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
+
+
+def kinds_of(study: Path) -> list[list[str]]:
+    lines = study.read_text().splitlines()
+    return [line.split() for line in lines if line and not line.startswith(("#", "config ", "common "))]
+
+
+def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(to_yaml(squares))
+    study = tmp_path / "study.txt"
+    study.write_text(
+        f"# a comment\nconfig {tmp_path / 'run.yaml'}\ncommon runs={tmp_path} training.length=8\n\n"
+        "method=erm\nmethod=fixed_mask fixed_mask.mask=gaussian variant=middle\n"
+    )
+    assert run_study(study, "0 1").returncode != 0  # a length needs its unit
+    study.write_text(study.read_text().replace("training.length=8", "experiment=studied"))
+    first = run_study(study, "0 1")
+    assert first.returncode == 0, first.stderr
+    done = {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "studied").rglob("done")}
+    assert len(done) == 4
+    assert run_study(study, "0 1").returncode == 0
+    assert {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "studied").rglob("done")} == done
+
+
+def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.txt"
+    empty.write_text("config configs/quickstart.yaml\n")
+    for arguments in ((tmp_path / "nowhere.txt", "0"), (empty, "0"), (empty,)):
+        found = run_study(*arguments)
+        assert found.returncode == 2 and len(found.stderr.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.stem)
+def test_every_kind_of_every_shipped_study_is_a_run(study: Path) -> None:
+    lines = dict(
+        line.split(" ", 1) for line in study.read_text().splitlines() if line.startswith(("config ", "common "))
+    )
+    runs = [
+        load_config(CHECKOUT / lines["config"], [*lines.get("common", "").split(), *kind]) for kind in kinds_of(study)
+    ]
+    assert len({(run.identity, run.benchmark.agreement) for run in runs}) == len(runs)
