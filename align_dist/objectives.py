@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align_dist.attribution import Normalisation, normalise, resize_map
+from align_dist.attribution import Normalisation, normalise, resize_map, size_of
 
 Smoothness = Literal["absolute", "squared"]
 GuidanceResolution = Literal["map", "image"]
@@ -56,6 +56,11 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
+def averaged(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks (B, H, W) at the places of a map, (B, *size): the mean of what each place covers."""
+    return F.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
+
+
 def guidance(
     cam: Tensor,
     mask: Tensor,
@@ -71,9 +76,9 @@ def guidance(
     """
     attribution = normalise(cam.float(), normalisation, epsilon)
     if resolution == "map":
-        mask = F.adaptive_avg_pool2d(mask[:, None].float(), (attribution.shape[-2], attribution.shape[-1]))[:, 0]
+        mask = averaged(mask, size_of(attribution))
     else:
-        attribution = resize_map(attribution, (mask.shape[-2], mask.shape[-1]))
+        attribution = resize_map(attribution, size_of(mask))
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
     target = mask.float()

@@ -21,7 +21,11 @@ from align_dist.data.draws import Draws
 SAMPLING = 1 << 16
 # Keeps both logarithms of the noise finite; a place meets such a number once in four billion.
 SMALLEST = 2.0**-32
-_FILL = "void(uint64, uint64[:], float64[:, ::1])"
+# Beyond every place of a grid.
+KEY = 1 << 24
+_FILL = "void(uint64, uint64[:], int64, float64[:, ::1])"
+# SplitMix64's, as int64, which wraps around on every device.
+_GOLDEN, _FIRST, _SECOND = (value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
@@ -31,7 +35,7 @@ def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
     any rank, for any number of ranks, and no generator's state is read or moved.
     """
     uniforms = np.empty((len(draws), grid * grid), np.float64)
-    compiled_for(_fill, _FILL)(np.uint64(seed), draws, uniforms)
+    compiled_for(_fill, _FILL)(np.uint64(seed), draws, SAMPLING, uniforms)
     uniforms = uniforms.clip(SMALLEST, 1 - SMALLEST)
     noise = np.log(uniforms) - np.log1p(-uniforms)
     return torch.from_numpy(noise.astype(np.float32)).view(len(draws), grid, grid)
@@ -50,7 +54,32 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
 
 
-def _fill(seed: np.uint64, draws: Draws, numbers: NDArray[np.float64]) -> None:
+def keys_of(seed: int, draws: Draws) -> Tensor:
+    """What `uniforms` makes each picture's numbers of: (B,) int64 on the CPU, of the seed and each picture's draw."""
+    numbers = np.empty((len(draws), 1), np.float64)
+    compiled_for(_fill, _FILL)(np.uint64(seed), draws, KEY, numbers)
+    return torch.from_numpy((numbers[:, 0] * 2**53).astype(np.int64))
+
+
+def uniforms(keys: Tensor, count: int) -> Tensor:
+    """`count` numbers in [0, 1) for each key, (B, count) float32 on the keys' device, where a picture full of them is
+    made faster than it is brought there: the same bits on every device.
+
+    SplitMix64 from the key on, the upper 24 bits of each number. Source: Steele, Lea, Flood 2014,
+    https://doi.org/10.1145/2660193.2660195.
+    """
+    state = keys[:, None] + torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    for shift, factor in ((30, _FIRST), (27, _SECOND)):
+        state = (state ^ _shifted(state, shift)) * factor
+    return _shifted(state ^ _shifted(state, 31), 40).to(torch.float32) * 2.0**-24
+
+
+def _shifted(values: Tensor, places: int) -> Tensor:
+    """int64 moved right as if it had no sign."""
+    return (values >> places) & ((1 << (64 - places)) - 1)
+
+
+def _fill(seed: np.uint64, draws: Draws, first: int, numbers: NDArray[np.float64]) -> None:
     for picture in range(numbers.shape[0]):
         for place in range(numbers.shape[1]):
-            numbers[picture, place] = uniform(seed, draws[picture], SAMPLING + place)
+            numbers[picture, place] = uniform(seed, draws[picture], first + place)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
 from align_dist.methods.guided import Guided
-from align_dist.methods.masks.fixed import constant, gaussian, given, grey
+from align_dist.methods.masked import FixedSource
 from align_dist.methods.options import FixedMaskOptions
 from align_dist.methods.regularised import Regularised
 from align_dist.methods.versions import see
 
 
-class FixedMask(Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
+class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
     """L = L_cls + λ3 L_egl + λ4 L_reg after warm-up, L_cls + λ4 L_reg before."""
 
     options_type = FixedMaskOptions
@@ -23,7 +21,7 @@ class FixedMask(Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
         return {"classifier": self.classifier_loss}
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
-        mask = self.guiding(self.source(batch)) if self.is_guided(step) else None
+        mask = self.masks(batch, step)
         versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
         explain = mask is not None or "mixture" in versions
         seen = see(classifier, versions, batch.labels, explain)
@@ -32,9 +30,3 @@ class FixedMask(Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
             **self.guidance(seen, mask, batch.labels),
             **self.regulariser(seen, batch),
         }
-
-    def source(self, batch: Batch) -> Tensor:
-        """The masks (B, H, W) of a batch's own images."""
-        options = self.options
-        sources = {"constant": constant(options.constant), "gaussian": gaussian, "grey": grey, "given": given}
-        return sources[options.mask](batch)

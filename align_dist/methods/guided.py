@@ -9,23 +9,16 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.batch import Batch
-from align_dist.methods.base import Losses, Method
+from align_dist.methods.base import Losses
+from align_dist.methods.masked import Masked
 from align_dist.methods.options import GuidedOptions
 from align_dist.methods.versions import Seen, of_another
 
 G = TypeVar("G", bound=GuidedOptions)
 
 
-class Guided(Method[G]):
-    """A method whose classifier is guided once warm-up is over: its Grad-CAM, its pictures, or both."""
-
-    def is_guided(self, step: int) -> bool:
-        """Whether warm-up is over at this step."""
-        return step >= self.context.clock.warmup
-
-    def guiding(self, mask: Tensor) -> Tensor:
-        """The mask (B, H, W) that each image is guided by: its own, or, as a control, another image's."""
-        return of_another(mask) if self.options.shuffled else mask
+class Guided(Masked[G]):
+    """A method whose classifier is guided as ALIGN's: its Grad-CAM, its pictures, or both."""
 
     def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
         """With `exchange`: what each mask marks, with the rest of another image around it; nothing without a mask."""

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align_dist.errors import ConfigError, nearest_name
 from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
+from align_dist.methods.options.baselines import (
+    CareOptions,
+    DreOptions,
+    GradiaOptions,
+    HaicsOptions,
+    ResOptions,
+    SgtOptions,
+)
 
 if TYPE_CHECKING:
     from align_dist.methods.base import Method
@@ -25,6 +33,12 @@ METHODS = {
     "erm": Entry("erm:ERM", Options),
     "align": Entry("align:ALIGN", AlignOptions),
     "fixed_mask": Entry("fixed_mask:FixedMask", FixedMaskOptions),
+    "haics": Entry("haics:HAICS", HaicsOptions),
+    "gradia": Entry("gradia:GRADIA", GradiaOptions),
+    "care": Entry("care:CARE", CareOptions),
+    "res": Entry("res:RES", ResOptions),
+    "dre": Entry("dre:DRE", DreOptions),
+    "sgt": Entry("sgt:SGT", SgtOptions),
 }
 
 

@@ -13,6 +13,8 @@ ENGINES = ("ddp", *ZERO)
 VARIANTS: dict[str, Settings] = {
     **{method: {"method": method} for method in METHODS},
     **{name: {"method": f"made_up_{name}"} for name in ("worst", "restarting", "dropping", "salient", "twoviews")},
+    **{name: {"method": name, name: {"mask": "grey"}} for name in ("haics", "gradia", "care", "res")},
+    **{name: {"method": name} for name in ("dre", "sgt")},
     "parts": {"data": {"batch_size": 12, "micro_batches": 2}, "training": {"gradient_clip": 0.5}},
     "autograd": {"closed_form": False},
     "mixed": {"align": {"lambda4": 0.7}},
@@ -21,7 +23,7 @@ VARIANTS: dict[str, Settings] = {
 }
 # Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding
 # turns a gradient. In float64 nothing is left of it, see below.
-STATE = {"mixed": 3e-3, "mixed-parts": 3e-3}
+STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3}
 # Under ZeRO-3 a second backward inside forward finds the head's weights released.
 PAIRS = [(variant, engine) for variant in VARIANTS for engine in ENGINES if (variant, engine) != ("autograd", "zero3")]
 PRECISE: Settings = {

@@ -8,6 +8,13 @@ from torch import Tensor
 from align_dist.attribution import size_of
 from align_dist.data.batch import Batch
 from align_dist.methods.masks import MaskSource
+from align_dist.methods.options import FixedSourceOptions
+
+
+def source_of(options: FixedSourceOptions) -> MaskSource:
+    """The source that `mask` names."""
+    sources = {"constant": constant(options.constant), "gaussian": gaussian, "grey": grey, "given": given}
+    return sources[options.mask]
 
 
 def given(batch: Batch) -> Tensor:

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 from align_dist.methods.options.align import AlignOptions, MaskerOptions
 from align_dist.methods.options.base import Options
-from align_dist.methods.options.guided import FixedMaskOptions, GuidedOptions, RegularisedOptions
+from align_dist.methods.options.guided import (
+    FixedMaskOptions,
+    FixedSourceOptions,
+    GuidedOptions,
+    MaskedOptions,
+    RegularisedOptions,
+)
 
-__all__ = ["AlignOptions", "FixedMaskOptions", "GuidedOptions", "MaskerOptions", "Options", "RegularisedOptions"]
+__all__ = [
+    "AlignOptions",
+    "FixedMaskOptions",
+    "FixedSourceOptions",
+    "GuidedOptions",
+    "MaskedOptions",
+    "MaskerOptions",
+    "Options",
+    "RegularisedOptions",
+]

@@ -12,11 +12,38 @@ from align_dist.schema.distributions import Choice, LogUniform
 from align_dist.schema.values import Fraction, Weight, option
 
 
-class GuidedOptions(Options):
+class MaskedOptions(Options):
+    """Guidance by masks, whatever is compared with them, once warm-up is over.
+
+    shuffled: guides each image by another one's mask, a control.
+    """
+
+    shuffled: bool = option(False, after_warmup=True)
+
+    @property
+    def pairs_images(self) -> bool:
+        return self.shuffled
+
+    def begins(self, clock: Clock) -> int:
+        return clock.warmup
+
+
+class FixedSourceOptions(MaskedOptions):
+    """mask: where masks that nobody learns come from (`methods/masks/fixed.py`). constant: the value of that kind."""
+
+    mask: Literal["constant", "gaussian", "grey", "given"] = option("given", after_warmup=True)
+    constant: Fraction = option(1.0, after_warmup=True)
+
+    @property
+    def reads_masks(self) -> bool:
+        return self.mask == "given"
+
+
+class GuidedOptions(MaskedOptions):
     """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`).
 
     exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
-    around it (0 is the paper's wording). shuffled: guides each image by another one's mask, a control.
+    around it (0 is the paper's wording).
     """
 
     lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
@@ -24,14 +51,10 @@ class GuidedOptions(Options):
     cam_epsilon: Annotated[float, Field(ge=1e-4, lt=0.5)] = option(1e-2, after_warmup=True)
     guidance_resolution: Literal["map", "image"] = option("map", after_warmup=True)
     exchange: Weight = option(0.0, after_warmup=True)
-    shuffled: bool = option(False, after_warmup=True)
 
     @property
     def pairs_images(self) -> bool:
-        return self.exchange > 0 or self.shuffled
-
-    def begins(self, clock: Clock) -> int:
-        return clock.warmup
+        return super().pairs_images or self.exchange > 0
 
 
 class RegularisedOptions(Options):
@@ -44,12 +67,7 @@ class RegularisedOptions(Options):
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
 
 
-class FixedMaskOptions(RegularisedOptions, GuidedOptions):
-    """mask: what guides in place of a learned mask (`methods/masks/fixed.py`). constant: the value of that kind."""
+class FixedMaskOptions(FixedSourceOptions, RegularisedOptions, GuidedOptions):
+    """ALIGN's classifier with a mask that is not learned in place of the masker's."""
 
     mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)
-    constant: Fraction = option(1.0, after_warmup=True)
-
-    @property
-    def reads_masks(self) -> bool:
-        return self.mask == "given"

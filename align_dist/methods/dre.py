@@ -1,0 +1,34 @@
+"""DRE: explanations of a mixture that are the mixture of explanations (Li et al., CVPR 2023,
+https://arxiv.org/abs/2303.16390).
+"""
+
+from __future__ import annotations
+
+from align_dist import objectives
+from align_dist.data.batch import Batch
+from align_dist.methods.base import Forward, Loss, Losses
+from align_dist.methods.options.baselines import DreOptions
+from align_dist.methods.regularised import Regularised
+from align_dist.methods.versions import see
+
+
+class DRE(Regularised[DreOptions]):
+    """L = CE(f(x), y) + λ4 L_reg, L_reg = R_con + 0.5 R_spa + 0.1 R_ce, from the first step on: ALIGN without guidance.
+
+    Source: `dre/mixuploss.py` of https://github.com/tangli-udel/DRE. What it does
+    otherwise: no epsilon in the maps' normalisation, and a forward of each class by itself, three times; here one sees
+    images and mixtures, whose BatchNorm, where it is not frozen, is of both.
+    """
+
+    options_type = DreOptions
+
+    def losses(self, step: int) -> dict[str, Loss]:
+        return {"classifier": self.classifier_loss}
+
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+        mixtures = self.mixtures(batch)
+        seen = see(classifier, {"image": batch.images, **mixtures}, batch.labels, explain=bool(mixtures))
+        return {
+            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
+            **self.regulariser(seen, batch),
+        }

@@ -1,0 +1,80 @@
+"""SGT: saliency guided training (Ismail et al., NeurIPS 2021, https://arxiv.org/abs/2111.14338)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.data.batch import Batch
+from align_dist.data.share import GlobalBatch, Share
+from align_dist.methods.base import Forward, Loss, Losses, Method
+from align_dist.methods.options.baselines import SgtOptions
+from align_dist.methods.versions import see
+from align_dist.parallel.engine import input_gradient
+from align_dist.sampling import keys_of, uniforms
+
+
+class SGT(Method[SgtOptions]):
+    """L = CE(f(x), y) + λ KL(p(x) ‖ p(x̃)) from the first step on; gradients pass through both.
+
+    x̃: x with the share ρ of pixels replaced whose input gradient, the mean over colours, is lowest with its sign.
+    Source: `Scripts/interpretable.py` and `Scripts/Helper.py` of
+    https://github.com/ayaabdelsalam91/saliency_guided_training. What they do otherwise: training is written for grey
+    pictures, random values lying between the least and the largest of the whole picture; those of each colour are
+    `Helper.py`'s. A forward for each of x and x̃; here one sees both, whose BatchNorm, where not frozen, is of both.
+    """
+
+    options_type = SgtOptions
+
+    def losses(self, step: int) -> dict[str, Loss]:
+        return {"classifier": self.classifier_loss}
+
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+        versions = {name: batch.values[name] for name in ("replaced",) if name in batch.values}
+        seen = see(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
+        logits = seen["image"].logits
+        losses: dict[str, tuple[float | None, Tensor]] = {
+            "classification": (1.0, objectives.classification(logits, batch.labels))
+        }
+        if versions:
+            losses["divergence"] = (self.options.weight, divergence(logits, seen["replaced"].logits))
+        return losses
+
+    def share(self, batch: GlobalBatch, step: int) -> Share:
+        """With random values: the key that each image's are made of."""
+        share = super().share(batch, step)
+        if self.options.weight == 0 or self.options.replacement != "random":
+            return share
+        return replace(share, values={**share.values, "key": keys_of(self.context.seed, share.draws)})
+
+    def prepare(self, batch: Batch, step: int) -> Batch:
+        """With λ: x̃, made by the classifier as it is before the step."""
+        if self.options.weight == 0:
+            return batch
+        gradient = input_gradient(self.classifier, batch.images, batch.labels).mean(1)
+        replaced = torch.where(lowest(gradient, self.options.fraction)[:, None], self.values(batch), batch.images)
+        return replace(batch, values={**batch.values, "replaced": replaced})
+
+    def values(self, batch: Batch) -> Tensor:
+        """What stands in x̃ where a pixel is replaced: (B, 3, H, W), or the same for every place."""
+        images = batch.images
+        if self.options.replacement == "mean":
+            return images.mean((2, 3), keepdim=True)
+        low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+        return low + (high - low) * uniforms(batch.values["key"], images[0].numel()).view(images.shape).to(images.dtype)
+
+
+def lowest(gradient: Tensor, fraction: float) -> Tensor:
+    """Whether each place is among the lowest ρ H W of its map, the first of equal ones. (B, H, W) → the same, bool."""
+    flat = gradient.flatten(1)
+    order = flat.argsort(dim=1, stable=True)[:, : int(fraction * flat.shape[1])]
+    return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, True).view(gradient.shape)
+
+
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ_c p_c (log p_c − log q_c), the mean over images. Both (B, C), p of `logits`. Scalar ≥ 0."""
+    logarithm, other = logits.float().log_softmax(1), others.float().log_softmax(1)
+    return (logarithm.exp() * (logarithm - other)).sum(1).mean()
