@@ -34,10 +34,10 @@ def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
     A pure function of the seed and each picture's own draw (its sample id and pass): the same in any batch, on
     any rank, for any number of ranks, and no generator's state is read or moved.
     """
-    uniforms = np.empty((len(draws), grid * grid), np.float64)
-    compiled_for(_fill, _FILL)(np.uint64(seed), draws, SAMPLING, uniforms)
-    uniforms = uniforms.clip(SMALLEST, 1 - SMALLEST)
-    noise = np.log(uniforms) - np.log1p(-uniforms)
+    numbers = np.empty((len(draws), grid * grid), np.float64)
+    compiled_for(_fill, _FILL)(np.uint64(seed), draws, SAMPLING, numbers)
+    numbers = numbers.clip(SMALLEST, 1 - SMALLEST)
+    noise = np.log(numbers) - np.log1p(-numbers)
     return torch.from_numpy(noise.astype(np.float32)).view(len(draws), grid, grid)
 
 

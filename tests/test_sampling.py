@@ -14,7 +14,7 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.draws import Draws, make_order, pack
-from align_dist.sampling import logistic_noise, relaxed_sample
+from align_dist.sampling import keys_of, logistic_noise, relaxed_sample, uniforms
 
 torch.set_num_threads(1)
 # The statistics below are computed from fixed seeds: sound noise passes once and for all.
@@ -117,3 +117,39 @@ def test_gradients_reach_the_mask() -> None:
     torch.testing.assert_close(gradient.double(), (shifted(step) - shifted(-step)) / (2 * step), rtol=1e-2, atol=1e-2)
     sure = torch.tensor([0.0, 1.0]).repeat(1, 2, 1).requires_grad_()
     assert torch.isfinite(torch.autograd.grad(relaxed_sample(sure, noise[:1], 0.7).sum(), sure)[0]).all()
+
+
+# Numbers made on the device
+
+
+def splitmix(state: int, count: int) -> list[float]:
+    """SplitMix64's first outputs from a state, upper 24 bits, in Python's own integers."""
+    numbers = []
+    for _ in range(count):
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        mixed = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
+        numbers.append(((mixed ^ mixed >> 31) >> 40) / 2**24)
+    return numbers
+
+
+@given(key=st.integers(0, 2**53 - 1), count=st.integers(1, 40))
+@settings(deadline=None)
+def test_numbers_are_splitmixs_from_the_key_on(key: int, count: int) -> None:
+    assert uniforms(torch.tensor([key]), count).tolist() == [splitmix(key, count)]
+
+
+def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
+    found = uniforms(keys_of(0, draws(300)), 300).double().numpy()
+    assert found.min() >= 0 and found.max() < 1
+    for values in (found.ravel(), found[0], found[:, 0]):
+        assert stats.kstest(values, "uniform").pvalue > UNLIKELY
+    for first, second in ((found[:, :-1], found[:, 1:]), (found[:-1], found[1:])):
+        assert stats.pearsonr(first.ravel(), second.ravel()).pvalue > UNLIKELY
+
+
+def test_a_pictures_key_is_of_its_draw_and_the_seed_alone() -> None:
+    keys = keys_of(0, draws(50))
+    assert torch.equal(keys_of(0, draws(50)[7:9]), keys[7:9])
+    others = torch.cat([keys, keys_of(1, draws(50)), keys_of(0, draws(50, pass_number=2))])
+    assert len(torch.unique(others)) == 150

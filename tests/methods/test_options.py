@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
 from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
+from align_dist.methods.options.baselines import (
+    CareOptions,
+    DreOptions,
+    GradiaOptions,
+    HaicsOptions,
+    ResOptions,
+    SgtOptions,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +50,15 @@ def test_only_given_masks_are_read() -> None:
     kinds = ("constant", "grey", "given")
     assert [FixedMaskOptions(mask=kind).reads_masks for kind in kinds] == [False, False, True]
     assert not AlignOptions().reads_masks
+
+
+@pytest.mark.parametrize("options", [HaicsOptions, GradiaOptions, CareOptions, ResOptions])
+def test_supervision_is_by_given_masks_unless_told_otherwise_and_begins_after_warm_up(options: type[Any]) -> None:
+    assert options().reads_masks and not options(mask="grey").reads_masks
+    assert options(shuffled=True).pairs_images and not options().pairs_images
+    assert options().begins(Clock(20, 10, 4.0)) == 10
+
+
+@pytest.mark.parametrize("options", [DreOptions, SgtOptions])
+def test_what_acts_from_the_first_step_reads_no_masks_and_has_no_warm_up_to_share(options: type[Any]) -> None:
+    assert not options().reads_masks and options().begins(Clock(20, 10, 4.0)) == 0

@@ -24,6 +24,9 @@ VARIANTS: dict[str, Settings] = {
 # Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding
 # turns a gradient. In float64 nothing is left of it, see below.
 STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3}
+# Of a term: two versions of a picture are told so nearly the same that their divergence is what is left of numbers of
+# 1, to a rounding of those.
+TERMS = {"sgt": 1e-3}
 # Under ZeRO-3 a second backward inside forward finds the head's weights released.
 PAIRS = [(variant, engine) for variant in VARIANTS for engine in ENGINES if (variant, engine) != ("autograd", "zero3")]
 PRECISE: Settings = {
@@ -86,8 +89,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 
 @pytest.mark.parametrize(("variant", "engine"), PAIRS)
 def test_two_ranks_train_as_one_process_does(trained: dict[str, Result], variant: str, engine: str) -> None:
-    state = STATE.get(variant, 1e-4)
-    assert_same_training(trained[f"{variant}-{engine}"], trained[f"{variant}-plain"], state=state)
+    state, terms = STATE.get(variant, 1e-4), TERMS.get(variant, 1e-4)
+    assert_same_training(trained[f"{variant}-{engine}"], trained[f"{variant}-plain"], state=state, terms=terms)
 
 
 @pytest.mark.parametrize("method", [*METHODS, "mixed"])
