@@ -62,11 +62,10 @@ def keys_of(seed: int, draws: Draws) -> Tensor:
 
 
 def uniforms(keys: Tensor, count: int) -> Tensor:
-    """`count` numbers in [0, 1) for each key, (B, count) float32 on the keys' device, where a picture full of them is
-    made faster than it is brought there: the same bits on every device.
+    """`count` numbers in [0, 1) for each key, (B, count) float32 on the keys' device: keys travel, not pictures.
 
-    SplitMix64 from the key on, the upper 24 bits of each number. Source: Steele, Lea, Flood 2014,
-    https://doi.org/10.1145/2660193.2660195.
+    Whole numbers until the last line, so that devices have no rounding to differ in: SplitMix64 from the key on, the
+    upper 24 bits of each. Source: Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195.
     """
     state = keys[:, None] + torch.arange(1, count + 1, device=keys.device) * _GOLDEN
     for shift, factor in ((30, _FIRST), (27, _SECOND)):
