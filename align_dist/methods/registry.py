@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from align_dist.errors import ConfigError, nearest_name
 from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
+from align_dist.methods.options.general import CGCOptions, GroupDROOptions, IRMOptions, MixupOptions, RSCOptions
 
 if TYPE_CHECKING:
     from align_dist.methods.base import Method
@@ -25,6 +26,11 @@ METHODS = {
     "erm": Entry("erm:ERM", Options),
     "align": Entry("align:ALIGN", AlignOptions),
     "fixed_mask": Entry("fixed_mask:FixedMask", FixedMaskOptions),
+    "mixup": Entry("mixup:Mixup", MixupOptions),
+    "irm": Entry("irm:IRM", IRMOptions),
+    "groupdro": Entry("groupdro:GroupDRO", GroupDROOptions),
+    "rsc": Entry("rsc:RSC", RSCOptions),
+    "cgc": Entry("cgc:CGC", CGCOptions),
 }
 
 
