@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,10 @@ from torch import Tensor
 
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share, inverse_counts
-from align_dist.methods.base import Forward, Loss, Losses, Method
+from align_dist.methods.base import Context, Forward, Loss, Losses, Method
 from align_dist.methods.means import group_means
 from align_dist.methods.options.general import GroupDROOptions
+from align_dist.parallel.engine import Engine
 
 
 class GroupDRO(Method[GroupDROOptions]):
@@ -28,7 +30,7 @@ class GroupDRO(Method[GroupDROOptions]):
     options_type = GroupDROOptions
     takes_whole_batches = True
 
-    def __init__(self, networks: Any, options: GroupDROOptions, context: Any) -> None:
+    def __init__(self, networks: Mapping[str, Engine], options: GroupDROOptions, context: Context) -> None:
         self.of_groups = options.weighs_groups(len(context.group_counts))
         self.counts = context.group_counts if self.of_groups else context.domain_counts
         super().__init__(networks, options, context)
