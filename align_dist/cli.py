@@ -88,12 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--partition", metavar="NAME", help="the Slurm partition it would run in")
     selftest = _verb(verbs, "selftest", "try every device and engine that is here (two minutes)", _selftest)
     selftest.add_argument("--out", type=Path, default=Path("selftest.json"), metavar="FILE", help="where it is told")
-    data = verbs.add_parser("data", help="prepare or verify the .beton of a benchmark")
+    data = verbs.add_parser("data", help="prepare or verify the .beton of a benchmark, or make its masks")
     steps = data.add_subparsers(title="verbs", required=True, metavar="VERB")
     prepare = _verb(steps, "prepare", "read the benchmark's folders and write its .beton", _prepare)
     _add_config(prepare)
     prepare.add_argument("--force", action="store_true", help="write it again though it is there")
     _add_config(_verb(steps, "verify", "find a missing, truncated or changed .beton", _verify))
+    masks = _verb(steps, "masks", "write benchmark.masks by a segmentation model, once for all pictures", _masks)
+    _add_config(masks)
+    masks.add_argument("--model", type=Path, required=True, metavar="FILE.onnx", help="such as u2net.onnx")
 
     train = _verb(verbs, "train", "train a run from where it is, then evaluate it", _train)
     _add_config(train)
@@ -160,6 +163,13 @@ def _verify(options: argparse.Namespace) -> None:
     benchmark = load_config(options.config, options.overrides).benchmark
     manifest = beton_of(benchmark, quick=False)
     print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
+
+
+def _masks(options: argparse.Namespace) -> None:
+    from align_dist.config import load_config
+    from align_dist.data.segmentation import write_masks
+
+    write_masks(load_config(options.config, options.overrides).benchmark, options.model)
 
 
 def _train(options: argparse.Namespace) -> None:

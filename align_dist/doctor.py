@@ -26,6 +26,7 @@ OPTIONAL = {
     "skimage": ("the embedded benchmark", "bash launch/install.sh"),
     "efficientnet_lite_pytorch": ("the EfficientNet-Lite0 backbone", "bash launch/install.sh"),
     "deepspeed": ("ZeRO engines", EVERYTHING),
+    "onnxruntime": ("masks by a segmentation model", "bash launch/install.sh ffcv,embedded,lite0,masks"),
     "ray": ("searching λ1–λ4", EVERYTHING),
     "submitit": ("submitting to Slurm", EVERYTHING),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 from collections.abc import Iterator
@@ -85,6 +86,28 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
     prepare(config.benchmark)
     return with_pictures(config)
+
+
+@pytest.fixture(scope="session")
+def grouped(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """Squares in groups by class and by whether the picture's number is below ten; half of each group trains."""
+    folder, root = tmp_path_factory.mktemp("grouped"), squares.benchmark.root
+    lines = [
+        (path.relative_to(root).as_posix(), "low" if int(path.stem) < 10 else "high", int(path.stem) % 4)
+        for path in sorted(root.glob("*/*/*.png"))
+    ]
+    with (folder / "m.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("image", "attribute", "split"))
+        writer.writerows((name, level, ("train", "train", "validation", "test")[part]) for name, level, part in lines)
+    update = {"metadata": folder / "m.csv", "betons": folder, "pictures": None}
+    benchmark = squares.benchmark.model_copy(update=update)
+    prepare(benchmark)
+    protocol = squares.protocol.model_copy(update={"kind": "fixed", "source": None})
+    selections = ("validation", "validation_worst_group", "last")
+    evaluation = squares.evaluation.model_copy(update={"selections": selections})
+    update = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation, "runs": folder, "method": "erm"}
+    return with_pictures(squares.model_copy(update=update))
 
 
 @pytest.fixture(scope="session")

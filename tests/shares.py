@@ -23,29 +23,30 @@ def with_share(
     domains = batch.domains.numpy()
     side = batch.images.shape[-1]
     sides = np.full(int(batch.samples.max()) + 1, side)
-    told = GlobalBatch(
-        batch.draws, batch.labels.numpy(), classes, rank, ranks, domains, Views(0, Augmentation(), sides, sides)
-    )
+    groups = None if batch.groups is None else batch.groups.numpy()
+    views = Views(method.context.seed, Augmentation(), sides, sides)
+    told = GlobalBatch(batch.draws, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
     share = method.share(told, step)
     rows = torch.from_numpy(told.rows)
     own = {name: getattr(batch, name)[rows] for name in ("images", "labels", "domains", "samples")}
-    masks = None if batch.masks is None else batch.masks[rows]
+    own |= {name: getattr(batch, name)[rows] for name in ("masks", "groups") if getattr(batch, name) is not None}
     second = None
     if share.second is not None:
         places = {draw: place for place, draw in enumerate(batch.draws.tolist())}
+        seed, like = method.context.seed, batch.images[0]
         second = torch.stack(
             [
-                batch.images[places[draw]] if draw in places else made_picture(draw, batch.images[0])
+                batch.images[places[draw]] if draw in places else made_picture(draw, like, seed)
                 for draw in share.second.tolist()
             ]
         )
     assert np.array_equal(share.draws, batch.draws[told.rows])
-    return replace(batch, **own, draws=share.draws, masks=masks, second=second, values=share.values, ranks=share.ranks)
+    return replace(batch, **own, draws=share.draws, second=second, values=share.values, ranks=share.ranks)
 
 
-def made_picture(draw: int, like: torch.Tensor) -> torch.Tensor:
-    """A picture that depends on its draw alone."""
-    generator = torch.Generator().manual_seed(draw % 2**62)
+def made_picture(draw: int, like: torch.Tensor, seed: int) -> torch.Tensor:
+    """A picture that depends on its draw and the seed alone."""
+    generator = torch.Generator().manual_seed((draw + seed) % 2**62)
     return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.dtype)
 
 

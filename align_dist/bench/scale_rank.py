@@ -20,7 +20,9 @@ import torch.distributed as dist
 
 from align_dist.config import RunConfig, load_config
 from align_dist.data.batch import Batch
+from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
+from align_dist.data.views import Views
 from align_dist.methods.base import Context, Method
 from align_dist.methods.registry import find_method
 from align_dist.parallel.batchnorm import SynchronisedBatchNorm
@@ -31,7 +33,7 @@ from align_dist.parallel.threads import use_cores
 from align_dist.training.assembly import choose_device, learners_of, make_networks
 from align_dist.training.schedule import make_schedule
 
-CLASSES, REPEATS, SMALL = 7, 7, 1024
+CLASSES, DOMAINS, REPEATS, SMALL = 7, 2, 7, 1024
 
 
 def main(arguments: list[str]) -> None:
@@ -48,7 +50,8 @@ def main(arguments: list[str]) -> None:
 def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
     schedule = make_schedule(config.training.model_copy(update={"warmup": "0 steps"}), 1.0)
     networks = make_networks(config, learners_of(config, CLASSES, schedule), device, group)
-    method = find_method(config.method)(networks, config.options, Context(schedule.clock, config.seed))
+    context = Context(schedule.clock, config.seed, domain_counts=(config.data.batch_size,) * DOMAINS)
+    method = find_method(config.method)(networks, config.options, context)
     batch = _batch(config, method, device)
     sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
     found = {
@@ -77,11 +80,14 @@ def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batc
     images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     labels = (torch.arange(size) % CLASSES).to(device)
     draws = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
-    share = method.share(GlobalBatch(draws, labels.cpu().numpy(), CLASSES), 1)
+    domains, sides = np.arange(size) % DOMAINS, np.full(size, side)
+    views = Views(config.seed, Augmentation(), sides, sides)
+    share = method.share(GlobalBatch(draws, labels.cpu().numpy(), CLASSES, domains=domains, views=views), 1)
     values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)
     samples = torch.arange(size, device=device)
-    return Batch(images, labels, torch.zeros_like(labels), samples, draws, masks, images.roll(1, 0), values)
+    found = torch.from_numpy(domains).to(device)
+    return Batch(images, labels, found, samples, draws, masks, images.roll(1, 0), values)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -28,7 +28,7 @@ Ids = NDArray[np.int64]
 class GlobalBatch:
     """The images of one step over all ranks, seen from one of them. draws: (G,). labels: (G,) in [0, classes).
 
-    domains: (G,), as the benchmark numbers them. views: the geometry of the pictures.
+    domains, groups: (G,), as the benchmark numbers them. views: the geometry of the pictures.
     """
 
     draws: Draws
@@ -38,6 +38,7 @@ class GlobalBatch:
     ranks: int = 1
     domains: Ids | None = None
     views: Views | None = None
+    groups: Ids | None = None
 
     @property
     def rows(self) -> Ids:
@@ -68,15 +69,35 @@ def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.fl
     Over the whole global batch, (G,) each, whatever the number of ranks: a pure function of the seed and the draws.
     Source: Li et al. 2023, https://github.com/tangli-udel/DRE, `dre/mixuploss.py`.
     """
-    key = hashlib.sha256(seed.to_bytes(8, "little") + batch.draws.tobytes()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+    generator = generator_of(batch, seed)
     partners = np.arange(len(batch.labels))
     for label in np.unique(batch.labels):
         members = np.flatnonzero(batch.labels == label)
         partners[members] = members[torch.randperm(len(members), generator=generator).numpy()]
-    shape = torch.full((len(batch.labels), 2), 0.2, dtype=torch.float64)
+    return partners, beta(0.2, len(batch.labels), generator)
+
+
+def generator_of(batch: GlobalBatch, seed: int) -> torch.Generator:
+    """The source of what is drawn for a global batch: a pure function of the seed and the draws."""
+    key = hashlib.sha256(seed.to_bytes(8, "little") + batch.draws.tobytes()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+def beta(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.float32]:
+    """`count` shares of a mixture from Beta(alpha, alpha)."""
+    shape = torch.full((count, 2), alpha, dtype=torch.float64)
     gammas = torch._standard_gamma(shape, generator=generator).numpy()
-    return partners, (gammas[:, 0] / gammas.sum(1).clip(min=1e-300)).astype(np.float32)
+    shares: NDArray[np.float32] = (gammas[:, 0] / gammas.sum(1).clip(min=1e-300)).astype(np.float32)
+    return shares
+
+
+def places_within(groups: Ids) -> Ids:
+    """The place of each image among the images of its own group, (G,)."""
+    places = np.empty(len(groups), np.int64)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        places[members] = np.arange(len(members))
+    return places
 
 
 def inverse_counts(groups: Ids) -> NDArray[np.float32]:

@@ -40,7 +40,8 @@ class Context:
     """What a method is told of its run. micro_batches: the parts a rank goes through its batch in.
 
     concatenate: every rank's (B, ...) one after another. sum_over_ranks: the sum of every rank's tensor. Gradients pass
-    through both; both are collective.
+    through both; both are collective. domain_counts, group_counts: training pictures of each of the benchmark's
+    domains and groups, 0 for a domain that is no source; no entries for a benchmark without groups.
     """
 
     clock: Clock
@@ -48,6 +49,8 @@ class Context:
     micro_batches: int = 1
     concatenate: Callable[[Tensor], Tensor] = _unchanged
     sum_over_ranks: Callable[[Tensor], Tensor] = _unchanged
+    domain_counts: tuple[int, ...] = ()
+    group_counts: tuple[int, ...] = ()
 
 
 class Network(NamedTuple):

@@ -15,6 +15,7 @@ from align_dist.methods.options.baselines import (
     ResOptions,
     SgtOptions,
 )
+from align_dist.methods.options.general import CGCOptions, GroupDROOptions, IRMOptions, MixupOptions, RSCOptions
 
 if TYPE_CHECKING:
     from align_dist.methods.base import Method
@@ -39,6 +40,11 @@ METHODS = {
     "res": Entry("res:RES", ResOptions),
     "dre": Entry("dre:DRE", DreOptions),
     "sgt": Entry("sgt:SGT", SgtOptions),
+    "mixup": Entry("mixup:Mixup", MixupOptions),
+    "irm": Entry("irm:IRM", IRMOptions),
+    "groupdro": Entry("groupdro:GroupDRO", GroupDROOptions),
+    "rsc": Entry("rsc:RSC", RSCOptions),
+    "cgc": Entry("cgc:CGC", CGCOptions),
 }
 
 

@@ -72,9 +72,8 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     manifest, split, order, schedule, loader = materials
     learners = learners_of(config, len(manifest.classes), schedule)
     networks = make_networks(config, learners, device, ranks)
-    context = Context(
-        schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum
-    )
+    counts = counts_of(manifest, split)
+    context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
     method = find_method(config.method)(networks, config.options, context)
     return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
 
@@ -100,6 +99,9 @@ def _materials(
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
+    lacking = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
+    if lacking:
+        raise ConfigError(f"method: {config.method} {lacking}")
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     config.options.check(schedule.clock)
@@ -161,6 +163,18 @@ def warnings_of(run: Assembly) -> list[str]:
     if protocol.kind == "fixed":
         return lines + fixed_warnings(run.manifest, run.split)
     return lines + task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
+
+
+def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Training pictures of each domain and of each group, as the benchmark numbers them."""
+
+    def counted(indices: tuple[int, ...], kinds: int) -> tuple[int, ...]:
+        return tuple(np.bincount(np.asarray(indices)[split.train], minlength=kinds).tolist()) if kinds else ()
+
+    return (
+        counted(manifest.domain_indices, len(manifest.domains)),
+        counted(manifest.group_indices, len(manifest.group_names)),
+    )
 
 
 def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order:

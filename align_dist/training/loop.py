@@ -188,8 +188,9 @@ def share_of(run: Assembly, draws: Draws, step: int) -> Share:
     """What this rank reads of a global batch, and takes along, for a step."""
     samples, group, loader = sample_of(draws), run.group, run.loader
     labels, domains = loader.labels[samples], loader.domains[samples]
+    groups = None if loader.groups is None else loader.groups[samples]
     classes = len(run.manifest.classes)
-    whole = GlobalBatch(draws, labels, classes, group.rank, group.world_size, domains, loader.views)
+    whole = GlobalBatch(draws, labels, classes, group.rank, group.world_size, domains, loader.views, groups)
     return run.method.share(whole, step)
 
 

@@ -50,6 +50,7 @@ def make_method(
     parts: int = 1,
     freeze_batchnorm: bool = False,
     engine: MakeEngine | None = None,
+    groups: tuple[int, ...] = (),
     **options: Any,
 ) -> Method[Any]:
     """A method whose networks have the same initial weights every time; a masker is a small one."""
@@ -62,7 +63,7 @@ def make_method(
     }
     built |= {own: network.build() for own, network in kind.own_networks(chosen, clock).items()}
     engines = {own: (engine or in_plain_engine())(network.train()) for own, network in built.items()}
-    return kind(engines, chosen, Context(clock, seed, parts))
+    return kind(engines, chosen, Context(clock, seed, parts, domain_counts=(30, 30), group_counts=groups))
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:

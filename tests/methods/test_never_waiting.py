@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from methods.making import make_batch, make_method
-from methods.test_contract import CASES
+from methods.test_contract import CASES, IN_PARTS
 from shares import with_share
 from torch import nn
 
@@ -47,8 +47,7 @@ def on_meta(batch: Batch) -> Batch:
     return replace(batch, **tensors, values={name: value.to(META) for name, value in batch.values.items()})
 
 
-@pytest.mark.parametrize("parts", [1, 2])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "parts"), [*((case, 1) for case in CASES), *((case, 2) for case in IN_PARTS)])
 def test_no_step_of_any_method_waits(case: str, parts: int) -> None:
     """In warm-up, where its own networks begin, and guided."""
     name, options = CASES[case]

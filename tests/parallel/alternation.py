@@ -101,7 +101,8 @@ def take_steps(method: Method[Any], trial: Trial, size: int, group: Group) -> li
 def train(config: RunConfig, trial: Trial, folder: Path, group: Group) -> dict[str, Any]:
     check_shares(config, group)
     networks = make_networks(config, group, trial.closed_form)
-    context = Context(clock_of(config), config.seed, config.data.micro_batches, group.concatenate, group.sum)
+    parts = config.data.micro_batches
+    context = Context(clock_of(config), config.seed, parts, group.concatenate, group.sum, (60, 60))
     method = find_method(config.method)(networks, config.options, context)
     if trial.resume:
         saved = torch.load(folder / f"{trial.resume}.pt", weights_only=True)

@@ -6,15 +6,18 @@ import pytest
 import torch
 from parallel.trials import Result, Settings, assert_same_training, mean_terms, movement, run_trials, trial
 
-METHODS = ("align", "erm", "fixed_mask")
+METHODS = ("align", "erm", "fixed_mask", "mixup", "irm", "groupdro", "rsc", "cgc")
 ZERO = ("zero0", "zero1", "zero2", "zero3")
 ENGINES = ("ddp", *ZERO)
 # One run, said in other ways: each holds for one process and for every engine.
 VARIANTS: dict[str, Settings] = {
     **{method: {"method": method} for method in METHODS},
-    **{name: {"method": f"made_up_{name}"} for name in ("worst", "restarting", "dropping", "salient", "twoviews")},
     **{name: {"method": name, name: {"mask": "grey"}} for name in ("haics", "gradia", "care", "res")},
     **{name: {"method": name} for name in ("dre", "sgt")},
+    "irm": {"method": "irm", "irm": {"penalty": 3.0, "penalty_anneal": "2 steps"}},
+    "groupdro": {"method": "groupdro", "groupdro": {"eta": 0.5}},
+    "mixup-parts": {"method": "mixup", "data": {"batch_size": 12, "micro_batches": 3}},
+    **{name: {"method": f"made_up_{name}"} for name in ("salient",)},
     "parts": {"data": {"batch_size": 12, "micro_batches": 2}, "training": {"gradient_clip": 0.5}},
     "autograd": {"closed_form": False},
     "mixed": {"align": {"lambda4": 0.7}},
@@ -78,7 +81,7 @@ def on_two_ranks() -> dict[str, Settings]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("trials")
-    on_four = {f"{method}-ddp-of-4": trial("ddp", method=method) for method in METHODS}
+    on_four = {f"{method}-ddp-of-4": trial("ddp", **VARIANTS[method]) for method in METHODS}
     on_four["mixed-ddp-of-4"] = trial("ddp", **VARIANTS["mixed"])
     return {
         **run_trials(folder, 1, on_one_process()),

@@ -31,7 +31,7 @@ def portable(engine: str, **settings: Any) -> Settings:
 
 def with_state(engine: str, **settings: Any) -> Settings:
     """A method that keeps a state of its own, over the domains of both ranks."""
-    return portable(engine, method="made_up_worst", **settings)
+    return portable(engine, method="groupdro", groupdro={"eta": 0.5}, **settings)
 
 
 def in_channels_last(engine: str, **settings: Any) -> Settings:
@@ -117,7 +117,8 @@ def test_a_state_goes_on_whatever_its_memory_layout(trained: dict[str, Result], 
 def test_a_methods_state_goes_on_with_its_networks(trained: dict[str, Result], engine: str) -> None:
     straight, resumed = trained[f"state-straight-{engine}"], trained[f"state-resumed-{engine}"]
     assert_same_training(resumed, last_steps(straight, 2), weights=0, state=0, terms=0)
-    assert torch.equal(resumed["method"]["share"], straight["method"]["share"])
-    other, before = (trained[name]["method"]["share"] for name in ("state-on-plain", f"state-saved-{engine}"))
-    torch.testing.assert_close(other, straight["method"]["share"], rtol=1e-5, atol=1e-6)
-    assert not torch.equal(before, straight["method"]["share"]) and not torch.equal(before, torch.full((2,), 0.5))
+    wanted = straight["method"]["group_weights"]
+    assert torch.equal(resumed["method"]["group_weights"], wanted)
+    other, before = (trained[name]["method"]["group_weights"] for name in ("state-on-plain", f"state-saved-{engine}"))
+    torch.testing.assert_close(other, wanted, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(before, wanted) and not torch.equal(before, torch.full((2,), 0.5))

@@ -11,3 +11,17 @@ def test_statistics_that_nothing_has_learnt_are_warned_of(squares: RunConfig, ba
     classifier = squares.classifier.model_copy(update={"batchnorm": batchnorm})
     lines = warnings_of(assemble(squares.model_copy(update={"classifier": classifier})))
     assert any("classifier.batchnorm" in line for line in lines) == warned
+
+
+def test_a_method_is_told_how_many_training_pictures_domains_and_groups_have(
+    squares: RunConfig, grouped: RunConfig
+) -> None:
+    for config in (squares, grouped):
+        run = assemble(config)
+        context, manifest, train = run.method.context, run.manifest, run.split.train.tolist()
+        assert context.domain_counts == tuple(
+            sum(manifest.domain_indices[sample] == number for sample in train) for number in range(2)
+        )
+        assert sum(context.group_counts) == (len(train) if config is grouped else 0)
+    assert assemble(squares).method.context.domain_counts[1] == 0, "a domain that is no source"
+    assert len(context.group_counts) == 4 and all(context.group_counts)

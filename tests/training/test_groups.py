@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 
 import pytest
 
 from align_dist.config import RunConfig
-from align_dist.data.manifest import with_pictures
-from align_dist.data.prepare import prepare
 from align_dist.errors import ConfigError
 from align_dist.report.rows import finished_rows, read_runs
 from align_dist.report.tables import group_table
@@ -18,28 +15,6 @@ from align_dist.training.assembly import assemble
 from align_dist.training.selection import load_selected
 
 GROUPS = ["left high", "left low", "right high", "right low"]
-
-
-@pytest.fixture(scope="module")
-def grouped(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """Squares in groups by class and by whether the picture's number is below ten; half of each group trains."""
-    folder, root = tmp_path_factory.mktemp("grouped"), squares.benchmark.root
-    lines = [
-        (path.relative_to(root).as_posix(), "low" if int(path.stem) < 10 else "high", int(path.stem) % 4)
-        for path in sorted(root.glob("*/*/*.png"))
-    ]
-    with (folder / "m.csv").open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("image", "attribute", "split"))
-        writer.writerows((name, level, ("train", "train", "validation", "test")[part]) for name, level, part in lines)
-    update = {"metadata": folder / "m.csv", "betons": folder, "pictures": None}
-    benchmark = squares.benchmark.model_copy(update=update)
-    prepare(benchmark)
-    protocol = squares.protocol.model_copy(update={"kind": "fixed", "source": None})
-    selections = ("validation", "validation_worst_group", "last")
-    evaluation = squares.evaluation.model_copy(update={"selections": selections})
-    update = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation, "runs": folder, "method": "erm"}
-    return with_pictures(squares.model_copy(update=update))
 
 
 def test_groups_are_measured_and_weights_are_chosen_by_the_worst(grouped: RunConfig) -> None:

@@ -26,6 +26,10 @@ class Options(Described):
     def check(self, clock: Clock) -> None:
         """Raises ConfigError for lengths that do not go together."""
 
+    def lacking(self, domains: int, groups: int) -> str | None:
+        """What training pictures of so many source domains and groups lack, and the remedy; None where nothing."""
+        return None
+
     def conflict(self, backbone: str) -> str | None:
         """Why the options do not go with a backbone, beginning with the option's name; None where they do."""
         return None

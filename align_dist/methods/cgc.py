@@ -1,0 +1,74 @@
+"""CGC: consistent explanations by contrastive learning (Pillai et al. 2022, https://arxiv.org/abs/2110.00527)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from align_dist import objectives
+from align_dist.attribution import carried_over
+from align_dist.data.batch import Batch
+from align_dist.data.draws import second_views
+from align_dist.data.share import GlobalBatch, Share
+from align_dist.methods.base import Forward, Loss, Losses, Method
+from align_dist.methods.options.general import CGCOptions
+from align_dist.methods.versions import see
+
+
+class CGC(Method[CGCOptions]):
+    """L = CE(f(x), y) + CE(f(x'), y) + λ InfoNCE(Φ(x'), T Φ(x)), x' another view, T what leads to it from x.
+
+    The authors' code (https://github.com/UCDvision/CGC, `models/resnet_multigpu_cgc.py`) takes gradient × activation of
+    the predicted class, place by place, enlarged to 224; a second graph then tells the head too. Here Φ is Grad-CAM of
+    the true class at its own resolution, rectified: the same map for pooling and one linear layer, its channel weights
+    constants. There x' is a crop of x and a third view has a cross-entropy; here both are crops of one picture, and a
+    positive pair is compared where both see it. Negatives there are those of one device, here of the global batch.
+    """
+
+    options_type = CGCOptions
+    takes_whole_batches = True
+
+    def losses(self, step: int) -> dict[str, Loss]:
+        return {"classifier": self.consistent}
+
+    def share(self, batch: GlobalBatch, step: int) -> Share:
+        assert batch.views is not None
+        share = super().share(batch, step)
+        second = second_views(share.draws)
+        values = {
+            "geometry": torch.from_numpy(batch.views.between(share.draws, second)),
+            "place": torch.from_numpy(batch.gathered(batch.rows)),
+        }
+        return replace(share, second=second, values=values)
+
+    def consistent(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+        assert batch.second is not None, "the share was made without second views"
+        seen = see(classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True)
+        first, second = (view.map.clamp_min(0) for view in seen.values())
+        positives = similarity(first, second, batch.values["geometry"].to(first.dtype))
+        directions = F.normalize(second.flatten(1))
+        everyones = self.context.concatenate(directions) if batch.ranks > 1 else directions
+        contrast = info_nce(positives, directions @ everyones.T, batch.values["place"], self.options.temperature)
+        entropies = [objectives.classification(view.logits, batch.labels) for view in seen.values()]
+        return {"classification": (1.0, entropies[0] + entropies[1]), "contrast": (self.options.contrast, contrast)}
+
+
+def similarity(first: Tensor, second: Tensor, geometry: Tensor) -> Tensor:
+    """The cosine (B,) between the first view's map, taken into the second view's frame, and the second view's, both
+    (B, h, w), where the first view reaches. geometry: `data.views.Views.between`.
+    """
+    reached = carried_over(torch.ones_like(second), geometry)
+    moved, other = carried_over(first, geometry), second * reached
+    return (F.normalize(moved.flatten(1)) * F.normalize(other.flatten(1))).sum(1)
+
+
+def info_nce(positives: Tensor, similarities: Tensor, places: Tensor, temperature: float) -> Tensor:
+    """−log of the positive's share among e^(s / t) of an image's positive and of its negatives, the mean over images.
+
+    positives: (B,). similarities: (B, G) to all images, of which an image itself is at `places` (B,), and no negative.
+    """
+    own = places[:, None] == torch.arange(similarities.shape[1], device=similarities.device)
+    return F.cross_entropy(torch.where(own, positives[:, None], similarities) / temperature, places)

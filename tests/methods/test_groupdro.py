@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from methods.making import make_batch, make_method
+from shares import look, take_step, with_share
+from weights import assert_same_weights
+
+from align_dist.config import RunConfig
+from align_dist.errors import ConfigError
+from align_dist.methods.options.general import GroupDROOptions
+from align_dist.run import carry_out
+from align_dist.training.assembly import assemble
+from align_dist.training.checkpoint import load_checkpoint
+from align_dist.training.run_folder import RunFolder
+
+GROUPS = torch.tensor([0, 2, 2, 3, 0, 0])
+
+
+@pytest.mark.parametrize("over", ["domains", "groups"])
+def test_weights_follow_the_means_of_the_whole_batch(over: str) -> None:
+    """Two domains; four groups, of which one has no training picture and another none in the batch."""
+    counts = {"domains": (30, 30), "groups": (9, 0, 9, 9, 9)}[over]
+    method = make_method("groupdro", eta=0.5, over=over, groups=(9, 0, 9, 9, 9))
+    weights = torch.tensor(counts).sign() / sum(count > 0 for count in counts)
+    for step in range(2):
+        batch = replace(make_batch(step), groups=GROUPS)
+        network = copy.deepcopy(method.classifier.module)
+        each = F.cross_entropy(network(batch.images), batch.labels, reduction="none").detach()
+        members = batch.domains if over == "domains" else GROUPS
+        present = [members == number for number in range(len(counts))]
+        means = torch.stack([each[own].mean() if own.any() else torch.zeros(()) for own in present])
+        weights = weights * torch.exp(0.5 * means)
+        weights = weights / weights.sum()
+        logged = take_step(method, batch, step)
+        torch.testing.assert_close(method.state["group_weights"], weights)
+        torch.testing.assert_close(logged["classifier/robust"], weights @ means)
+        torch.testing.assert_close(logged["classifier/largest_group_weight"], weights.max())
+
+
+def test_by_hand() -> None:
+    """Of losses 0 and ln 4 with eta 1/2, weights 1/3 and 2/3."""
+    method = make_method("groupdro", eta=0.5)
+    batch = replace(make_batch(), labels=torch.zeros(6, dtype=torch.int64))
+    logits = torch.zeros(6, 3)
+    logits[batch.domains == 0, 0] = 100.0
+    logits[batch.domains == 1, 1:] = torch.tensor(1.5).log()  # p = 1 / (1 + 1.5 + 1.5)
+    losses = method.robust(lambda images: logits, with_share(batch, method), 0)
+    torch.testing.assert_close(method.state["group_weights"], torch.tensor([1 / 3, 2 / 3]))
+    torch.testing.assert_close(losses["robust"][1], 2 / 3 * torch.tensor(4.0).log())
+
+
+def test_auto_takes_groups_where_the_benchmark_has_them() -> None:
+    chosen = {
+        (over, groups): len(make_method("groupdro", over=over, groups=groups).state["group_weights"])
+        for over in ("auto", "domains")
+        for groups in ((), (5, 5, 5))
+    }
+    assert chosen == {("auto", ()): 2, ("auto", (5, 5, 5)): 3, ("domains", ()): 2, ("domains", (5, 5, 5)): 2}
+
+
+def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
+    method, batch = make_method("groupdro", eta=5.0), make_batch()
+    look(method, batch, 0)
+    assert method.state["group_weights"].tolist() == [0.5, 0.5]
+    take_step(method, batch, 0)
+    assert method.state["group_weights"].max() > 0.5
+
+
+@pytest.mark.parametrize(
+    ("over", "domains", "groups", "told"),
+    [
+        ("auto", 1, 0, "weighs source domains here, and there is only one"),
+        ("domains", 1, 4, "weighs source domains here"),
+        ("groups", 3, 0, "weighs groups here, and none is known; name them"),
+        ("auto", 3, 1, "weighs groups here, and 1 is known"),
+        ("auto", 2, 0, None),
+        ("auto", 1, 2, None),
+    ],
+)
+def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, told: str | None) -> None:
+    found = GroupDROOptions(over=over).lacking(domains, groups)
+    assert found is None if told is None else found is not None and found.startswith(told)
+
+
+def test_a_single_source_domain_is_refused_before_the_first_step(squares: RunConfig) -> None:
+    with pytest.raises(ConfigError, match=r"method: groupdro weighs source domains.*protocol\.kind=leave_one_out"):
+        assemble(squares.with_method("groupdro"))
+
+
+def test_a_method_of_global_means_takes_no_parts(squares: RunConfig) -> None:
+    data = squares.data.model_copy(update={"micro_batches": 2})
+    config = squares.with_method("groupdro").model_copy(update={"data": data, "experiment": "parts"})
+    with pytest.raises(ConfigError, match=r"data\.micro_batches: groupdro"):
+        carry_out(config, say=lambda _: None)
+
+
+def test_a_paused_run_goes_on_bit_for_bit(grouped: RunConfig, tmp_path: Any) -> None:
+    """Weights of the groups of a real beton among it."""
+    config = grouped.with_method("groupdro")
+    straight, paused = (config.model_copy(update={"runs": tmp_path / kind}) for kind in ("straight", "paused"))
+    carry_out(straight, say=lambda _: None)
+    first = paused.training.model_copy(update={"until": "9 steps"})
+    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
+    carry_out(paused, say=lambda _: None)
+    assert_same_weights(straight.folder, paused.folder)
+    states = [load_checkpoint(RunFolder(c.folder).checkpoints, print) for c in (straight, paused)]
+    straight_weights, paused_weights = (state["method"]["group_weights"] for state in states if state is not None)
+    assert torch.equal(straight_weights, paused_weights) and len(set(straight_weights.tolist())) == 4
