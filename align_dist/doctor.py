@@ -19,7 +19,7 @@ from align_dist.machine import available_cores, check_semaphores, describe_machi
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
 CONDA_PACKAGES = "conda install -c conda-forge pkg-config compilers libjpeg-turbo opencv"
-EVERYTHING = "bash launch/install.sh ffcv,embedded,lite0,deepspeed,tune,submit"
+EVERYTHING = "bash launch/install.sh ffcv,embedded,lite0,masks,deepspeed,tune,submit"
 # package: (what for, how to get it)
 OPTIONAL = {
     "ffcv": ("reading and writing .beton files", "bash launch/install.sh"),
