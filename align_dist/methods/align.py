@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,13 +74,17 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
         chosen = options.masker
         return {
             "masker": Network(
-                lambda: build_masker(chosen.kind, chosen.width, chosen.area), chosen.optimiser, options.begins(clock)
+                lambda: build_masker(chosen.kind, chosen.width, chosen.area),
+                chosen.optimiser,
+                options.begins(clock),
+                options.ends(clock),
             )
         }
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.mask = LearnedMask(self.networks["masker"])
+        self.reference = self._reference()
         self.masker_start, self.masker_end = (of(self.context.clock) for of in (self.options.begins, self.options.ends))
 
     def prepare(self, batch: Batch, step: int) -> Batch:
@@ -90,19 +93,13 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
     @contextmanager
     def judged(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
         """Whose evidence counts in L_dist, fixed, and for which classes (B,) or (B, K)."""
-        if self.options.evidence == "classifier":
+        if self.reference is None:
             with frozen(self.classifier) as classifier:
                 yield classifier, batch.labels
             return
         with torch.no_grad(), self.classifier.autocast():
             likeliest = self.reference(batch.images).topk(self.options.evidence_classes, dim=1).indices
         yield self.reference, likeliest
-
-    @cached_property
-    def reference(self) -> nn.Module:
-        """The fixed network of `evidence`, beside the classifier."""
-        like = next(self.classifier.module.parameters())
-        return build_pretrained(self.options.evidence).to(like.device)
 
     def others(self, batch: Batch) -> Tensor:
         """What L_dist shows where the mask takes something away, (B, 3, H, W); 0 is the mean colour."""
@@ -143,9 +140,18 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
         advice = "raise" if area > AREA_RANGE[1] else "lower"
         return f"warning: masks cover {area:.1%} of the image on average; {advice} align.lambda1"
 
+    def _reference(self) -> nn.Module | None:
+        """The fixed network of `evidence`, beside the classifier; None where the classifier's own evidence counts."""
+        if self.options.evidence == "classifier":
+            return None
+        # Weights are drawn before they are loaded, and steps draw their dropout from the same generator.
+        with torch.random.fork_rng(devices=[]):
+            network = build_pretrained(self.options.evidence)
+        return network.to(next(self.classifier.module.parameters()).device)
+
     def _turn(self, step: int) -> str:
-        """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first."""
-        if self.options.alternation == "batch" or not self.is_guided(step):
+        """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first, while it learns."""
+        if self.options.alternation == "batch" or not self.is_guided(step) or step >= self.masker_end:
             return "both"
         turn = int((step - self.context.clock.warmup) / self.context.clock.epoch) % 2
         return ("masker", "classifier")[turn]

@@ -55,12 +55,13 @@ class Context:
 
 class Network(NamedTuple):
     """A network that learns. build: makes it, its weights following from torch's seed. start: the step at which the
-    clock of its learning rate starts.
+    clock of its learning rate starts. end: where it ends; None for the run's end.
     """
 
     build: Callable[[], nn.Module]
     optimiser: OptimiserConfig
     start: int = 0
+    end: int | None = None
 
 
 class Method(ABC, Generic[O]):

@@ -26,8 +26,11 @@ class Masked(Method[M]):
         return step >= self.context.clock.warmup
 
     def guiding(self, mask: Tensor) -> Tensor:
-        """The mask (B, H, W) that each image is guided by: its own, or, as a control, another image's."""
-        return of_another(mask) if self.options.shuffled else mask
+        """The mask (B, H, W) that each image is guided by: its own, or, as a control, another image's.
+
+        Not that of the image which exchanged pictures take their rest from, whose object would always be cut out.
+        """
+        return of_another(mask, 4) if self.options.shuffled else mask
 
 
 class FixedSource(Masked[F]):

@@ -36,11 +36,11 @@ def see(classifier: Forward, versions: Mapping[str, Tensor], labels: Tensor, exp
     return dict(zip(versions, map(Seen, logits.chunk(count), cams.chunk(count)), strict=True))
 
 
-def of_another(values: Tensor) -> Tensor:
-    """For each image the values (B, ...) of another image of the batch, the one half a batch away.
+def of_another(values: Tensor, parts: int = 2) -> Tensor:
+    """For each image the values (B, ...) of another image of the batch, the one 1 / parts of a batch away.
 
-    The pairs of one process are those of any number of ranks and micro-batches whose parts are of even size, and
-    nothing is exchanged between ranks: rank r of R has every R-th image, so half of its part is half of the batch.
+    The pairs of one process are those of any number of ranks and micro-batches whose images are a multiple of `parts`,
+    and nothing is exchanged between ranks: rank r of R has every R-th image, so half of its part is half of the batch.
     Pictures of a batch are in the order of their domains, within a domain in random order.
     """
-    return values.roll(len(values) // 2, 0)
+    return values.roll(len(values) // parts, 0)

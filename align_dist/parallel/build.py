@@ -69,8 +69,9 @@ def check_shares(config: RunConfig, group: Group) -> None:
             f"data.batch_size: {size} images are no equal shares for {ranks} ranks of {parts} micro-batches; "
             f"take a multiple of {ranks * parts}"
         )
-    if config.options.pairs_images and size % (2 * ranks * parts):
+    paired = config.options.part_multiple
+    if size % (paired * ranks * parts):
         raise ConfigError(
             f"data.batch_size: {config.method} pairs images here, and the parts of {size} on {ranks} ranks of {parts} "
-            f"micro-batches are of odd size; take a multiple of {2 * ranks * parts}"
+            f"micro-batches are no multiple of {paired}; take a multiple of {paired * ranks * parts}"
         )

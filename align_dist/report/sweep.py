@@ -36,14 +36,29 @@ class Point(NamedTuple):
 def sweep(runs: Sequence[Run], key: str, selection: str, metric: str = "accuracy") -> list[Point]:
     """The points of finished runs, by value and line; the mean over the domains that were not trained on.
 
-    key: dotted, of the runs' config.yaml. Raises ConfigError where a run has no number there, DataError for rows that
-    belong in no average (`aggregate.lines_of`).
+    key: dotted, of the runs' config.yaml. ERM's runs that know nothing of a key, for it is another method's, count at
+    every value. Raises ConfigError where another run has no number there, for runs of several tasks, and where none was
+    measured on a domain that it was not trained on; DataError for rows that belong in no average
+    (`aggregate.lines_of`).
     """
     by_value: dict[float, list[Run]] = {}
+    everywhere = [run for run in runs if run.done and _is_silent(run, key)]
     for run in runs:
-        if run.done:
+        if run.done and run not in everywhere:
             by_value.setdefault(_number(run, key), []).append(run)
-    return [point for value, some in sorted(by_value.items()) for point in _points(value, some, selection, metric)]
+    found = [
+        point
+        for value, some in sorted(by_value.items())
+        for point in _points(value, [*some, *everywhere], selection, metric)
+    ]
+    tasks = {point.line.group for point in found}
+    if len(tasks) != 1:
+        told = "; ".join(" ".join(filter(None, task)) for task in sorted(tasks)) or "none"
+        raise ConfigError(
+            f"report --against {key}: takes runs of one task that were measured on domains they were not trained on; "
+            f"these are: {told}; name the folders of one"
+        )
+    return found
 
 
 def sweep_table(points: Sequence[Point], key: str, selection: str) -> Table:
@@ -84,6 +99,10 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     write_whole(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
+
+
+def _is_silent(run: Run, key: str) -> bool:
+    return run.label == BASELINE and key not in read_settings(run.folder / CONFIG)
 
 
 def _number(run: Run, key: str) -> float:

@@ -74,7 +74,8 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     networks = make_networks(config, learners, device, ranks)
     counts = counts_of(manifest, split)
     context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
-    method = find_method(config.method)(networks, config.options, context)
+    # On every rank or on none: a method may need a network's weights, which one machine may lack.
+    method = ranks.together(lambda: find_method(config.method)(networks, config.options, context))
     return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
 
 
@@ -89,8 +90,6 @@ def _materials(
             "leave it at 1"
         )
     manifest = beton_of(config.benchmark, compare=group.is_first)
-    if config.options.reads_masks and not manifest.has_masks:
-        raise ConfigError(f"method: {config.method} guides with masks here, and {config.benchmark.beton} has none")
     if "validation_worst_group" in config.evaluation.selections and not manifest.group_names:
         raise ConfigError(
             f"evaluation.selections: validation_worst_group needs groups, {config.benchmark.beton} has none; "
@@ -105,6 +104,9 @@ def _materials(
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     config.options.check(schedule.clock)
+    # A run that is warm-up alone guides with nothing: the trunk of trials whose masks come from elsewhere.
+    if config.options.reads_masks and not manifest.has_masks and schedule.warmup < schedule.length:
+        raise ConfigError(f"method: {config.method} guides with masks here, and {config.benchmark.beton} has none")
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))

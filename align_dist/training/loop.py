@@ -216,7 +216,8 @@ def _warn(monitor: Monitor, progress: Progress, step: int, kind: str, warning: s
 def _set_rates(run: Assembly, step: int) -> None:
     for name, engine in run.method.networks.items():
         learner = run.learners[name]
-        engine.set_learning_rate(learning_rate(learner.optimiser, step, learner.start, run.schedule.length))
+        end = run.schedule.length if learner.end is None else learner.end
+        engine.set_learning_rate(learning_rate(learner.optimiser, step, learner.start, end))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

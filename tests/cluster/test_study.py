@@ -28,16 +28,17 @@ def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tm
     study = tmp_path / "study.txt"
     study.write_text(
         f"# a comment\nconfig {tmp_path / 'run.yaml'}\ncommon runs={tmp_path} training.length=8\n\n"
-        "method=erm\nmethod=fixed_mask fixed_mask.mask=gaussian variant=middle\n"
+        "method=erm\nmethod=fixed_mask fixed_mask.mask=gaussian variant=middle experiment=its_own\n"
     )
     assert run_study(study, "0 1").returncode != 0  # a length needs its unit
     study.write_text(study.read_text().replace("training.length=8", "experiment=studied"))
     first = run_study(study, "0 1")
     assert first.returncode == 0, first.stderr
-    done = {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "studied").rglob("done")}
-    assert len(done) == 4
+    done = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")}
+    assert sorted(folder.parent.name for folder in done) == ["its_own", "its_own", "studied", "studied"]
+    assert "erm" in first.stdout.rpartition("method=")[2], "the table of what it trained"
     assert run_study(study, "0 1").returncode == 0
-    assert {path.parent: path.stat().st_mtime_ns for path in (tmp_path / "studied").rglob("done")} == done
+    assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")} == done
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:

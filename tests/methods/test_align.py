@@ -253,3 +253,18 @@ def test_of_a_fixed_networks_evidence_the_classifier_has_no_say() -> None:
     take_step(method, batch, 0)
     assert moved(method, kept_state) == {"masker", "classifier"}
     assert changed(method.reference, state_of(network)) == []
+
+
+def test_a_fixed_network_takes_no_random_number_of_the_run() -> None:
+    """A run that goes on builds it at another step, and its dropout must be that of a run without a break."""
+    method = make_method("align", evidence="efficientnet_lite0")
+    before = torch.get_rng_state()
+    again = type(method)(method.networks, method.options, method.context)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert changed(again.reference, state_of(method.reference)) == []
+
+
+def test_once_the_masker_has_learnt_every_turn_is_the_classifiers() -> None:
+    method = make_method("align", epoch=2.0, alternation="epoch", masker_length="1 epochs")
+    assert [list(method.losses(step)) for step in (0, 1)] == [["masker"]] * 2
+    assert all(list(method.losses(step)) == ["classifier"] for step in range(2, 12))

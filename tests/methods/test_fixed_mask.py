@@ -42,7 +42,8 @@ def test_each_kind_guides_with_its_own_mask(kind: str) -> None:
 def test_shuffled_guides_each_image_by_the_mask_of_another_one() -> None:
     batch = make_batch()
     assert batch.masks is not None
-    others = make_batch(masks=batch.masks[[3, 4, 5, 0, 1, 2]])
+    # Of the one a quarter of a batch away, six images have it at a distance of one.
+    others = make_batch(masks=batch.masks[[5, 0, 1, 2, 3, 4]])
     shuffled, own = (make_method("fixed_mask", mask="given", shuffled=value, exchange=1.0) for value in (True, False))
     take_step(shuffled, batch, 0)
     take_step(own, others, 0)

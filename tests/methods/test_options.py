@@ -55,7 +55,7 @@ def test_only_given_masks_are_read() -> None:
 @pytest.mark.parametrize("options", [HaicsOptions, GradiaOptions, CareOptions, ResOptions])
 def test_supervision_is_by_given_masks_unless_told_otherwise_and_begins_after_warm_up(options: type[Any]) -> None:
     assert options().reads_masks and not options(mask="grey").reads_masks
-    assert options(shuffled=True).pairs_images and not options().pairs_images
+    assert (options(shuffled=True).part_multiple, options().part_multiple) == (4, 1)
     assert options().begins(Clock(20, 10, 4.0)) == 10
 
 

@@ -21,7 +21,10 @@ VARIANTS: dict[str, Settings] = {
     "parts": {"data": {"batch_size": 12, "micro_batches": 2}, "training": {"gradient_clip": 0.5}},
     "autograd": {"closed_form": False},
     "mixed": {"align": {"lambda4": 0.7}},
-    "exchanged": {"align": {"exchange": 1.0, "removed_pixels": "another_image", "shuffled": True}},
+    "exchanged": {
+        "align": {"exchange": 1.0, "removed_pixels": "another_image", "shuffled": True},
+        "data": {"batch_size": 16},
+    },
     "mixed-parts": {"align": {"lambda4": 0.7}, "data": {"batch_size": 12, "micro_batches": 3}},
 }
 # Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding

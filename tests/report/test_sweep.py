@@ -67,6 +67,28 @@ def test_table_and_figure_hold_every_method(runs: Path, tmp_path: Path, capsys: 
     assert "0.95" in capsys.readouterr().out
 
 
+def test_of_another_methods_key_ERM_knows_nothing_and_counts_everywhere(tmp_path: Path) -> None:
+    write_run(tmp_path / "erm", 0.7, "erm", 0, 0.5)
+    for value in (1.0, 4.0):
+        write_run(tmp_path / f"align-{value}", 0.7, "align", 0, 0.5 + value / 10)
+        config = tmp_path / f"align-{value}" / "config.yaml"
+        config.write_text(config.read_text() + f"align: {{lambda1: {value}}}\n")
+    points = sweep(read_runs([tmp_path]), "align.lambda1", "last")
+    gains = {(point.value, point.line.method): point.gain for point in points}
+    assert gains == {
+        (1.0, "erm"): None, (4.0, "erm"): None, (1.0, "align"): pytest.approx(10), (4.0, "align"): pytest.approx(40)
+    }  # fmt: skip
+
+
+def test_runs_of_several_tasks_and_of_no_other_domain_are_refused(runs: Path) -> None:
+    for change in ({"source": "elsewhere"}, {"role": "in_domain"}):
+        for path in runs.glob("0.5-erm-*/results.jsonl") if "source" in change else runs.glob("*/results.jsonl"):
+            rows = [json.loads(line) | change for line in path.read_text().splitlines()]
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        with pytest.raises(ConfigError):
+            sweep(read_runs([runs]), "benchmark.agreement", "last")
+
+
 def test_a_key_that_is_no_number_is_refused(runs: Path) -> None:
     for key in ("method", "benchmark.nothing"):
         with pytest.raises(ConfigError):

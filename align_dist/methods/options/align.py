@@ -55,11 +55,11 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     evidence: Literal["classifier", "efficientnet_lite0", "resnet18", "resnet50"] = option(
         "classifier", after_warmup=True
     )
-    evidence_classes: Annotated[int, Field(ge=1, le=1000)] = option(10, after_warmup=True)
+    evidence_classes: Annotated[int, Field(ge=1, le=999)] = option(10, after_warmup=True)
 
     @property
-    def pairs_images(self) -> bool:
-        return super().pairs_images or self.removed_pixels == "another_image"
+    def part_multiple(self) -> int:
+        return max(super().part_multiple, 2 if self.removed_pixels == "another_image" else 1)
 
     def begins(self, clock: Clock) -> int:
         """The step at which the masker begins to learn."""
@@ -79,6 +79,11 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
                 f"training.warmup ({clock.warmup} steps); shorten it"
             )
         learns = self.ends(clock) - self.begins(clock)
+        if learns < 1 and clock.warmup < clock.length:
+            raise ConfigError(
+                f"align.masker_length: {self.masker_length} is no step at all, masks would be those of an untrained "
+                "masker; make it longer"
+            )
         if ramp > learns:
             raise ConfigError(
                 f"align.sparsity_ramp: {self.sparsity_ramp} ({ramp} steps) is longer than the masker learns "

@@ -15,9 +15,11 @@ class Options(Described):
         return False
 
     @property
-    def pairs_images(self) -> bool:
-        """Whether images are paired within a batch (`methods.versions.of_another`)."""
-        return False
+    def part_multiple(self) -> int:
+        """What the images of a rank's part must be a multiple of, where images are paired within a batch
+        (`methods.versions.of_another`); 1 where none are.
+        """
+        return 1
 
     def begins(self, clock: Clock) -> int:
         """The step before which options that are `after_warmup` change nothing; 0 where no warm-up can be shared."""

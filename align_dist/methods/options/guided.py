@@ -21,8 +21,8 @@ class MaskedOptions(Options):
     shuffled: bool = option(False, after_warmup=True)
 
     @property
-    def pairs_images(self) -> bool:
-        return self.shuffled
+    def part_multiple(self) -> int:
+        return 4 if self.shuffled else 1
 
     def begins(self, clock: Clock) -> int:
         return clock.warmup
@@ -37,6 +37,11 @@ class FixedSourceOptions(MaskedOptions):
     @property
     def reads_masks(self) -> bool:
         return self.mask == "given"
+
+    def conflict(self, backbone: str) -> str | None:
+        if self.shuffled and self.mask in ("constant", "gaussian"):
+            return f"shuffled: every mask is the same with mask={self.mask}, another image's too; leave it out"
+        return super().conflict(backbone)
 
 
 class GuidedOptions(MaskedOptions):
@@ -53,8 +58,8 @@ class GuidedOptions(MaskedOptions):
     exchange: Weight = option(0.0, after_warmup=True)
 
     @property
-    def pairs_images(self) -> bool:
-        return super().pairs_images or self.exchange > 0
+    def part_multiple(self) -> int:
+        return max(super().part_multiple, 2 if self.exchange > 0 else 1)
 
 
 class RegularisedOptions(Options):
