@@ -69,7 +69,7 @@ def load_model(path: Path) -> Segment:
         ) from None
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    settings.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    settings.intra_op_num_threads = int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime's own kinds have no common one
@@ -86,6 +86,8 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:
     if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or (isinstance(count, int) and count != 1):
         told = "; ".join(f"{one.name} {one.shape}" for one in inputs)
         raise DataError(f"{path}: takes {told}; a segmentation model takes one input, 1 or N × 3 × height × width")
+    if inputs[0].type != "tensor(float)":
+        raise DataError(f"{path}: takes {inputs[0].type}; export it in 32-bit floating point")
     height, width = (side if isinstance(side, int) else SIDE for side in shape[2:])
     return inputs[0].name, (height, width)
 

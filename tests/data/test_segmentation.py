@@ -123,7 +123,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch, shape: list[Any], output: Any) -> l
                 raise output
 
         def get_inputs(self) -> list[Any]:
-            return [SimpleNamespace(name="x", shape=shape)]
+            return [SimpleNamespace(name="x", shape=shape, type="tensor(float)")]
 
         def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
             seen.append(inputs["x"])
