@@ -125,14 +125,15 @@ def test_another_tree_is_refused_where_the_names_are_the_same(
 
 
 def test_touched_files_are_the_same_and_their_new_times_are_noted(benchmark: BenchmarkConfig) -> None:
-    before, written = beton_of(benchmark), benchmark.beton.stat()
+    # Not its whole stat: reading moves the time of access.
+    before, written = beton_of(benchmark), benchmark.beton.stat().st_mtime_ns
     for path in benchmark.root.rglob("*.png"):
         os.utime(path)
     assert beton_of(benchmark) == before
     noted = prepare(benchmark)
     assert noted.pictures == before.pictures and noted.stamps != before.stamps
     assert read_manifest(manifest_path(benchmark.beton)) == noted
-    assert benchmark.beton.stat() == written
+    assert benchmark.beton.stat().st_mtime_ns == written
 
 
 def test_an_unchanged_tree_is_there_already(
