@@ -217,7 +217,7 @@ def test_grad_cam_of_the_true_class_is_held_against_the_mask(name: str, shuffled
     method = make_method(name, weight=0.4, shuffled=shuffled)
     cam = method.classifier.module.eval()(batch.images, explain=batch.labels).cam
     assert batch.masks is not None
-    mask = batch.masks[[3, 4, 5, 0, 1, 2]] if shuffled else batch.masks
+    mask = batch.masks[[5, 0, 1, 2, 3, 4]] if shuffled else batch.masks
     found = look(method, batch, 0)["classifier"]
     expected = terms_of(name, cam, mask)
     assert found.keys() == {"classification", *expected}
