@@ -1,4 +1,4 @@
-"""The final weights of runs, compared."""
+"""The final weights of runs, compared; and a run with a pause."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from align_dist.config import RunConfig
+from align_dist.run import carry_out
 from align_dist.training.checkpoint import load_weights
 
 
@@ -20,3 +22,14 @@ def assert_same_weights(left: Path, right: Path, selection: str = "last") -> Non
     ours, theirs = weights(left, selection), weights(right, selection)
     assert ours.keys() == theirs.keys() and len(ours) > 20
     assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
+
+
+def trained_with_and_without_a_pause(config: RunConfig, folder: Path, until: str) -> tuple[RunConfig, RunConfig]:
+    """One run below `folder` twice, straight through and paused at `until`, whose last weights are the same."""
+    straight, paused = (config.model_copy(update={"runs": folder / kind}) for kind in ("straight", "paused"))
+    carry_out(straight, say=lambda _: None)
+    first = paused.training.model_copy(update={"until": until})
+    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
+    carry_out(paused, say=lambda _: None)
+    assert_same_weights(straight.folder, paused.folder)
+    return straight, paused

@@ -20,7 +20,7 @@ from align_dist.data.prepare import prepare
 from align_dist.data.segmentation import RECORD, load_model, write_masks
 from align_dist.errors import ConfigError, DataError, MachineError
 
-U2NET = Path("/work/shared/data/weights/u2netp.onnx")
+U2NET = Path(os.environ.get("ALIGN_DIST_SHARED", "")) / "data/weights/u2netp.onnx"
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_a_missing_file_and_a_missing_package_are_named(monkeypatch: pytest.Monk
         load_model(tmp_path / "m.onnx")
 
 
-@pytest.mark.skipif(not U2NET.is_file(), reason=f"no {U2NET}, the real model of this test")
+@pytest.mark.skipif(not U2NET.is_file(), reason="real U²-Net-p: set ALIGN_DIST_SHARED")
 def test_a_real_model_finds_the_object(
     squares: RunConfig, benchmark: BenchmarkConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from methods.making import make_batch, make_method
 from shares import look, with_share
 from torch import Tensor
-from weights import assert_same_weights
+from weights import trained_with_and_without_a_pause
 
 from align_dist.config import RunConfig
 from align_dist.methods.cgc import info_nce, similarity
-from align_dist.run import carry_out
 
 IDENTITY = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 MIRRORED = IDENTITY * torch.tensor([[-1.0], [1.0]])
@@ -83,10 +82,4 @@ def test_the_term_reaches_the_weights_through_the_features_alone() -> None:
 
 def test_a_paused_run_goes_on_bit_for_bit(squares: RunConfig, tmp_path: Any) -> None:
     """On the pictures of a real beton: second views and their geometry among it."""
-    config = squares.with_method("cgc")
-    straight, paused = (config.model_copy(update={"runs": tmp_path / kind}) for kind in ("straight", "paused"))
-    carry_out(straight, say=lambda _: None)
-    first = paused.training.model_copy(update={"until": "9 steps"})
-    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
-    carry_out(paused, say=lambda _: None)
-    assert_same_weights(straight.folder, paused.folder)
+    trained_with_and_without_a_pause(squares.with_method("cgc"), tmp_path, "9 steps")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from weights import assert_same_weights
+from weights import trained_with_and_without_a_pause
 
 from align_dist.config import RunConfig
 from align_dist.data.prepare import prepare
@@ -25,13 +25,7 @@ TERMS = {
 
 @pytest.mark.parametrize("name", TERMS)
 def test_a_paused_run_goes_on_bit_for_bit_and_logs_its_terms(name: str, squares: RunConfig, tmp_path: Path) -> None:
-    config = squares.with_method(name)
-    straight, paused = (config.model_copy(update={"runs": tmp_path / kind}) for kind in ("straight", "paused"))
-    carry_out(straight, say=lambda _: None)
-    first = paused.training.model_copy(update={"until": "13 steps"})
-    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
-    carry_out(paused, say=lambda _: None)
-    assert_same_weights(straight.folder, paused.folder)
+    straight, _ = trained_with_and_without_a_pause(squares.with_method(name), tmp_path, "13 steps")
     lines = [json.loads(line) for line in (straight.folder / "metrics.jsonl").read_text().splitlines()]
     for term in TERMS[name]:
         steps = [line["step"] for line in lines if f"classifier/{term}" in line]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from methods.making import make_batch, make_method
 from shares import look, take_step, with_share
-from weights import assert_same_weights
+from weights import trained_with_and_without_a_pause
 
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
@@ -102,13 +102,7 @@ def test_a_method_of_global_means_takes_no_parts(squares: RunConfig) -> None:
 
 def test_a_paused_run_goes_on_bit_for_bit(grouped: RunConfig, tmp_path: Any) -> None:
     """Weights of the groups of a real beton among it."""
-    config = grouped.with_method("groupdro")
-    straight, paused = (config.model_copy(update={"runs": tmp_path / kind}) for kind in ("straight", "paused"))
-    carry_out(straight, say=lambda _: None)
-    first = paused.training.model_copy(update={"until": "9 steps"})
-    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
-    carry_out(paused, say=lambda _: None)
-    assert_same_weights(straight.folder, paused.folder)
-    states = [load_checkpoint(RunFolder(c.folder).checkpoints, print) for c in (straight, paused)]
+    runs = trained_with_and_without_a_pause(grouped.with_method("groupdro"), tmp_path, "9 steps")
+    states = [load_checkpoint(RunFolder(c.folder).checkpoints, print) for c in runs]
     straight_weights, paused_weights = (state["method"]["group_weights"] for state in states if state is not None)
     assert torch.equal(straight_weights, paused_weights) and len(set(straight_weights.tolist())) == 4
