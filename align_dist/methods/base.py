@@ -113,6 +113,10 @@ class Method(ABC, Generic[O]):
         """What is odd about the means that were logged, in one line; None where nothing is."""
         return None
 
+    def everyones(self, values: Tensor, batch: Batch) -> Tensor:
+        """Values (B, ...) of a whole batch, of all ranks that share its global one, one after another. Collective."""
+        return self.context.concatenate(values) if batch.ranks > 1 else values
+
     def step(self, batch: Batch, step: int) -> Scalars:
         """One update of each network that learns at this step.
 

@@ -50,8 +50,8 @@ class CGC(Method[CGCOptions]):
         first, second = (view.map.clamp_min(0) for view in seen.values())
         positives = similarity(first, second, batch.values["geometry"].to(first.dtype))
         directions = F.normalize(second.flatten(1))
-        everyones = self.context.concatenate(directions) if batch.ranks > 1 else directions
-        contrast = info_nce(positives, directions @ everyones.T, batch.values["place"], self.options.temperature)
+        similarities = directions @ self.everyones(directions, batch).T
+        contrast = info_nce(positives, similarities, batch.values["place"], self.options.temperature)
         entropies = [objectives.classification(view.logits, batch.labels) for view in seen.values()]
         return {"classification": (1.0, entropies[0] + entropies[1]), "contrast": (self.options.contrast, contrast)}
 

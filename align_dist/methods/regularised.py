@@ -52,7 +52,7 @@ class Regularised(Method[R]):
         if "mixture" not in seen:
             return {}
         image, mixture = seen["image"], seen["mixture"]
-        partner = self._everyones(image.map, batch)[batch.values["partner"]] if batch.whole else seen["partner"].map
+        partner = self.everyones(image.map, batch)[batch.values["partner"]] if batch.whole else seen["partner"].map
         value = objectives.mixup_regulariser(
             image.map,
             mixture.map,
@@ -64,6 +64,3 @@ class Regularised(Method[R]):
             self.options.regulariser_sparsity,
         )
         return {"regulariser": (self.options.lambda4, value)}
-
-    def _everyones(self, values: Tensor, batch: Batch) -> Tensor:
-        return self.context.concatenate(values) if batch.ranks > 1 else values

@@ -34,10 +34,7 @@ class RES(Supervised[ResOptions]):
         assert batch.whole, "a part of a batch has no threshold of the global one"
         attribution = normalise(cam)
         wanted = averaged(mask, size_of(cam))
-        everyones = torch.stack([attribution, 2 * wanted - 1], dim=1)
-        if batch.ranks > 1:
-            everyones = self.context.concatenate(everyones)
-        attributions, signs = everyones.unbind(1)
+        attributions, signs = self.everyones(torch.stack([attribution, 2 * wanted - 1], dim=1), batch).unbind(1)
         return {
             "disagreement": (self.options.weight, disagreement(attributions, signs, self.options.slack)),
             "imputation": (self.options.weight, (attribution - blurred(wanted)).abs().mean()),

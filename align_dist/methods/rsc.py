@@ -52,7 +52,7 @@ class RSC(Method[RSCOptions]):
         of_label = batch.labels[:, None]
         whole, muted = (head(seen).float().softmax(1).gather(1, of_label) for seen in (features, features * stays))
         falls = (whole - muted)[:, 0]
-        everyones = self.context.concatenate(falls) if batch.ranks > 1 else falls
+        everyones = self.everyones(falls, batch)
         return stays | below_top(everyones[None], self.options.images, falls)[:, None]
 
 
