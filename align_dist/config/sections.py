@@ -58,9 +58,9 @@ class BenchmarkConfig(Described):
     storage: Literal["jpg", "raw"] = "jpg"
     quality: Annotated[int, Field(ge=1, le=100)] = 90
     on_unreadable: Literal["fail", "skip"] = "fail"
-    mask_values: Annotated[
-        Literal["auto", "index", "soft"] | tuple[int, ...], BeforeValidator(_check_mask_values)
-    ] = "auto"
+    mask_values: Annotated[Literal["auto", "index", "soft"] | tuple[int, ...], BeforeValidator(_check_mask_values)] = (
+        "auto"
+    )
     pictures: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     agreement: Fraction = USUAL_AGREEMENT
 
@@ -114,13 +114,16 @@ class DataConfig(Described):
 class ClassifierConfig(Described):
     """batchnorm: `frozen` keeps the statistics it came with (DomainBed's choice for pretrained networks);
     `synchronised` takes them over the global batch, whatever the number of ranks; `local` over each rank's share,
-    cheaper, and then the number of ranks is part of the result.
+    cheaper, and then the number of ranks is part of the result. cam_places: where in the image the cells of Grad-CAM
+    are taken to lie: at the centres of their receptive fields (`networks/places.py`), or on an even grid as captum,
+    DRE and most pictures have it.
     """
 
     backbone: str = "resnet50"
     pretrained: bool = True
     small_images: bool = False
     batchnorm: Literal["frozen", "synchronised", "local"] = "frozen"
+    cam_places: Literal["receptive_field", "even"] = "receptive_field"
     optimiser: OptimiserConfig = OptimiserConfig()
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from align_dist.errors import ConfigError, MachineError, nearest_name
 from align_dist.networks.cached_weights import fetch, only_weights
+from align_dist.networks.places import Places, places_of
 
 Builder = Callable[[int, bool, bool], nn.Module]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -55,6 +56,16 @@ def build_pretrained(name: str) -> nn.Module:
 def statistics(name: str) -> Statistics:
     """Mean and deviation, as shares of 255, that the backbone's images are normalised with."""
     return LITE if name == "efficientnet_lite0" else IMAGENET
+
+
+def map_places(network: nn.Module, name: str, pretrained: bool) -> Places:
+    """Where the cells of the network's Grad-CAM lie in an image. Raises ValueError where that cannot be told."""
+    places = places_of(network)
+    if pretrained and name == "efficientnet_lite0":
+        # Its padding moves cells 15.5 px to the right, and ImageNet's training has moved what they look at back: see
+        # tests/networks/test_places.py.
+        return places._replace(start=places.start - 15.5)
+    return places
 
 
 def find_builder(name: str) -> Builder:

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from align_dist.attribution import autograd_cam, linear_head_cam
+from align_dist.attribution import autograd_cam, linear_head_cam, size_of
+from align_dist.networks.places import Places, evenly_placed, last_pooling
 
 Inspect = Callable[[Tensor, nn.Module], Any]
 
 
 class Explained(NamedTuple):
-    """logits: (B, C). cam: (B, h, w), signed Grad-CAM at the resolution of the last feature map."""
+    """logits: (B, C). cam: (B, h, w), signed Grad-CAM at the resolution of the last feature map. Whatever compares or
+    shows it takes its cells to divide the image evenly.
+    """
 
     logits: Tensor
     cam: Tensor
@@ -37,32 +40,36 @@ class Classifier(nn.Module):
     makes of the features (B, K) that the head takes and of the head itself. The closed form and `inspect` need global
     average pooling followed by one linear layer, which is checked for at construction; maps of other heads
     (`closed_form=False`) go through autograd.
+
+    places: where the cells look; maps are interpolated from there to an even grid of the image. Without them a cell's
+    value stands where the even grid has that cell.
     """
 
-    def __init__(self, network: nn.Module, freeze_batchnorm: bool = False) -> None:
+    def __init__(self, network: nn.Module, freeze_batchnorm: bool = False, places: Places | None = None) -> None:
         super().__init__()
         self.network = network
         self.freeze_batchnorm = freeze_batchnorm
-        pooling = _names_of(network, nn.AdaptiveAvgPool2d)
-        if len(pooling) == 0:
-            raise ValueError(f"{type(network).__name__} has no nn.AdaptiveAvgPool2d: Grad-CAM has no place to look at")
-        linear = _names_of(network, nn.Linear)
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         # Names, not modules: a second reference would store the head's weights twice.
-        self._pooling, self._linear = pooling[-1], linear[-1]
+        self._pooling, self._linear = last_pooling(network), linear[-1]
         self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
+        self.places = places
         self.train()
 
     def forward(self, images: Tensor, explain: Tensor | None = None, inspect: Inspect | None = None) -> Any:
         if inspect is not None:
             return self._inspect(images, inspect)
         if explain is None:
-            logits: Tensor = self.network(images)
-            return logits
-        if self.closed_form:
-            logits, features = self._logits_and_features(images)
-            head = self.network.get_parameter(f"{self._linear}.weight")
-            return Explained(logits, linear_head_cam(features, head, explain))
-        return self._explain_by_autograd(images, explain)
+            return self.network(images)
+        logits, cam = self._explained(images, explain)
+        return Explained(logits, cam if self.places is None else evenly_placed(cam, self.places, size_of(images)))
+
+    def _explained(self, images: Tensor, labels: Tensor) -> Explained:
+        if not self.closed_form:
+            return self._explain_by_autograd(images, labels)
+        logits, features = self._logits_and_features(images)
+        head = self.network.get_parameter(f"{self._linear}.weight")
+        return Explained(logits, linear_head_cam(features, head, labels))
 
     def _inspect(self, images: Tensor, inspect: Inspect) -> Any:
         if not self.closed_form:
@@ -104,10 +111,6 @@ class Classifier(nn.Module):
     def export(self) -> dict[str, Tensor]:
         """The plain network's state dict: `torchvision.models.resnet50(num_classes=C)` loads it as it is."""
         return copy.deepcopy(self.network.state_dict())
-
-
-def _names_of(network: nn.Module, kind: type[nn.Module]) -> list[str]:
-    return [name for name, module in network.named_modules() if isinstance(module, kind)]
 
 
 def _pools_to_one(pooling: nn.Module) -> bool:

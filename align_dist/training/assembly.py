@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from align_dist.config import RunConfig
+from align_dist.config import ClassifierConfig, RunConfig
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
@@ -20,8 +20,9 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.registry import find_method
-from align_dist.networks.backbones import build_backbone, statistics
+from align_dist.networks.backbones import build_backbone, map_places, statistics
 from align_dist.networks.classifier import Classifier
+from align_dist.networks.places import Places
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
@@ -238,4 +239,14 @@ def make_classifier(config: RunConfig, classes: int) -> Classifier:
     """A classifier, its weights following from torch's seed."""
     chosen = config.classifier
     network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
-    return Classifier(network, chosen.batchnorm == "frozen")
+    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network))
+
+
+def _places(chosen: ClassifierConfig, network: torch.nn.Module) -> Places | None:
+    """Where Grad-CAM's cells lie; None for an even grid. Raises ConfigError where that cannot be told."""
+    if chosen.cam_places == "even":
+        return None
+    try:
+        return map_places(network, chosen.backbone, chosen.pretrained)
+    except ValueError as error:
+        raise ConfigError(f"classifier.cam_places: {error}; write classifier.cam_places=even") from None

@@ -15,6 +15,7 @@ from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method, find_options
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
+from align_dist.networks.places import Places
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 
@@ -59,7 +60,7 @@ def make_method(
     chosen, clock = model.model_validate({**small, **options}), Clock(1000, warmup, epoch)
     torch.manual_seed(0)
     built: dict[str, nn.Module] = {
-        "classifier": Classifier(build_backbone("resnet8", CLASSES, False, False), freeze_batchnorm)
+        "classifier": Classifier(build_backbone("resnet8", CLASSES, False, False), freeze_batchnorm, Places(0, 8))
     }
     built |= {own: network.build() for own, network in kind.own_networks(chosen, clock).items()}
     engines = {own: (engine or in_plain_engine())(network.train()) for own, network in built.items()}

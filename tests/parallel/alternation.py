@@ -29,6 +29,7 @@ from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
+from align_dist.networks.places import places_of
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import Engine, Terms
@@ -74,7 +75,8 @@ def global_batch(step: int, size: int) -> Batch:
 
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:
     torch.manual_seed(0)
-    classifier = Classifier(build_backbone("resnet8", CLASSES, False, False), config.classifier.batchnorm == "frozen")
+    network = build_backbone("resnet8", CLASSES, False, False)
+    classifier = Classifier(network, config.classifier.batchnorm == "frozen", places_of(network))
     classifier.closed_form = closed_form
     own = find_method(config.method).own_networks(config.options, clock_of(config))
     built = {"classifier": (classifier, config.classifier.optimiser)}
