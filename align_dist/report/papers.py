@@ -139,9 +139,8 @@ def _domains(shape: PaperTable, lines: Lines, benchmark: str) -> list[str]:
 
 def _block(shape: PaperTable, lines: Lines, cells: Sequence[Cell], varying: Sequence[str]) -> list[tuple[str, ...]]:
     """The paper's methods, ours above the published numbers of each; then further methods of ours."""
-    unmeasured = all(shape.metrics[cell.metric].unmeasured for cell in cells)
     ours: dict[str, dict[Line, None]] = {method: {} for method in shape.methods}
-    for line in () if unmeasured else lines:
+    for line in lines:
         merged = line._replace(group=line.group._replace(benchmark=""))
         ours.setdefault(line.label, {})[merged] = None
     rows = []
@@ -149,7 +148,7 @@ def _block(shape: PaperTable, lines: Lines, cells: Sequence[Cell], varying: Sequ
         name = shape.methods.get(label, label)
         for line in merged_lines:
             rows.append((name, *(getattr(line.group, field) for field in varying), *_ours(shape, lines, line, cells)))
-        if not merged_lines and not unmeasured:
+        if not merged_lines:
             rows.append((name, *[MISSING] * len(varying), OURS, "0", *[MISSING] * len(cells)))
         printed = _printed(shape, cells, label)
         if any(text != MISSING for text in printed):
