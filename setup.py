@@ -35,7 +35,7 @@ setup(
     version="0.1.0",
     description="Train image classifiers whose predictions and explanations agree (ALIGN), on clusters",
     packages=find_packages(include=["align_dist", "align_dist.*"]),
-    package_data={"align_dist": ["py.typed"]},
+    package_data={"align_dist": ["py.typed"], "align_dist.report": ["published/*.yaml"]},
     python_requires=">=3.10",
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -110,9 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
     report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
-    report.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
+    report.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
     report.add_argument("--selection", default="validation", choices=SELECTIONS)
-    report.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
+    instead = report.add_mutually_exclusive_group()
+    instead.add_argument("--table", metavar="PAPER", help="a paper's tables instead: paper (ALIGN's own), dre")
+    instead.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
     report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
@@ -213,29 +215,39 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
-    from align_dist.report.rows import finished_rows, read_runs, unfinished
+    from align_dist.report.rows import finished_rows, read_runs
     from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of
 
     if options.figure and not options.against:
         raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
+    if options.html and (options.against or options.table):
+        raise ConfigError("report --html: the page has the usual tables; leave out --against and --table, or --html")
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
         raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
     if options.against:
         return _report_sweep(options, runs)
+    if options.table:
+        return _report_paper(options, runs)
     groups = group_table(rows, options.selection)
     tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
     if len(targets_of(rows)) > 1:
         tables.append(held_out_table(rows, "accuracy", options.selection))
     print("\n".join(render.RENDERERS[options.format](table) for table in tables))
-    for run in unfinished(runs):
-        print(f"not finished, left out: {run.folder}", file=sys.stderr)
+    _say_left_out(runs)
     if options.html:
         from align_dist.report.html import write_report
 
         write_report(options.folders, options.html)
         print(options.html)
+
+
+def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:
+    from align_dist.report.rows import unfinished
+
+    for line in (*(f"not finished, left out: {run.folder}" for run in unfinished(runs)), *reasons):
+        print(line, file=sys.stderr)
 
 
 def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
@@ -247,6 +259,21 @@ def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
     if options.figure:
         draw_sweep(points, options.against, options.figure)
         print(options.figure)
+
+
+def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.papers import left_out, paper_tables
+    from align_dist.report.published import read_paper
+    from align_dist.report.render import rendered
+    from align_dist.report.rows import finished_rows
+
+    paper = read_paper(options.table)
+    tables = paper_tables(finished_rows(runs), paper, options.selection)
+    reasons = left_out(runs, paper, options.selection)
+    if not tables:
+        raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
+    print(rendered(tables, options.format))
+    _say_left_out(runs, reasons)
 
 
 def _bench(options: argparse.Namespace) -> None:

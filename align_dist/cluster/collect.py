@@ -6,18 +6,11 @@ from collections.abc import Sequence
 
 from align_dist.cluster.grid import Cell
 from align_dist.errors import DataError
-from align_dist.report import render
 from align_dist.report.grids import Place, grid_tables
+from align_dist.report.render import rendered
 from align_dist.report.rows import read_run
 from align_dist.report.tables import SELECTIONS
 from align_dist.training.run_folder import RunFolder
-
-RENDERERS = {
-    "text": render.to_text,
-    "markdown": render.to_markdown,
-    "latex": render.to_latex,
-    "csv": render.to_csv,
-}
 
 
 def collect(cells: Sequence[Cell], form: str) -> None:
@@ -35,7 +28,4 @@ def collect(cells: Sequence[Cell], form: str) -> None:
         )
     wanted = [Place(cell.domain, cell.method, cell.config.variant, cell.seed) for cell in cells]
     for selection in (name for name in SELECTIONS if any(row.selection == name for row in rows)):
-        for table in grid_tables(rows, wanted, cells[0].config.protocol.kind, selection):
-            if form == "csv":
-                print(f"# {table.title}")
-            print(RENDERERS[form](table))
+        print(rendered(grid_tables(rows, wanted, cells[0].config.protocol.kind, selection), form))

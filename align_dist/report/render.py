@@ -84,6 +84,12 @@ def to_latex(table: Table) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    # At a row's start they would be an argument of the line's end before it.
+    "[": "{[}",
+    "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -161,4 +167,15 @@ def _html_value(cell: str) -> str:
     return html.escape(value) + small
 
 
-RENDERERS: dict[str, Callable[[Table], str]] = {"text": to_text, "markdown": to_markdown, "csv": to_csv}
+RENDERERS: dict[str, Callable[[Table], str]] = {
+    "text": to_text,
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+}
+
+
+def rendered(tables: Sequence[Table], form: str) -> str:
+    """Tables in one of `RENDERERS`' forms; in CSV, which has no place for titles, each below a comment."""
+    titles = [f"# {table.title}\n" if form == "csv" else "" for table in tables]
+    return "\n".join(title + RENDERERS[form](table) for title, table in zip(titles, tables, strict=True))

@@ -17,7 +17,7 @@ from align_dist.report.aggregate import (
     standard_error,
     values_of,
 )
-from align_dist.report.measures import OF_GROUP, measure
+from align_dist.report.measures import OF_GROUP, Measure, measure
 from align_dist.report.render import MISSING, Table
 from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
@@ -86,11 +86,7 @@ def group_table(rows: Iterable[Row], selection: str) -> Table | None:
     lines = lines_of(rows, selection)
     found = {name for some in lines.values() for row in some for name in row.metrics}
     metrics = [*AVERAGE_AND_WORST, *sorted(name for name in found if name.startswith(OF_GROUP))]
-    places = [
-        (role, domain)
-        for role in (IN_DOMAIN, OUT_OF_DOMAIN)
-        for domain in domains_of(lines, role, WORST_GROUP)
-    ]
+    places = [(role, domain) for role in (IN_DOMAIN, OUT_OF_DOMAIN) for domain in domains_of(lines, role, WORST_GROUP)]
     columns = [
         Column(measure(metric).title + (f", {domain}" if len(places) > 1 else ""), metric, role, domain)
         for role, domain in places
@@ -164,18 +160,22 @@ def make_table(
     for line in lines:
         found = [values(line, column) for column in columns]
         seeds = len(set().union(*found))
-        written = [_cell(v, c.metric, seeds, signed) for v, c in zip(found, columns, strict=True)]
+        written = [cell_text(v, measure(c.metric), seeds, signed) for v, c in zip(found, columns, strict=True)]
         cells.append((line.label, *(line.group[i] for i in varying), str(seeds), *written))
-    errors = any("\N{PLUS-MINUS SIGN}" in cell for row in cells for cell in row)
-    told = tuple(note if errors or note != ERROR_NOTE else ONE_SEED_NOTE for note in notes)
+    told = tuple(error_note(cells) if note == ERROR_NOTE else note for note in notes)
     return Table(title, header, tuple(cells), told, 1 + len(varying))
 
 
-def _cell(values: SeedValues, metric: str, seeds: int, signed: bool) -> str:
-    """Mean and standard error; n where the cell has fewer seeds than its line."""
+def error_note(rows: Iterable[Sequence[str]]) -> str:
+    """What a table's values are: means with standard errors, or single ones."""
+    return ERROR_NOTE if any("\N{PLUS-MINUS SIGN}" in cell for row in rows for cell in row) else ONE_SEED_NOTE
+
+
+def cell_text(values: SeedValues, form: Measure, seeds: int, signed: bool = False) -> str:
+    """Mean and standard error over the seeds of a cell; n where its line has more (`seeds`)."""
     if not values:
         return MISSING
-    numbers, form = list(values.values()), measure(metric)
+    numbers = list(values.values())
     error = standard_error(numbers)
     text = form.write(fmean(numbers), signed)
     text += "" if error is None else f" \N{PLUS-MINUS SIGN} {form.write(error)}"

@@ -68,3 +68,9 @@ def test_latex_escapes_what_latex_means() -> None:
     assert r"\caption{50 \% of a\_b}" in text and r"m \& n & 1.0 $\pm$ 0.1 \\" in text
     assert r"\{\} & -- \\" in text and r"x $\uparrow$" in text and r"\$5 \textasciitilde{} \textasciicircum{}" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+def test_no_row_of_latex_begins_as_an_argument_of_the_line_before_it() -> None:
+    text = to_latex(Table("a|b <c>", ("method", "x"), (("[5pt]", "1"), ("*", "2"))))
+    assert not any(line.startswith(("[", "*")) for line in text.splitlines())
+    assert r"a\textbar{}b \textless{}c\textgreater{}" in text
