@@ -165,14 +165,14 @@ class RunFolder:
     def measured_otherwise(self, asked: EvaluationConfig) -> list[str]:
         """How a finished run was measured otherwise than asked for; nothing where its results are those."""
         told, wanted = _settings_in(self.done), asked.settings
-        # Measures beyond those asked for are no other ones, and runs from before there were any lack them.
-        unmeasured = ["evaluation.theory not measured"] if wanted.pop("theory") and not self.has_theory else []
+        # Results that have the lemmas are also those without; a mark from before there were any does not tell.
+        lacking = ["evaluation.theory False, asked for True"] if wanted.pop("theory") and not self.has_theory else []
         missing = [name for name in wanted.pop("selections") if name not in told.get("selections", ())]
         differing = [key for key, value in wanted.items() if key not in told or told[key] != value]
         return [
             *(f"evaluation.{key} {told.get(key)}, asked for {wanted[key]}" for key in differing),
             *(f"evaluation.selections without {name}" for name in missing),
-            *unmeasured,
+            *lacking,
         ]
 
     @property
