@@ -45,7 +45,6 @@ def evaluate_run(
     rows: list[dict[str, Any]] = []
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
-    theory: dict[int, dict[str, Metrics]] = {}
     for selection in run.config.evaluation.selections:
         state = run.group.read(partial(_load, folder, selection))
         if state is None:
@@ -57,13 +56,12 @@ def evaluate_run(
         for name, engine in run.method.networks.items():
             engine.load_weights(state["networks"][name])
         reading = run.reading()
-        if run.config.evaluation.theory and same == selection:
-            theory[state["step"]] = theory_on(reading, check)
+        theory = theory_on(reading, check) if masks and same == selection else {}
         for domain, samples in run.split.tests.items():
             check()
             key = (state["step"], domain)
             if key not in measured:
-                measured[key] = measure(reading, samples) | theory.get(state["step"], {}).get(domain, {})
+                measured[key] = measure(reading, samples) | theory.get(domain, {})
                 found = measured[key]["accuracy"]
                 say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
                 for line in broken_assumptions(measured[key], len(run.manifest.classes)):

@@ -6,6 +6,7 @@ Lemma 4, whole objects against parts of them in domain, compares two runs and ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -45,14 +46,14 @@ def sensitivity(original: Array, mixed: Array, distance: Array) -> dict[str, flo
     original: (N, C). mixed: (N, K, C). distance: (N, K); a pair of distance 0 is left out. NaN where none is left.
     """
     change = np.linalg.norm(mixed - original[:, None], axis=2)
-    moved = distance > 0
-    kept = moved.any(1)
-    if not kept.any():
+    is_pair = distance > 0
+    has_pair = is_pair.any(1)
+    if not has_pair.any():
         return dict.fromkeys(("background_change", "background_lipschitz_mean", "background_lipschitz_max"), NAN)
-    ratio = np.where(moved, change / np.where(moved, distance, 1), 0)[kept]
+    ratio = np.where(is_pair, change / np.where(is_pair, distance, 1), 0)[has_pair]
     return {
-        "background_change": float(change[moved].mean()),
-        "background_lipschitz_mean": float((ratio.sum(1) / moved[kept].sum(1)).mean()),
+        "background_change": float(change[is_pair].mean()),
+        "background_lipschitz_mean": float((ratio.sum(1) / is_pair[has_pair].sum(1)).mean()),
         "background_lipschitz_max": float(ratio.max(1).mean()),
     }
 
@@ -128,13 +129,15 @@ def cross_entropy_gap(source: Answers, target: Answers, change: float) -> dict[s
     }
 
 
-def broken_assumptions(metrics: dict[str, float], classes: int) -> list[str]:
-    """What the lemmas assume and a network does not keep, a line each; nothing where neither gap is measured."""
+def broken_assumptions(metrics: Mapping[str, float], classes: int) -> list[str]:
+    """What the lemmas assume and a run does not keep, a line each; nothing where they are not measured."""
+    if metrics.get("theory_images") == 0:
+        return ["Lemmas 1 to 3: not measured, for no mask reaches 0.5 and so no image has an object"]
     if "mse_gap" not in metrics:
         return []
     lines = []
     distance, bound = metrics["true_class_distance"], metrics["mse_bound"]
-    reasons = [f"there are {classes} classes, not two"] if classes > 2 else []
+    reasons = [f"there are {classes} classes instead of two"] if classes > 2 else []
     if distance > bound / 4 + ROUNDING:
         reasons.append("the true class's probability rises on some images and falls on others")
     if reasons:

@@ -75,16 +75,16 @@ def answers(predict: Predict, images: Tensor, masks: Tensor, labels: Tensor) -> 
     images: (N, 1 + 2 K, 3, H, W), each image followed by those of its own class and of random ones, as `partners` has
     them. masks: (N, 1 + 2 K, H, W) in [0, 1]. labels: (N,). An image has an object where its mask reaches 0.5.
     """
-    count, shown = images.shape[:2]
-    objects, marked = images[:, 0], masks[:, 0]
+    count, group_size = images.shape[:2]
+    objects, object_masks = images[:, 0], masks[:, 0]
     backgrounds = background_of(images[:, 1:].flatten(0, 1), masks[:, 1:].flatten(0, 1))
-    repeated = objects.repeat_interleave(shown - 1, 0)
-    pictures = exchanged(repeated, marked.repeat_interleave(shown - 1, 0), backgrounds)
+    repeated = objects.repeat_interleave(group_size - 1, 0)
+    pictures = exchanged(repeated, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
     distance = (pictures - repeated).flatten(1).norm(dim=1).view(count, 2, -1)[:, 1]
     mixed = predict(pictures).double().cpu().view(count, 2, distance.shape[1], -1)
     return Mixed(
         labels.cpu(),
-        (marked.flatten(1).amax(1) >= OBJECT_THRESHOLD).cpu(),
+        (object_masks.flatten(1).amax(1) >= OBJECT_THRESHOLD).cpu(),
         predict(objects).double().cpu(),
         mixed[:, 0],
         mixed[:, 1],

@@ -44,9 +44,9 @@ class Reading(NamedTuple):
 
 def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
     """is_another: (N, 2, K), whether a background is another image's; an image before its own counts for nothing."""
-    kept = mixed.has_object.numpy()
-    labels, _, original, same, random, distance = (values.numpy()[kept] for values in mixed)
-    of_same, of_random = is_another[kept, 0], is_another[kept, 1]
+    has_object = mixed.has_object.numpy()
+    labels, _, original, same, random, distance = (values.numpy()[has_object] for values in mixed)
+    of_same, of_random = is_another[has_object, 0], is_another[has_object, 1]
     return Reading(
         Answers(original, labels),
         _pairs(same, labels, of_same),
@@ -55,9 +55,9 @@ def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
     )
 
 
-def _pairs(mixed: NDArray[np.float64], labels: Ids, kept: Flags) -> Answers:
-    """The answers (N, K, C) of the kept pairs (N, K), one after another."""
-    return Answers(mixed[kept], np.broadcast_to(labels[:, None], kept.shape)[kept])
+def _pairs(mixed: NDArray[np.float64], labels: Ids, is_pair: Flags) -> Answers:
+    """The answers (N, K, C) of those (N, K) that are pairs, one after another."""
+    return Answers(mixed[is_pair], np.broadcast_to(labels[:, None], is_pair.shape)[is_pair])
 
 
 def masks_of(run: Assembly) -> str:
@@ -80,10 +80,10 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
 
     Each image lies in a batch together with its partners.
     """
-    drawn = partners(samples, pool, run.loader.labels, run.config.seed, PARTNERS)
-    shown = np.concatenate([samples[:, None], drawn.reshape(len(samples), -1)], axis=1)
-    together = shown.shape[1]
-    batch_size = max(1, run.config.evaluation.batch_size // together) * together
+    others = partners(samples, pool, run.loader.labels, run.config.seed, PARTNERS)
+    groups = np.concatenate([samples[:, None], others.reshape(len(samples), -1)], axis=1)
+    group_size = groups.shape[1]
+    batch_size = max(1, run.config.evaluation.batch_size // group_size) * group_size
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 
         def probabilities(images: Tensor) -> Tensor:
@@ -93,12 +93,12 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
             masks = batch.masks if batch.masks is not None else run.method.learned_mask(batch)
             if masks is None:
                 raise ValueError("no masks: see masks_of")
-            images, masks = (values.unflatten(0, (-1, together)) for values in (batch.images, masks))
-            return answers(probabilities, images, masks, batch.labels.view(-1, together)[:, 0])
+            images, masks = (values.unflatten(0, (-1, group_size)) for values in (batch.images, masks))
+            return answers(probabilities, images, masks, batch.labels.view(-1, group_size)[:, 0])
 
-        parts = over_batches(run.loader, shown.ravel(), batch_size, run.group, work)
+        parts = over_batches(run.loader, groups.ravel(), batch_size, run.group, work)
     whole = Mixed(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return reading_of(whole, drawn != samples[:, None, None])
+    return reading_of(whole, others != samples[:, None, None])
 
 
 def measure_theory(run: Assembly, chosen: Mapping[str, Ids], check: Callable[[], None]) -> dict[str, Metrics]:
@@ -126,10 +126,10 @@ def joined(parts: list[Answers]) -> Answers | None:
 
 def measures(reading: Reading, source: Answers | None) -> Metrics:
     """All measures of a domain. source: S; None for the domain's own images, against random backgrounds."""
-    found = {"theory_images": float(len(reading.original.labels)), **reading.sensitivity}
-    found |= lemmas.background_accuracy(reading.original, reading.same, reading.random)
+    metrics = {"theory_images": float(len(reading.original.labels)), **reading.sensitivity}
+    metrics |= lemmas.background_accuracy(reading.original, reading.same, reading.random)
     first, second = (reading.original, reading.random) if source is None else (source, reading.original)
     if not (len(first.labels) and len(second.labels)):
-        return found
+        return metrics
     change = reading.sensitivity["background_change"]
-    return found | lemmas.squared_error_gap(first, second) | lemmas.cross_entropy_gap(first, second, change)
+    return metrics | lemmas.squared_error_gap(first, second) | lemmas.cross_entropy_gap(first, second, change)

@@ -79,19 +79,19 @@ def read(predict: Predict, masks: Tensor | None = None) -> tuple[Reading, NDArra
 def test_a_network_that_reads_the_object_is_not_sensitive_and_has_no_gap() -> None:
     reading, _ = read(of_object)
     assert set(reading.sensitivity.values()) == {0.0}
-    found = background_accuracy(reading.original, reading.same, reading.random)
-    assert found["background_gap"] == 0
-    assert found["mixed_random_accuracy"] == found["original_accuracy"] == 1
+    metrics = background_accuracy(reading.original, reading.same, reading.random)
+    assert metrics["background_gap"] == 0
+    assert metrics["mixed_random_accuracy"] == metrics["original_accuracy"] == 1
 
 
 def test_a_network_that_reads_the_background_is_right_before_its_class_and_at_chance_otherwise() -> None:
     reading, drawn = read(of_background)
-    found = background_accuracy(reading.original, reading.same, reading.random)
+    metrics = background_accuracy(reading.original, reading.same, reading.random)
     own = np.mean(drawn[:, 1] == np.arange(COUNT)[:, None] % CLASSES)
-    assert found["original_accuracy"] == found["mixed_same_accuracy"] == 1
-    assert found["mixed_random_accuracy"] == pytest.approx(own)
+    assert metrics["original_accuracy"] == metrics["mixed_same_accuracy"] == 1
+    assert metrics["mixed_random_accuracy"] == pytest.approx(own)
     assert own == pytest.approx(1 / CLASSES, abs=0.08)
-    assert found["background_gap"] == pytest.approx(1 - own)
+    assert metrics["background_gap"] == pytest.approx(1 - own)
     assert reading.sensitivity["background_lipschitz_max"] >= reading.sensitivity["background_lipschitz_mean"] > 0
 
 

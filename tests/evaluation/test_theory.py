@@ -89,8 +89,8 @@ def test_training_again_with_other_settings_keeps_the_lemmas(
     assert "measuring again" in capsys.readouterr().err
     assert [row["metrics"]["theory_images"] for row in rows(copied.results)] == [3] * len(rows(copied.results))
     assert main(["report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html")]) == 0
-    told = capsys.readouterr().out
-    assert "Lemma 1" in told and "Lemmas 2 and 3" in told and "masks given" in told
+    printed = capsys.readouterr().out
+    assert "Lemma 1" in printed and "Lemmas 2 and 3" in printed and "masks given" in printed
     assert "Lemma 1" in (tmp_path / "report.html").read_text()
 
 
@@ -99,10 +99,10 @@ def test_without_true_masks_the_learned_ones_count_and_their_name_says_so(
 ) -> None:
     assert main(["evaluate", str(copied.path), "--theory", "--on", str(without_masks)]) == 0
     assert "own masks" in capsys.readouterr().err
-    found = rows(copied.path / "results-folders.jsonl")
-    assert {row["theory_masks"] for row in found} == {"learned"}
+    results = rows(copied.path / "results-folders.jsonl")
+    assert {row["theory_masks"] for row in results} == {"learned"}
     # No domain is a source there: each is compared with its own objects before other backgrounds.
-    assert all("original_accuracy" in row["metrics"] for row in found)
+    assert all("original_accuracy" in row["metrics"] for row in results)
 
 
 @pytest.mark.parametrize(
