@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = _verb(verbs, "evaluate", "measure a trained run again, or on another benchmark", _evaluate)
     evaluate.add_argument("folder", type=Path, metavar="RUN")
     evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as evaluation.fill=blur")
+    evaluate.add_argument("--theory", action="store_true", help="also the paper's lemmas: what backgrounds change")
     evaluate.add_argument("--on", type=Path, metavar="CONFIG", help="the benchmark of this config instead")
 
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
@@ -210,13 +211,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from align_dist.evaluation.again import evaluate_again
 
     other = load_config(options.on).benchmark if options.on else None
-    print(evaluate_again(options.folder, other, options.overrides))
+    overrides = [*options.overrides, *(["evaluation.theory=true"] if options.theory else [])]
+    print(evaluate_again(options.folder, other, overrides))
 
 
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs
-    from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of
+    from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of, theory_tables
 
     if options.figure and not options.against:
         raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
@@ -232,6 +234,7 @@ def _report(options: argparse.Namespace) -> None:
         return _report_paper(options, runs)
     groups = group_table(rows, options.selection)
     tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
+    tables += theory_tables(rows, options.selection)
     if len(targets_of(rows)) > 1:
         tables.append(held_out_table(rows, "accuracy", options.selection))
     print("\n".join(render.RENDERERS[options.format](table) for table in tables))

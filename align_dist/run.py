@@ -13,6 +13,7 @@ from align_dist.data.beton import is_written
 from align_dist.data.tree import beton_of
 from align_dist.errors import UserError
 from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.evaluation.theory import masks_of
 from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.ranks import find_ranks
@@ -60,9 +61,13 @@ def carry_through(
             if done and (sources_only or not otherwise):
                 told(f"{folder.path}: done already")
                 return folder
+            if done and group.first(lambda: folder.has_theory):  # a row that is measured otherwise loses nothing
+                config = with_theory(config)
             if done:
                 told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
             run = assemble(config, group, sources_only)
+            if config.evaluation.theory and not sources_only:
+                group.together(lambda: masks_of(run))
             for line in warnings_of(run):
                 told(f"warning: {line}")
             with ExitStack() as stack:
@@ -78,6 +83,11 @@ def carry_through(
             error.told_elsewhere = error.agreed and not group.is_first
             raise
     return folder
+
+
+def with_theory(config: RunConfig) -> RunConfig:
+    """The same run, with the lemmas measured."""
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"theory": True})})
 
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:

@@ -155,6 +155,7 @@ class TrainingConfig(Described):
 class EvaluationConfig(Described):
     """selections: which weights are measured: best by accuracy on source validation, or by that of its worst group,
     last, or best on target validation. Without `oracle`, no target picture is looked at before the end.
+    theory: whether the lemmas are measured too, on as many images as faithfulness.
     """
 
     batch_size: Count = 64
@@ -163,6 +164,7 @@ class EvaluationConfig(Described):
     insertion_steps: Count = 28
     fill: Literal["zero", "blur"] = "zero"
     soft: bool = False
+    theory: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -220,6 +222,8 @@ class RunConfig(Described):
                 f"benchmark.agreement: {self.benchmark.agreement}, but only the embedded benchmark is made to measure; "
                 f"take it out with benchmark.name={self.benchmark.name}"
             )
+        if self.evaluation.theory and self.evaluation.faithfulness_images == 0:
+            raise ValueError("evaluation.theory: is measured on evaluation.faithfulness_images, which is 0; raise it")
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
         if self.data.batch_size % self.data.micro_batches:

@@ -89,6 +89,11 @@ class Manifest:
         """
         return _digest({name: value for name, value in _content_of(self).items() if name not in UNTOLD})[:16]
 
+    @cached_property
+    def masks(self) -> str:
+        """Eight hexadecimal digits that name the masks and how their values are read; empty without masks."""
+        return _digest({"hashes": self.mask_hashes, "values": self.mask_values})[:8] if self.has_masks else ""
+
     def group_of(self, sample: int) -> str | None:
         """A sample's group by name; None where the benchmark has none."""
         return self.group_names[self.group_indices[sample]] if self.group_indices else None

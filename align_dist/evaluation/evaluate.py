@@ -17,7 +17,9 @@ from align_dist.data.batch import Batch
 from align_dist.data.draws import permutation
 from align_dist.evaluation import accuracy, faithfulness, localisation
 from align_dist.evaluation.inference import over_batches, probabilities_on
+from align_dist.evaluation.lemmas import broken_assumptions
 from align_dist.evaluation.moving import collapse_on
+from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
 from align_dist.training.selection import load_selected, selected_path
@@ -37,6 +39,9 @@ def evaluate_run(
 
     check: called between domains; may raise to leave early, on all ranks.
     """
+    masks = run.group.together(lambda: masks_of(run)) if run.config.evaluation.theory else ""
+    if masks == LEARNED:
+        say(f"{folder.path.name}: the lemmas assume true masks; without any, objects are what the run's own masks mark")
     rows: list[dict[str, Any]] = []
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
@@ -51,14 +56,18 @@ def evaluate_run(
         for name, engine in run.method.networks.items():
             engine.load_weights(state["networks"][name])
         reading = run.reading()
+        theory = theory_on(reading, check) if masks and same == selection else {}
         for domain, samples in run.split.tests.items():
             check()
             key = (state["step"], domain)
             if key not in measured:
-                measured[key] = measure(reading, samples)
+                measured[key] = measure(reading, samples) | theory.get(domain, {})
                 found = measured[key]["accuracy"]
                 say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
-            rows.append(_row(run, folder, selection, state["step"], domain, measured[key]))
+                for line in broken_assumptions(measured[key], len(run.manifest.classes)):
+                    say(f"{folder.path.name}: {domain}: {line}")
+            row = _row(run, folder, selection, state["step"], domain, measured[key])
+            rows.append(row | ({"theory_masks": masks} if masks else {}))
     return rows
 
 
@@ -88,6 +97,13 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
     explained = subset(samples, run.config.evaluation.faithfulness_images)
     metrics |= group_metrics_of(run, samples, probabilities, labels)
     return metrics | (_explanation_metrics(run, explained) | collapse_of(run, explained) if len(explained) else {})
+
+
+def theory_on(run: Assembly, check: Callable[[], None]) -> dict[str, Metrics]:
+    """What `measure_theory` gives of the images that explanations are measured on. Collective."""
+    most = run.config.evaluation.faithfulness_images
+    chosen = {domain: subset(samples, most) for domain, samples in run.split.tests.items()}
+    return measure_theory(run, chosen, check)
 
 
 def group_metrics_of(run: Assembly, samples: Ids, probabilities: NDArray[np.float64], labels: Ids) -> Metrics:
@@ -163,8 +179,6 @@ def subset(samples: Ids, most: int) -> Ids:
 
 def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: str, metrics: Metrics) -> dict[str, Any]:
     config = run.config
-    sources = set(np.asarray(run.manifest.domain_indices)[run.split.train].tolist())
-    inside = run.manifest.domains.index(domain) in sources
     return {
         "run": folder.path.name,
         "experiment": config.experiment,
@@ -179,9 +193,15 @@ def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: st
         "selection": selection,
         "step": step,
         "domain": domain,
-        "role": "in_domain" if inside else "out_of_domain",
+        "role": "in_domain" if domain in run.source_domains else "out_of_domain",
         "images": len(run.split.tests[domain]),
         "pictures": run.manifest.pictures,
-        "evaluation": {key: value for key, value in config.evaluation.settings.items() if key != "selections"},
-        "metrics": {name: None if value != value else round(value, 6) for name, value in metrics.items()},
+        # Neither other selections nor the lemmas change what a row has besides them.
+        "evaluation": {k: v for k, v in config.evaluation.settings.items() if k not in ("selections", "theory")},
+        "metrics": {name: None if value != value else _rounded(value) for name, value in metrics.items()},
     }
+
+
+def _rounded(value: float) -> float:
+    """To six decimals, or to as many digits where they are finer: a Lipschitz ratio is small."""
+    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")

@@ -26,11 +26,13 @@ from align_dist.report.tables import (
     AVERAGE_AND_WORST,
     EXPLANATION_METRICS,
     SELECTIONS,
+    THEORY_METRICS,
     difference_table,
     group_table,
     held_out_table,
     summary_table,
     targets_of,
+    theory_tables,
 )
 
 BASELINE = "erm"
@@ -153,7 +155,7 @@ def _shown(name: str, tables: Sequence[Table]) -> str:
 
 def _meanings(rows: Sequence[Row]) -> str:
     """What each measure that the tables show says."""
-    names = (*AVERAGE_AND_WORST, *EXPLANATION_METRICS)
+    names = (*AVERAGE_AND_WORST, *EXPLANATION_METRICS, *THEORY_METRICS)
     shown = [measure(name) for name in names if any(name in row.metrics for row in rows)]
     facts = {one.title: one.meaning for one in shown}
     return f'<section class="soft"><h3>What the measures say</h3>{_list(facts)}</section>'
@@ -167,6 +169,7 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
         tables.append(summary_table(rows, selection))
         groups = group_table(rows, selection)
         tables += [groups] if groups is not None else []
+        tables += theory_tables(rows, selection)
         if len(targets_of(rows)) > 1:
             tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):

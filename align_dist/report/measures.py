@@ -85,6 +85,36 @@ MEASURES = {
     "stays_mirror": Measure("stays under mirroring", -1, meaning="Correlation of a mirrored image's map, as it is."),
     "follows_shift": Measure("follows a shift", 1, meaning="Correlation of a shifted image's map, shifted back."),
     "stays_shift": Measure("stays under a shift", -1, meaning="Correlation of a shifted image's map, as it is."),
+    "original_accuracy": Measure("original %", 1, 100, 1, "Accuracy on images as they are that have an object."),
+    "mixed_same_accuracy": Measure(
+        "mixed-same %", 1, 100, 1, "Accuracy on objects before another image's background, of the same class."
+    ),
+    "mixed_random_accuracy": Measure(
+        "mixed-random %", 1, 100, 1, "Accuracy on objects before another image's background, of a random class."
+    ),
+    "background_gap": Measure("BG-gap %", -1, 100, 1, "Mixed-same less mixed-random: what a fitting background adds."),
+    "background_lipschitz_mean": Measure(
+        "background Lipschitz, mean ×10³",
+        -1,
+        1000,
+        meaning="Change of probabilities over change of pixels, when the background is another's; mean over four.",
+    ),
+    "background_lipschitz_max": Measure(
+        "background Lipschitz, max ×10³",
+        -1,
+        1000,
+        meaning="The same, largest of four: a lower bound of an image's own Lipschitz constant, mean over images.",
+    ),
+    "background_change": Measure("ε", -1, meaning="Change of probabilities when the background is another's."),
+    "mse_gap": Measure("|ΔMSE|", -1, meaning="Squared error of the target less source's."),
+    "mse_bound": Measure("4 |ΔE f|", meaning="What Lemma 2 bounds it by, f the true class's probability."),
+    "lemma2_holds": Measure("Lemma 2 holds %", 0, 100, 0, "Share of runs and domains in which that bound holds."),
+    "true_class_distance": Measure("W", -1, meaning="Wasserstein distance of f; above |ΔE f|, f moves both ways."),
+    "cross_entropy_gap": Measure("ΔCE", -1, meaning="Cross-entropy of the target less the source's, clipped."),
+    "cross_entropy_ratio": Measure(
+        "C",
+        meaning="ΔCE / ε, Lemma 3: a ratio and no bound.",
+    ),
 }
 OF_GROUP = "accuracy_of_group/"
 

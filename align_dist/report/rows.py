@@ -32,7 +32,10 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One domain's measurements of one selected checkpoint of one run."""
+    """One domain's measurements of one selected checkpoint of one run.
+
+    theory_masks: which masks the lemmas were measured with; empty where they were not.
+    """
 
     run: str
     experiment: str
@@ -46,6 +49,7 @@ class Row:
     role: str
     images: int
     metrics: Mapping[str, float]
+    theory_masks: str = ""
 
     @property
     def label(self) -> str:
@@ -147,6 +151,7 @@ def parse_row(record: Any) -> Row:
         experiment=str(record.get("experiment") or ""),
         variant=str(record.get("variant") or ""),
         metrics=_metrics(record.get("metrics")),
+        theory_masks=str(record.get("theory_masks") or ""),
         **kept,
     )
 

@@ -38,6 +38,25 @@ EXPLANATION_METRICS = (
     "map_following",
     "map_likeness",
 )
+OF_LEMMA_1 = (
+    "original_accuracy",
+    "mixed_same_accuracy",
+    "mixed_random_accuracy",
+    "background_gap",
+    "background_lipschitz_mean",
+    "background_lipschitz_max",
+    "background_change",
+)
+OF_LEMMAS_2_AND_3 = (
+    "mse_gap",
+    "mse_bound",
+    "lemma2_holds",
+    "true_class_distance",
+    "background_change",
+    "cross_entropy_gap",
+    "cross_entropy_ratio",
+)
+THEORY_METRICS = tuple(dict.fromkeys((*OF_LEMMA_1, *OF_LEMMAS_2_AND_3)))
 WORST_GROUP = "worst_group_accuracy"
 AVERAGE_AND_WORST = ("accuracy", "adjusted_accuracy", WORST_GROUP)
 LEAVE_ONE_OUT = "leave_one_out"
@@ -96,6 +115,32 @@ def group_table(rows: Iterable[Row], selection: str) -> Table | None:
     if not columns:
         return None
     return make_table(f"Groups, {_setting(lines, selection)}", lines, columns, (ERROR_NOTE,), plain_values(lines))
+
+
+def theory_tables(rows: Iterable[Row], selection: str) -> list[Table]:
+    """Lemma 1 in-domain, where the network has learned its backgrounds, and lemmas 2 and 3 out of domain; each in the
+    other role where that one is not tested. None where no run has measured them.
+
+    Runs measured under different masks stand in lines of their own. Raises DataError as `metric_table` does.
+    """
+    measured = [
+        replace(row, group=row.group._replace(evaluation=", ".join(filter(None, (row.group.evaluation, masks)))))
+        for row in rows
+        if row.selection == selection and (masks := row.theory_masks and f"masks {row.theory_masks}")
+    ]
+    if not measured:
+        return []
+    lines = lines_of(measured, selection)
+    tables = []
+    for name, metrics, roles in (
+        ("Lemma 1", OF_LEMMA_1, (IN_DOMAIN, OUT_OF_DOMAIN)),
+        ("Lemmas 2 and 3", OF_LEMMAS_2_AND_3, (OUT_OF_DOMAIN, IN_DOMAIN)),
+    ):
+        role = next(role for role in roles if domains_of(lines, role))
+        columns = [Column(measure(metric).title, metric, role) for metric in metrics if domains_of(lines, role, metric)]
+        title = f"{name}, {role.replace('_', '-')} mean, {_setting(lines, selection)}"
+        tables.append(make_table(title, lines, columns, (ERROR_NOTE,), plain_values(lines)))
+    return tables
 
 
 def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:

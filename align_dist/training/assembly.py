@@ -46,6 +46,11 @@ class Assembly:
     device: torch.device
     group: Group
 
+    @property
+    def source_domains(self) -> set[str]:
+        """The domains that are trained on; none where the run is seen from another benchmark."""
+        return {self.manifest.domains[index] for index in np.asarray(self.manifest.domain_indices)[self.split.train]}
+
     def reading(self) -> Assembly:
         """The same run with networks that each rank may use by itself. Collective."""
         method = self.method

@@ -165,11 +165,20 @@ class RunFolder:
     def measured_otherwise(self, asked: EvaluationConfig) -> list[str]:
         """How a finished run was measured otherwise than asked for; nothing where its results are those."""
         told, wanted = _settings_in(self.done), asked.settings
+        # Results that have the lemmas are also those without; a mark from before there were any does not tell.
+        lacking = ["evaluation.theory False, asked for True"] if wanted.pop("theory") and not self.has_theory else []
         missing = [name for name in wanted.pop("selections") if name not in told.get("selections", ())]
         differing = [key for key, value in wanted.items() if key not in told or told[key] != value]
-        return [f"evaluation.{key} {told.get(key)}, asked for {wanted[key]}" for key in differing] + [
-            f"evaluation.selections without {name}" for name in missing
+        return [
+            *(f"evaluation.{key} {told.get(key)}, asked for {wanted[key]}" for key in differing),
+            *(f"evaluation.selections without {name}" for name in missing),
+            *lacking,
         ]
+
+    @property
+    def has_theory(self) -> bool:
+        """Whether a finished run's results have the lemmas' measures."""
+        return _settings_in(self.done).get("theory") is True
 
 
 def _settings_in(done: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from align_dist.report.tables import (
     metric_table,
     summary_table,
     targets_of,
+    theory_tables,
 )
 
 PM = "\N{PLUS-MINUS SIGN}"
@@ -184,6 +185,24 @@ def test_what_was_measured_differently_is_not_averaged() -> None:
     assert [line[:4] for line in table.rows] == [
         ("erm", "", "1", "50.0"), ("align", "", "1", "80.0"), ("erm", "fill=blur", "1", "70.0")
     ]  # fmt: skip
+
+
+def test_lemmas_under_different_masks_are_not_averaged_and_stand_in_tables_of_their_own() -> None:
+    metrics = {"accuracy": 0.5, "background_gap": 0.2, "background_change": 0.3, "mse_gap": 0.04}
+    rows = [
+        row("align", seed, domain, metrics, theory_masks=masks)
+        for seed, masks in enumerate(("learned", "learned", "given 0a1b2c3d"))
+        for domain in ("in", "a")
+    ]
+    rows += [row("erm", 0, domain, {"accuracy": 0.4}) for domain in ("in", "a")]
+    first, second = theory_tables(rows, "validation")
+    assert [line[:4] for line in first.rows] == [
+        ("align", "masks given 0a1b2c3d", "1", "20.0"), ("align", "masks learned", "2", f"20.0 {PM} 0.0")
+    ]  # fmt: skip
+    assert "in-domain" in first.title and "out-of-domain" in second.title
+    assert [line[3] for line in second.rows] == ["0.040", f"0.040 {PM} 0.000"]
+    assert cells(summary_table(rows, "validation"), "align")["seeds"] == "3"
+    assert theory_tables(rows[-2:], "validation") == theory_tables(rows, "oracle") == []
 
 
 def test_leave_one_domain_out_keeps_each_domains_two_roles_apart() -> None:
