@@ -19,8 +19,7 @@ from align_dist.methods.guided import Guided
 from align_dist.methods.masks.learned import LearnedMask, features_in
 from align_dist.methods.options import AlignOptions
 from align_dist.methods.ramp import ramped
-from align_dist.methods.regularised import Regularised
-from align_dist.methods.versions import of_another, see
+from align_dist.methods.versions import Seen, of_another, see
 from align_dist.networks.backbones import build_pretrained
 from align_dist.networks.masker import build_masker
 from align_dist.parallel.engine import frozen
@@ -29,7 +28,7 @@ from align_dist.sampling import logistic_noise, relaxed_sample
 AREA_RANGE = (0.02, 0.8)
 
 
-class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
+class ALIGN(Guided[AlignOptions]):
     """After warm-up, update M with f fixed, then f with M fixed."""
 
     options_type = AlignOptions
@@ -37,28 +36,27 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
     def masker_loss(self, masker: Forward, batch: Batch, step: int) -> Losses:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth; gradients pass through the fixed network, none reach it."""
         mask = masker(batch.images, features_in(batch))
-        share, others = self.sampled(mask, batch), self.others(batch)
         with self.judged(batch) as (network, classes), self.classifier.autocast():
-            kept_pixels = objectives.exchanged(batch.images, share, others)
-            removed_pixels = objectives.exchanged(batch.images, 1 - share, others)
-            kept, removed = network(torch.cat([kept_pixels, removed_pixels])).chunk(2)
+            kept, removed = network(torch.cat([*self.split_pictures(mask, batch).values()])).chunk(2)
             return {
                 "distinction": (1.0, objectives.distinction(kept, removed, classes)),
                 "sparsity": (self.lambda1(step), objectives.sparsity(mask)),
                 "smoothness": (self.options.lambda2, objectives.smoothness(mask, self.options.smoothness)),
+                **self.joint_masker_terms(mask, batch, step),
             }
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         """L_clf = L_cls + λ3 L_egl + λ4 L_reg, M fixed, and of ours `exchange`; in warm-up L_cls + λ4 L_reg."""
-        mask = self.guiding(self.mask(batch)) if self.is_guided(step) else None
-        versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
-        explain = mask is not None or "mixture" in versions
-        seen = see(classifier, versions, batch.labels, explain)
+        if not self.is_guided(step):
+            return self.guided_loss(self.seen(classifier, batch, None), batch, None)
+        mask = batch.values["mask"] if self.is_joint(step) else self.mask(batch)
+        guiding = self.guiding(mask)
+        seen = self.seen(classifier, batch, guiding, self.joint_versions(mask, batch, step))
         return {
-            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
-            **self.guidance(seen, mask, batch.labels),
-            **self.regulariser(seen, batch),
-            **_described(mask),
+            **self.guided_loss(seen, batch, guiding),
+            **self.joint_classifier_terms(seen, batch),
+            "mask/area": (None, guiding.mean()),
+            "mask/binariness": (None, (2 * guiding - 1).abs().mean()),
         }
 
     def losses(self, step: int) -> dict[str, Loss]:
@@ -88,7 +86,43 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
         self.masker_start, self.masker_end = (of(self.context.clock) for of in (self.options.begins, self.options.ends))
 
     def prepare(self, batch: Batch, step: int) -> Batch:
-        return self.mask.prepared(batch) if step >= self.masker_start else batch
+        if step < self.masker_start:
+            return batch
+        prepared = self.mask.prepared(batch)
+        if not self.is_joint(step):
+            return prepared
+        # Both networks follow gradients taken where this step begins: the classifier sees the mask before its update.
+        return replace(prepared, values={**prepared.values, "mask": self.mask(prepared)})
+
+    def is_joint(self, step: int) -> bool:
+        """Whether both networks follow the gradient of the sum of their losses at this step."""
+        return self.options.alternation == "joint" and self.is_guided(step) and step < self.masker_end
+
+    def joint_masker_terms(self, mask: Tensor, batch: Batch, step: int) -> Losses:
+        """What the classifier's loss tells a mask that is not fixed."""
+        if not self.is_joint(step):
+            return {}
+        guiding = self.guiding(mask)
+        with frozen(self.classifier) as classifier:
+            versions = {"image": batch.images, **self.exchanges(batch, guiding)}
+            return self.guidance(see(classifier, versions, batch.labels, explain=True), guiding, batch.labels)
+
+    def joint_versions(self, mask: Tensor, batch: Batch, step: int) -> Mapping[str, Tensor]:
+        """The pictures of L_dist where the classifier's evidence counts and the classifier is not fixed."""
+        return self.split_pictures(mask, batch) if self.is_joint(step) and self.reference is None else {}
+
+    def joint_classifier_terms(self, seen: Mapping[str, Seen], batch: Batch) -> Losses:
+        """What L_dist tells a classifier that is not fixed."""
+        if "kept" not in seen:
+            return {}
+        value = objectives.distinction(seen["kept"].logits, seen["removed"].logits, batch.labels)
+        return {"distinction": (1.0, value)}
+
+    def split_pictures(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """What a mask marks, and what it leaves, (B, 3, H, W) each, for L_dist."""
+        share, others = self.sampled(mask, batch), self.others(batch)
+        parts = {"kept": share, "removed": 1 - share}
+        return {name: objectives.exchanged(batch.images, part, others) for name, part in parts.items()}
 
     @contextmanager
     def judged(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
@@ -151,14 +185,7 @@ class ALIGN(Guided[AlignOptions], Regularised[AlignOptions]):
 
     def _turn(self, step: int) -> str:
         """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first, while it learns."""
-        if self.options.alternation == "batch" or not self.is_guided(step) or step >= self.masker_end:
+        if self.options.alternation != "epoch" or not self.is_guided(step) or step >= self.masker_end:
             return "both"
         turn = int((step - self.context.clock.warmup) / self.context.clock.epoch) % 2
         return ("masker", "classifier")[turn]
-
-
-def _described(mask: Tensor | None) -> Losses:
-    """What is shown of the masks that guide."""
-    if mask is None:
-        return {}
-    return {"mask/area": (None, mask.mean()), "mask/binariness": (None, (2 * mask - 1).abs().mean())}

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
 from align_dist.methods.guided import Guided
 from align_dist.methods.masked import FixedSource
 from align_dist.methods.options import FixedMaskOptions
-from align_dist.methods.regularised import Regularised
-from align_dist.methods.versions import see
 
 
-class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions], Regularised[FixedMaskOptions]):
+class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions]):
     """L = L_cls + λ3 L_egl + λ4 L_reg after warm-up, L_cls + λ4 L_reg before."""
 
     options_type = FixedMaskOptions
@@ -22,11 +19,4 @@ class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions], Regular
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mask = self.masks(batch, step)
-        versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
-        explain = mask is not None or "mixture" in versions
-        seen = see(classifier, versions, batch.labels, explain)
-        return {
-            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
-            **self.guidance(seen, mask, batch.labels),
-            **self.regulariser(seen, batch),
-        }
+        return self.guided_loss(self.seen(classifier, batch, mask), batch, mask)

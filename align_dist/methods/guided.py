@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.batch import Batch
-from align_dist.methods.base import Losses
+from align_dist.methods.base import Forward, Losses
 from align_dist.methods.masked import Masked
 from align_dist.methods.options import GuidedOptions
-from align_dist.methods.versions import Seen, of_another
+from align_dist.methods.regularised import Regularised
+from align_dist.methods.versions import Seen, of_another, see
 
 G = TypeVar("G", bound=GuidedOptions)
 
 
-class Guided(Masked[G]):
-    """A method whose classifier is guided as ALIGN's: its Grad-CAM, its pictures, or both."""
+class Guided(Masked[G], Regularised[G]):
+    """A method whose classifier is ALIGN's: guided by its Grad-CAM, its pictures, or both, and regularised."""
+
+    def seen(
+        self, classifier: Forward, batch: Batch, mask: Tensor | None, more: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> dict[str, Seen]:
+        """What the classifier makes of the versions of a batch's images that `guided_loss` needs, and of more."""
+        versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
+        explain = mask is not None or "mixture" in versions
+        return see(classifier, {**versions, **more}, batch.labels, explain)
+
+    def guided_loss(self, seen: Mapping[str, Seen], batch: Batch, mask: Tensor | None) -> Losses:
+        """L_cls + λ3 L_egl + λ4 L_reg, and of ours `exchange`; in warm-up, without a mask, L_cls + λ4 L_reg.
+
+        mask: (B, H, W) in [0, 1].
+        """
+        return {
+            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
+            **self.guidance(seen, mask, batch.labels),
+            **self.regulariser(seen, batch),
+        }
 
     def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
         """With `exchange`: what each mask marks, with the rest of another image around it; nothing without a mask."""
@@ -30,11 +51,11 @@ class Guided(Masked[G]):
         """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; nothing without a mask."""
         if mask is None:
             return {}
-        chosen, losses = self.options, dict[str, tuple[float | None, Tensor]]()
+        chosen = self.options
         value = objectives.guidance(
             seen["image"].map, mask, chosen.cam_normalisation, chosen.guidance_resolution, chosen.cam_epsilon
         )
-        losses["guidance"] = (chosen.lambda3, value)
-        if "exchanged" in seen:
-            losses["exchange"] = (chosen.exchange, objectives.classification(seen["exchanged"].logits, labels))
-        return losses
+        losses: Losses = {"guidance": (chosen.lambda3, value)}
+        if "exchanged" not in seen:
+            return losses
+        return {**losses, "exchange": (chosen.exchange, objectives.classification(seen["exchanged"].logits, labels))}

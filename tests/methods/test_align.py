@@ -115,6 +115,31 @@ def test_steps_are_those_written_out_by_hand(lambda4: float, warmup: int) -> Non
             torch.testing.assert_close(found.state_dict()[key], value, rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
+def test_joint_training_follows_the_gradient_of_the_sum_of_both_losses() -> None:
+    method = make_method(
+        "align", engine=in_plain_engine(rate=RATE), freeze_batchnorm=True, alternation="joint", lambda4=0.0, lambda3=1.5
+    )
+    masker, classifier = (copy.deepcopy(method.networks[name].module) for name in ("masker", "classifier"))
+    batch, network = make_batch(), classifier.network
+    take_step(method, batch, 0)
+    mask, labels = masker(batch.images), batch.labels[:, None]
+    features, logits = features_and_logits(network, batch.images)
+    kept, removed = (
+        features_and_logits(network, batch.images * part[:, None])[1].softmax(1).gather(1, labels)
+        for part in (mask, 1 - mask)
+    )
+    guided, area = attribution(network, features, batch.labels), mask.unfold(1, 8, 8).unfold(2, 8, 8).mean((3, 4))
+    variation = (mask[:, 1:] - mask[:, :-1]).abs().mean() + (mask[:, :, 1:] - mask[:, :, :-1]).abs().mean()
+    guidance = F.binary_cross_entropy(EPSILON + (1 - 2 * EPSILON) * guided, area)
+    loss = F.cross_entropy(logits, batch.labels) + (kept - removed - 1).square().mean() + 1.5 * guidance
+    (loss + 1.0 * mask.mean() + 0.1 * variation).backward()
+    for name, net in (("masker", masker), ("classifier", classifier)):
+        torch.optim.SGD(net.parameters(), RATE).step()
+        for key, value in net.state_dict().items():
+            found = method.networks[name].module.state_dict()[key]
+            torch.testing.assert_close(found, value, rtol=0, atol=1e-6, msg=f"{name} {key}")
+
+
 def masker_terms(method: Any, batch: Batch) -> dict[str, Tensor]:
     losses = method.masker_loss(method.networks["masker"].module, with_share(batch, method), 0)
     return {name: value for name, (_, value) in losses.items()}

@@ -20,6 +20,7 @@ PRODUCT = [name for name in METHODS if not name.startswith("made_up")]
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in PRODUCT},
     "align by epochs": ("align", {"alternation": "epoch", "masker_head_start": "1 steps"}),
+    "align jointly": ("align", {"alternation": "joint", "exchange": 1.0}),
     "align sampled": ("align", {"mask_sampling": "relaxed", "masker_head_start": "1 steps", "lambda4": 0.0}),
     "grey": ("fixed_mask", {"mask": "grey", "guidance_resolution": "image", "cam_normalisation": "relu_max"}),
     "align briefly": ("align", {"masker_head_start": "1 steps", "masker_length": "2 steps"}),

@@ -10,7 +10,7 @@ from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.methods.masks.fixed import gaussian, luminance
+from align_dist.methods.masks.fixed import eroded, gaussian, luminance
 
 
 def random_images(seed: int) -> Tensor:
@@ -48,6 +48,20 @@ def test_shuffled_guides_each_image_by_the_mask_of_another_one() -> None:
     take_step(shuffled, batch, 0)
     take_step(own, others, 0)
     assert changed(shuffled.classifier.module, state_of(own.classifier.module)) == []
+
+
+def test_an_eroded_mask_is_what_has_the_mask_all_around_it() -> None:
+    masks = torch.zeros(6, 32, 32)
+    masks[:, 4:9, 10:13] = 1
+    masks[:, 30:, :4] = 0.5
+    expected = torch.zeros(6, 32, 32)
+    expected[:, 5:8, 11] = 1
+    expected[:, 31, :3] = 0.5
+    assert torch.equal(eroded(masks, 1), expected)
+    given, shrunk = (make_method("fixed_mask", mask="given", erosion=pixels) for pixels in (0, 1))
+    take_step(shrunk, make_batch(masks=masks), 0)
+    take_step(given, make_batch(masks=expected), 0)
+    assert changed(shrunk.classifier.module, state_of(given.classifier.module)) == []
 
 
 def test_an_exchanged_picture_is_what_the_mask_marks_on_another_image() -> None:

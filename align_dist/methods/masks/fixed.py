@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from align_dist.attribution import size_of
@@ -13,7 +14,12 @@ from align_dist.methods.options import FixedSourceOptions
 
 def source_of(options: FixedSourceOptions) -> MaskSource:
     """The source that `mask` names."""
-    sources = {"constant": constant(options.constant), "gaussian": gaussian, "grey": grey, "given": given}
+    sources = {
+        "constant": constant(options.constant),
+        "gaussian": gaussian,
+        "grey": grey,
+        "given": lambda batch: eroded(given(batch), options.erosion),
+    }
     return sources[options.mask]
 
 
@@ -23,6 +29,13 @@ def given(batch: Batch) -> Tensor:
     """
     assert batch.masks is not None, "the loader was not asked for masks"
     return batch.masks
+
+
+def eroded(masks: Tensor, pixels: int) -> Tensor:
+    """Masks (B, H, W), each pixel the least of those at most so many pixels away; what lies outside the picture does
+    not count.
+    """
+    return -F.max_pool2d(-masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] if pixels else masks
 
 
 def constant(value: float) -> MaskSource:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
-from align_dist.methods.options.guided import GuidedOptions, RegularisedOptions
+from align_dist.methods.options.guided import GuidedOptions
 from align_dist.schema.distributions import LogUniform
 from align_dist.schema.text import Described
 from align_dist.schema.values import Count, Duration, OptimiserConfig, Positive, Weight, option
@@ -25,14 +25,15 @@ class MaskerOptions(Described):
     optimiser: OptimiserConfig = OptimiserConfig(learning_rate=1e-3)
 
 
-class AlignOptions(RegularisedOptions, GuidedOptions):
+class AlignOptions(GuidedOptions):
     """λ1 sparsity, λ2 smoothness of the mask, λ3 guidance, λ4 regulariser.
 
     masker_head_start: how long before the end of warm-up the masker begins to learn, so that the first masks that
     guide have something to say (0 is the paper's wording). masker_length: how long it learns; left out, to the
     run's end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first
     half of it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation:
-    the masker and the classifier take turns every batch, or every epoch. mask_sampling: L_dist sees the mask itself
+    the masker and the classifier take turns every batch, or every epoch; or both follow, at once, the gradient of the
+    sum of their losses, nothing fixed (joint, an ablation). mask_sampling: L_dist sees the mask itself
     (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn on a grid of
     `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the mask
     takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
@@ -47,7 +48,7 @@ class AlignOptions(RegularisedOptions, GuidedOptions):
     masker_length: Duration | None = option(None, after_warmup=True)
     sparsity_ramp: Duration = option("0 epochs", after_warmup=True)
     smoothness: Literal["absolute", "squared"] = option("absolute", after_warmup=True)
-    alternation: Literal["batch", "epoch"] = option("batch", after_warmup=True)
+    alternation: Literal["batch", "epoch", "joint"] = option("batch", after_warmup=True)
     mask_sampling: Literal["none", "relaxed"] = option("none", after_warmup=True)
     sampling_grid: Count = option(12, after_warmup=True)
     sampling_temperature: Positive = option(0.3, after_warmup=True)

@@ -29,10 +29,13 @@ class MaskedOptions(Options):
 
 
 class FixedSourceOptions(MaskedOptions):
-    """mask: where masks that nobody learns come from (`methods/masks/fixed.py`). constant: the value of that kind."""
+    """mask: where masks that nobody learns come from (`methods/masks/fixed.py`). constant: the value of that kind.
+    erosion: by how many pixels a given mask shrinks from every side, a strict subset of the object.
+    """
 
     mask: Literal["constant", "gaussian", "grey", "given"] = option("given", after_warmup=True)
     constant: Fraction = option(1.0, after_warmup=True)
+    erosion: Annotated[int, Field(ge=0)] = option(0, after_warmup=True)
 
     @property
     def reads_masks(self) -> bool:
@@ -41,11 +44,23 @@ class FixedSourceOptions(MaskedOptions):
     def conflict(self, backbone: str) -> str | None:
         if self.shuffled and self.mask in ("constant", "gaussian"):
             return f"shuffled: every mask is the same with mask={self.mask}, another image's too; leave it out"
+        if self.erosion > 0 and self.mask != "given":
+            return f"erosion: shrinks given masks, and here mask={self.mask}; write mask=given or leave it out"
         return super().conflict(backbone)
 
 
-class GuidedOptions(MaskedOptions):
-    """Guidance by a mask: λ3, and how Grad-CAM is compared with the mask (`objectives.guidance`).
+class RegularisedOptions(Options):
+    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
+
+    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
+    """
+
+    lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
+    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
+
+
+class GuidedOptions(MaskedOptions, RegularisedOptions):
+    """ALIGN's classifier: λ3 and how Grad-CAM is compared with the mask (`objectives.guidance`), λ4.
 
     exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
     around it (0 is the paper's wording).
@@ -62,17 +77,7 @@ class GuidedOptions(MaskedOptions):
         return max(super().part_multiple, 2 if self.exchange > 0 else 1)
 
 
-class RegularisedOptions(Options):
-    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
-
-    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
-    """
-
-    lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
-    regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
-
-
-class FixedMaskOptions(FixedSourceOptions, RegularisedOptions, GuidedOptions):
+class FixedMaskOptions(FixedSourceOptions, GuidedOptions):
     """ALIGN's classifier with a mask that is not learned in place of the masker's."""
 
     mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)
