@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -13,10 +14,10 @@ from align_dist.schema.text import Described
 
 
 def _check_duration(given: Any) -> str:
-    count, _, unit = str(given).strip().partition(" ")
-    if not count.isdigit() or unit not in ("step", "steps", "epoch", "epochs"):
+    length = re.fullmatch(r"\s*([0-9]+)\s*(step|epoch)s?\s*", str(given))
+    if length is None:
         raise ValueError("takes a length such as '12 epochs' or '200 steps'")
-    return f"{int(count)} {unit.rstrip('s')}s"
+    return f"{int(length[1])} {length[2]}s"
 
 
 Duration = Annotated[str, BeforeValidator(_check_duration)]

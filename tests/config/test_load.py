@@ -109,6 +109,11 @@ def test_lengths_in_steps() -> None:
     assert to_steps("200 steps", 22.5) == 200
 
 
+def test_a_length_needs_no_blank(empty: Path) -> None:
+    """Where a shell splits words, as launch/study.sh does."""
+    assert load_config(empty, ["training.length=90epochs"]).training.length == "90 epochs"
+
+
 def test_known_keys_are_dotted_leaves() -> None:
     keys = known_keys()
     assert "align.lambda1" in keys and "data.augmentation.flip" in keys and not {"align", "methods"} & set(keys)
