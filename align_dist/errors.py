@@ -73,3 +73,8 @@ class Preempted(UserError):
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)
         self.cause = cause
+
+
+def first_line(error: Exception) -> str:
+    """What a foreign error says, in one line; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Sample
 from align_dist.data.contents import file_sha256
-from align_dist.data.pixels import Pixels, open_picture, to_rgb, upright
+from align_dist.data.pixels import open_picture, to_rgb, upright
 from align_dist.data.progress import progress
-from align_dist.errors import ConfigError, DataError, MachineError
+from align_dist.data.segmenters import Segment, load_model
+from align_dist.errors import ConfigError, DataError, first_line
 from align_dist.files import read_json, write_text, write_whole
 
 RECORD = "made_from.json"
-# Of models that take any: U²-Net's.
-SIDE = 320
-MEAN, DEVIATION = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-# Pixels (H, W, 3) of a picture to the object's share of each of the model's places (h, w), in [0, 1].
-Segment = Callable[[Pixels], NDArray[np.float32]]
 
 
 def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
@@ -45,71 +38,21 @@ def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
     places = _places(samples, folder)
     _claim(folder, model)
     missing = [(sample.path, place) for sample, place in zip(samples, places, strict=True) if _is_due(sample, place)]
+    skipped = list[str]()
     with progress("masks", len(missing), "pictures") as tell:
         for done, (path, place) in enumerate(missing, 1):
-            _write_mask(path, place, segment)
+            try:
+                _write_mask(place, segment, _read(path))
+            except DataError as error:
+                if benchmark.on_unreadable == "fail":
+                    raise
+                skipped.append(str(error))
             tell(done)
-    print(f"{folder}: {len(missing):,} masks written, {len(places) - len(missing):,} kept; benchmark.mask_values=soft")
-    return len(missing)
-
-
-def load_model(path: Path) -> Segment:
-    """A model of one input (N, 3, H, W), colours as ImageNet's networks take them, and of one map as first output.
-
-    A map that leaves [0, 1] is taken for logits. Raises ConfigError for a missing file, DataError for another kind of
-    model, MachineError without onnxruntime.
-    """
-    if not path.is_file():
-        raise ConfigError(f"--model: no file {path}; it takes a segmentation model in ONNX, such as u2net.onnx")
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MachineError(
-            "onnxruntime is not installed, which runs the model: bash launch/install.sh ffcv,embedded,lite0,masks"
-        ) from None
-    settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
-    settings.intra_op_num_threads = int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
-    try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=onnxruntime.get_available_providers())
-    except Exception as error:  # onnxruntime's own kinds have no common one
-        raise DataError(f"{path}: not a readable ONNX model ({_first_line(error)})") from None
-    name, side = _input_of(session, path)
-    return lambda pixels: _map_of(session.run(None, {name: _prepared(pixels, side)})[0], path)
-
-
-def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:
-    """The input's name, height and width."""
-    inputs = session.get_inputs()
-    shape = inputs[0].shape
-    count = shape[0] if len(shape) == 4 else None
-    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or (isinstance(count, int) and count != 1):
-        told = "; ".join(f"{one.name} {one.shape}" for one in inputs)
-        raise DataError(f"{path}: takes {told}; a segmentation model takes one input, 1 or N × 3 × height × width")
-    if inputs[0].type != "tensor(float)":
-        raise DataError(f"{path}: takes {inputs[0].type}; export it in 32-bit floating point")
-    height, width = (side if isinstance(side, int) else SIDE for side in shape[2:])
-    return inputs[0].name, (height, width)
-
-
-def _prepared(pixels: Pixels, side: tuple[int, int]) -> NDArray[np.float32]:
-    height, width = side
-    resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), np.float32)
-    prepared: NDArray[np.float32] = ((resized / 255 - MEAN) / DEVIATION).transpose(2, 0, 1)[None]
-    return np.ascontiguousarray(prepared, np.float32)
-
-
-def _map_of(output: NDArray[np.float32], path: Path) -> NDArray[np.float32]:
-    shape = output.shape
-    if len(shape) != 4 or shape[:2] != (1, 1) or not np.isfinite(output).all():
-        raise DataError(
-            f"{path}: its first output is {shape}, a segmentation model's is 1 × 1 × height × width, finite"
-        )
-    shares = output[0, 0].astype(np.float64)
-    if shares.min() < -1e-3 or shares.max() > 1 + 1e-3:
-        shares = 1 / (1 + np.exp(-shares.clip(-50, 50)))
-    found: NDArray[np.float32] = shares.clip(0, 1).astype(np.float32)
-    return found
+    for line in skipped:
+        print(f"skipped: {line}")
+    written, kept = len(missing) - len(skipped), len(places) - len(missing)
+    print(f"{folder}: {written:,} masks written, {kept:,} kept; benchmark.mask_values=soft")
+    return written
 
 
 def _places(samples: Sequence[Sample], folder: Path) -> list[Path]:
@@ -143,15 +86,16 @@ def _is_due(sample: Sample, place: Path) -> bool:
     return not place.is_file() or place.stat().st_mtime_ns < sample.path.stat().st_mtime_ns
 
 
-def _write_mask(path: Path, place: Path, segment: Segment) -> None:
+def _read(path: Path) -> Image.Image:
     try:
-        picture = to_rgb(upright(open_picture(path.read_bytes())))
+        return to_rgb(upright(open_picture(path.read_bytes())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture ({_first_line(error)}); mend it or take it out") from None
+        raise DataError(
+            f"{path}: not a readable picture ({first_line(error)}); mend it, or write benchmark.on_unreadable=skip"
+        ) from None
+
+
+def _write_mask(place: Path, segment: Segment, picture: Image.Image) -> None:
     mask = Image.fromarray(segment(np.asarray(picture))).resize(picture.size, Image.Resampling.BILINEAR)
     values = np.rint(np.asarray(mask) * 255).clip(0, 255).astype(np.uint8)
     write_whole(place, lambda file: Image.fromarray(values).save(file, "PNG"))
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

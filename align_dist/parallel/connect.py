@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from align_dist.config import DistributedConfig
-from align_dist.errors import LostRankError, MachineError
+from align_dist.errors import LostRankError, MachineError, first_line
 from align_dist.machine import available_cores
 from align_dist.parallel.devices import identity_of, index_of, refuse_shared
 from align_dist.parallel.group import Group
@@ -57,7 +57,7 @@ def connected(config: DistributedConfig, device: str, environment: Mapping[str, 
             raise
         raise LostRankError(
             f"rank {ranks.rank} of {ranks.world_size} lost another rank, or waited {config.timeout:g} s for it "
-            f"(distributed.timeout): {_first_line(error)}; the same command resumes from the last checkpoint"
+            f"(distributed.timeout): {first_line(error)}; the same command resumes from the last checkpoint"
         ) from None
     finally:
         # gloo otherwise ends in "terminate called without an active exception".
@@ -79,7 +79,7 @@ def _join(ranks: Ranks, backend: str, timeout: timedelta, environment: Mapping[s
     except (RuntimeError, ValueError) as error:
         raise MachineError(
             f"rank {ranks.rank} of {ranks.world_size} cannot meet the others at {ranks.address}:{port} "
-            f"({_first_line(error)}); if the port is taken set MASTER_PORT to a free one"
+            f"({first_line(error)}); if the port is taken set MASTER_PORT to a free one"
         ) from None
 
 
@@ -123,7 +123,3 @@ LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "peer", "socket", 
 def _is_lost_rank(error: RuntimeError) -> bool:
     """torch has no one type for it: gloo raises RuntimeError, NCCL and the store subclasses of DistError."""
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).strip().splitlines()[0].split())[:200]

@@ -1,24 +1,21 @@
-"""Masks by a segmentation model: a real one where it is there, and what surrounds it with made-up ones."""
+"""Masks of a benchmark's pictures, by small models, and by a real one where it is there."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
+from onnx_models import red_of_colours, write_model
 from PIL import Image
 
 from align_dist import cli
 from align_dist.config import BenchmarkConfig, RunConfig, to_yaml
-from align_dist.data import segmentation
 from align_dist.data.prepare import prepare
-from align_dist.data.segmentation import RECORD, load_model, write_masks
-from align_dist.errors import ConfigError, DataError, MachineError
+from align_dist.data.segmentation import RECORD, write_masks
+from align_dist.errors import ConfigError, DataError
 
 U2NET = Path(os.environ.get("ALIGN_DIST_SHARED", "")) / "data/weights/u2netp.onnx"
 
@@ -39,16 +36,9 @@ def benchmark(tmp_path: Path) -> BenchmarkConfig:
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file that is taken for a model whose shares are the picture's red, at half its size."""
-
-    def red(pixels: Any) -> Any:
-        return np.ascontiguousarray(pixels[::2, ::2, 0], np.float32) / 255
-
-    monkeypatch.setattr(segmentation, "load_model", lambda path: red)
-    path = tmp_path / "red.onnx"
-    path.write_bytes(b"red")
-    return path
+def model(tmp_path: Path) -> Path:
+    """A model whose shares are the picture's red, at the size that it takes, 16 × 16."""
+    return write_model(tmp_path / "red.onnx", red_of_colours, (1, 3, 16, 16))
 
 
 def masks_in(folder: Path) -> dict[str, tuple[int, int]]:
@@ -61,7 +51,7 @@ def test_a_mask_of_each_picture_at_its_size_is_read_as_shares(benchmark: Benchma
     sizes = masks_in(benchmark.masks)
     assert len(sizes) == 8 and sizes["a/left/0.png"] == (40, 24) and sizes["b/right/1.png"] == (32, 32)
     mask = np.asarray(Image.open(benchmark.masks / "a" / "left" / "0.png"))
-    assert mask.dtype == np.uint8 and mask[10, 10] == 250 and mask[22, 38] == 90
+    assert mask.dtype == np.uint8 and abs(int(mask[10, 10]) - 250) <= 1 and abs(int(mask[22, 38]) - 90) <= 1
     assert prepare(benchmark).has_masks
     assert not list(benchmark.masks.glob("**/.*"))
 
@@ -89,8 +79,7 @@ def test_masks_of_two_models_are_never_mixed(benchmark: BenchmarkConfig, model: 
     write_masks(benchmark, model)
     told = json.loads((benchmark.masks / RECORD).read_text())
     assert told["model"] == "red.onnx" and len(told["sha256"]) == 64
-    other = tmp_path / "other.onnx"
-    other.write_bytes(b"other")
+    other = write_model(tmp_path / "other.onnx", red_of_colours, (1, 3, 8, 8))
     with pytest.raises(DataError, match=r"holds masks of red\.onnx \(\w{12}…\), not of other\.onnx; choose another"):
         write_masks(benchmark, other)
     (benchmark.masks / RECORD).unlink()
@@ -107,82 +96,11 @@ def test_what_cannot_be_is_one_line(benchmark: BenchmarkConfig, model: Path) -> 
     with pytest.raises(DataError, match=r"1\.png: not a readable picture") as caught:
         write_masks(benchmark, model)
     assert "\n" not in str(caught.value)
+    assert write_masks(benchmark.model_copy(update={"on_unreadable": "skip"}), model) == 6
     broken.write_bytes(whole)
     Image.new("RGB", (8, 8)).save(broken.with_suffix(".jpg"))
     with pytest.raises(DataError, match=r"would share the mask .*left/1\.png; rename one"):
         write_masks(benchmark, model)
-
-
-def made_up(monkeypatch: pytest.MonkeyPatch, shape: list[Any], output: Any) -> list[Any]:
-    """An onnxruntime whose every model takes `shape` and gives `output`; returns what the models were shown."""
-    seen: list[Any] = []
-
-    class Session:
-        def __init__(self, *given: Any, **keywords: Any) -> None:
-            if isinstance(output, Exception):
-                raise output
-
-        def get_inputs(self) -> list[Any]:
-            return [SimpleNamespace(name="x", shape=shape, type="tensor(float)")]
-
-        def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
-            seen.append(inputs["x"])
-            return [np.asarray(output, np.float32), "more"]
-
-    runtime = SimpleNamespace(
-        SessionOptions=SimpleNamespace, InferenceSession=Session, get_available_providers=lambda: ["CPU"]
-    )
-    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
-    return seen
-
-
-@pytest.mark.parametrize(
-    ("shape", "size"), [([1, 3, 4, 6], (4, 6)), (["N", 3, "H", "W"], (320, 320)), ([None, 3, None, 8], (320, 8))]
-)
-def test_pictures_are_shown_as_imagenets_networks_take_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shape: list[Any], size: tuple[int, int]
-) -> None:
-    (tmp_path / "m.onnx").touch()
-    seen = made_up(monkeypatch, shape, [[[[0.0, 0.25], [0.5, 1.0]]]])
-    found = load_model(tmp_path / "m.onnx")(np.full((10, 20, 3), (255, 0, 51), np.uint8))
-    assert found.tolist() == [[0.0, 0.25], [0.5, 1.0]]
-    assert seen[0].shape == (1, 3, *size) and seen[0].dtype == np.float32
-    assert seen[0][0, :, 1, 1].tolist() == pytest.approx([(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225])
-
-
-def test_logits_become_shares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").touch()
-    made_up(monkeypatch, [1, 3, 4, 4], [[[[-100.0, 0.0], [np.log(3), 100.0]]]])
-    found = load_model(tmp_path / "m.onnx")(np.zeros((4, 4, 3), np.uint8))
-    assert found.ravel().tolist() == pytest.approx([0, 0.5, 0.75, 1], abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("shape", "output", "told"),
-    [
-        ([1, 3, 4, 4], np.zeros((1, 2, 4, 4)), r"its first output is \(1, 2, 4, 4\)"),
-        ([1, 3, 4, 4], np.full((1, 1, 4, 4), np.nan), r"finite"),
-        ([1, 1, 4, 4], np.zeros((1, 1, 4, 4)), r"takes x \[1, 1, 4, 4\]; a segmentation model takes"),
-        ([8, 3, 4, 4], np.zeros((1, 1, 4, 4)), r"takes x \[8, 3, 4, 4\]"),
-        ([1, 3, 4, 4], RuntimeError("torn\nprotobuf"), r"not a readable ONNX model \(torn\)"),
-    ],
-)
-def test_another_kind_of_model_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shape: list[Any], output: Any, told: str
-) -> None:
-    (tmp_path / "m.onnx").touch()
-    made_up(monkeypatch, shape, output)
-    with pytest.raises(DataError, match=told):
-        load_model(tmp_path / "m.onnx")(np.zeros((4, 4, 3), np.uint8))
-
-
-def test_a_missing_file_and_a_missing_package_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--model: no file .*none\.onnx"):
-        load_model(tmp_path / "none.onnx")
-    (tmp_path / "m.onnx").touch()
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MachineError, match=r"onnxruntime is not installed.*launch/install\.sh \S*masks"):
-        load_model(tmp_path / "m.onnx")
 
 
 @pytest.mark.skipif(not U2NET.is_file(), reason="real U²-Net-p: set ALIGN_DIST_SHARED")
