@@ -17,11 +17,11 @@ from align_dist.evaluation.theory import masks_of
 from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.ranks import find_ranks
+from align_dist.runs.folder import RunFolder
 from align_dist.training.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.pictures import draw_tests
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
 Say = Callable[[str], None]

@@ -8,7 +8,7 @@ import torch
 
 from align_dist.config import RunConfig
 from align_dist.run import carry_out
-from align_dist.training.checkpoint import load_weights
+from align_dist.runs.checkpoint import load_weights
 
 
 def weights(folder: Path, selection: str = "last") -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from align_dist.report.grids import Place, grid_tables
 from align_dist.report.render import rendered
 from align_dist.report.rows import read_run
 from align_dist.report.tables import SELECTIONS
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 
 def collect(cells: Sequence[Cell], form: str) -> None:

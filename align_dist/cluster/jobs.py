@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from align_dist.code import refuse_other_code
 from align_dist.errors import Preempted, UserError
 from align_dist.files import read_records
+from align_dist.runs.provenance import refuse_other_code
 
 RECORD = "jobs.jsonl"
 # What asks for a stop and wants the job back; after SIGTERM or SIGINT somebody wants it gone.

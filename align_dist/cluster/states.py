@@ -12,8 +12,8 @@ from align_dist.cluster.queue import Queue, QueuedJob, read_queue
 from align_dist.config import EvaluationConfig, RunConfig
 from align_dist.errors import Preempted
 from align_dist.files import json_objects
+from align_dist.runs.folder import RunFolder
 from align_dist.schema.values import to_steps
-from align_dist.training.run_folder import RunFolder
 
 
 class State(str, Enum):

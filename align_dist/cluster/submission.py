@@ -22,10 +22,9 @@ from align_dist.cluster.resources import (
     slurm_executor,
 )
 from align_dist.cluster.states import Standing, State, standings_of
-from align_dist.code import code_identity
 from align_dist.errors import MachineError
 from align_dist.files import locked
-from align_dist.training.run_folder import revision
+from align_dist.runs.provenance import code_identity, revision
 
 Say = Callable[[str], None]
 

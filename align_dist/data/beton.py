@@ -107,8 +107,6 @@ def verify_beton(path: Path, quick: bool = False) -> Manifest:
     return manifest
 
 
-
-
 def _readable(
     catalogue: Catalogue, scanned: Sequence[Scanned], on_unreadable: str
 ) -> tuple[list[Sample], list[Scanned], list[Sample]]:
@@ -229,4 +227,3 @@ def _write_and_rename(
         manifest_path(destination).unlink(missing_ok=True)
         os.replace(partial, destination)
     return size, digest
-

@@ -222,9 +222,7 @@ def jitter(image: Pixels, strength: NDArray[np.float64], seed: np.uint64, draw: 
 
 
 @compiled
-def colour(
-    image: Pixels, strength: NDArray[np.float64], grey_share: float, seed: np.uint64, draw: np.uint64
-) -> None:
+def colour(image: Pixels, strength: NDArray[np.float64], grey_share: float, seed: np.uint64, draw: np.uint64) -> None:
     """Jitter, then greyscale in a share of the draws, in place."""
     jitter(image, strength, seed, draw)
     if uniform(seed, draw, GREYSCALE) < grey_share:

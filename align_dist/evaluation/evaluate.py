@@ -22,11 +22,11 @@ from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
-from align_dist.training.selection import load_selected, selected_path
+from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
+    from align_dist.runs.folder import RunFolder
     from align_dist.training.assembly import Assembly
-    from align_dist.training.run_folder import RunFolder
 
 Ids = NDArray[np.int64]
 Metrics = dict[str, float]

@@ -9,7 +9,7 @@ from typing import Any
 
 from align_dist.report.aggregate import Line
 from align_dist.report.rows import CONFIG, ENVIRONMENT, Run
-from align_dist.training.run_folder import read_starts
+from align_dist.runs.provenance import read_starts
 
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"

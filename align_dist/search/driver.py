@@ -16,6 +16,7 @@ from ray.tune.error import TuneError
 
 from align_dist.errors import LostRankError, MachineError, Preempted
 from align_dist.parallel.group import Group
+from align_dist.runs.folder import RunFolder
 from align_dist.search.board import Board
 from align_dist.search.folders import Trial, mark_stopped, standing_of
 from align_dist.search.job import Job, metrics_of
@@ -33,7 +34,6 @@ from align_dist.search.scheduler import GuidedASHA
 from align_dist.search.space import SearchConfig
 from align_dist.search.suggest import Suggestions
 from align_dist.search.trainable import train_trial
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.signals import StopRequest
 
 ATTEMPTS = 3  # starts of a trial that is killed from outside, in one search

@@ -11,10 +11,10 @@ from typing import Literal
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFiniteError, Preempted
 from align_dist.files import read_json, read_json_lines, write_text
+from align_dist.runs.folder import RunFolder
 from align_dist.schema.distributions import Value
 from align_dist.search.objective import selected
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
-from align_dist.training.run_folder import RunFolder
 
 State = Literal["waiting", "interrupted", "stopped", "failed", "finished"]
 SUGGESTED, STOPPED = "suggested.json", "stopped.json"

@@ -10,6 +10,7 @@ from typing import Any
 from align_dist.config import RunConfig
 from align_dist.errors import UserError
 from align_dist.parallel.ranks import Ranks
+from align_dist.runs.folder import RunFolder
 from align_dist.search.child import LOG, child, environment_of
 from align_dist.search.folders import PASSING_CODES
 from align_dist.search.job import Job, TrialLost, metrics_of
@@ -17,7 +18,6 @@ from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, read_reports
 from align_dist.search.space import SearchConfig
 from align_dist.search.worker import Task, train_trunk
-from align_dist.training.run_folder import RunFolder
 
 
 def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfig, job: Job) -> None:

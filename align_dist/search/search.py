@@ -14,6 +14,7 @@ from pathlib import Path
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, read_json, unwritable, write_text
+from align_dist.runs.folder import RunFolder
 from align_dist.schema.distributions import Choice
 from align_dist.search.board import Lines, make_board, trunk_name
 from align_dist.search.finalists import confirmations_of, table_of_finalists
@@ -31,7 +32,6 @@ from align_dist.search.results import (
 )
 from align_dist.search.space import METHOD, Scheduler, SearchConfig
 from align_dist.search.trunk import schedule_of, silent_in_warmup
-from align_dist.training.run_folder import RunFolder
 
 EARLIER = 30.0  # seconds
 LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop

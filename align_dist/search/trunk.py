@@ -21,9 +21,7 @@ from align_dist.data.contents import Stamp, stamp_of
 from align_dist.errors import CheckpointError
 from align_dist.files import locked, remove
 from align_dist.methods.registry import find_method, find_options
-from align_dist.schema.values import told_of
-from align_dist.training.assembly import split_of, training_order
-from align_dist.training.checkpoint import (
+from align_dist.runs.checkpoint import (
     NEWEST,
     PREVIOUS,
     has_checkpoint,
@@ -32,8 +30,10 @@ from align_dist.training.checkpoint import (
     save_checkpoint,
     write_checkpoint,
 )
+from align_dist.runs.folder import RunFolder
+from align_dist.schema.values import told_of
+from align_dist.training.assembly import split_of, training_order
 from align_dist.training.loop import Position, checkpoint_of
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import Schedule, make_schedule
 
 AGAIN = "delete it, and the same command trains the warm-up again"

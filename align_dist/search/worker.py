@@ -103,7 +103,7 @@ def warm_up(config: RunConfig) -> None:
 
 def train_trunk(config: RunConfig, train: Callable[[RunConfig], None] = warm_up) -> None:
     """Trains a trunk. Raises NonFiniteError saying that it was in warm-up, at once for one that diverged before."""
-    from align_dist.training.run_folder import RunFolder
+    from align_dist.runs.folder import RunFolder
 
     before = RunFolder(config.folder).ending()
     try:
@@ -116,7 +116,7 @@ def train_trunk(config: RunConfig, train: Callable[[RunConfig], None] = warm_up)
 
 def _wait_until_free(config: RunConfig) -> None:
     """Until the process that had this trial before, which is ending, has let go of it."""
-    from align_dist.training.run_folder import RunFolder
+    from align_dist.runs.folder import RunFolder
 
     start, folder = time.monotonic(), RunFolder(config.folder)
     while folder.is_held() and time.monotonic() - start < HELD:
@@ -126,7 +126,7 @@ def _wait_until_free(config: RunConfig) -> None:
 def _record(task: Task, exit_code: int, reason: str) -> None:
     """The reason in the run's folder, also where its training had not begun, as on a bad trunk."""
     from align_dist.parallel.ranks import find_ranks
-    from align_dist.training.run_folder import RunFolder
+    from align_dist.runs.folder import RunFolder
 
     if find_ranks(os.environ).rank == 0:
         RunFolder(task.run().folder).end_badly(exit_code, reason)

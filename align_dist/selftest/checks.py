@@ -19,6 +19,7 @@ from align_dist.data.prepare import prepare
 from align_dist.doctor import findings
 from align_dist.errors import MachineError, UserError
 from align_dist.files import write_text
+from align_dist.runs.provenance import environment
 from align_dist.selftest.made import make_run
 from align_dist.selftest.trials import (
     Trial,
@@ -29,7 +30,6 @@ from align_dist.selftest.trials import (
     terms_apart,
     without_waiting,
 )
-from align_dist.training.run_folder import environment
 
 # How far a run may end from the one it is held against, as a share of how far training moved the weights: rounding
 # grows over the steps, and another device adds up in another order.

@@ -19,12 +19,12 @@ from align_dist.errors import MachineError
 from align_dist.files import read_json_lines
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
+from align_dist.runs.checkpoint import has_checkpoint
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.selection import load_selected
 from align_dist.training.assembly import assemble, learners_of, make_networks
-from align_dist.training.checkpoint import has_checkpoint
 from align_dist.training.loop import share_of
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import make_schedule
-from align_dist.training.selection import load_selected
 
 SECONDS = 300.0
 Networks = dict[str, dict[str, torch.Tensor]]
@@ -158,4 +158,3 @@ def _wait(trial: Trial, processes: Sequence[subprocess.Popen[str]]) -> None:
 def _last_line(errors: str) -> str:
     lines = errors.strip().splitlines()
     return lines[-1] if lines else "no word"
-

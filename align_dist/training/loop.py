@@ -22,14 +22,14 @@ from align_dist.evaluation.evaluate import collapse_of, group_metrics_of, subset
 from align_dist.evaluation.inference import accuracy_on, probabilities_on
 from align_dist.methods.base import Method
 from align_dist.parallel.group import Group
+from align_dist.runs.checkpoint import load_checkpoint, save_checkpoint
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.selection import Best, Weights, restore_selected, weights_now, write_selected
 from align_dist.training.assembly import Assembly
-from align_dist.training.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.training.monitor import Monitor, collapse_warning, gradient_norms
 from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
-from align_dist.training.run_folder import RunFolder
 from align_dist.training.schedule import learning_rate
-from align_dist.training.selection import Best, Weights, restore_selected, weights_now, write_selected
 from align_dist.training.signals import StopRequest, leave_if_asked
 
 WORST_GROUP = "validation/worst_group_accuracy"

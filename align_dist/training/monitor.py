@@ -12,7 +12,7 @@ from torch import Tensor
 from align_dist.config import to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method, Scalars
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

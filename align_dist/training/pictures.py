@@ -22,8 +22,8 @@ from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor
 
 if TYPE_CHECKING:
+    from align_dist.runs.folder import RunFolder
     from align_dist.training.assembly import Assembly
-    from align_dist.training.run_folder import RunFolder
 
 Ids = NDArray[np.int64]
 MOST_IMAGES = 8

@@ -12,7 +12,7 @@ from align_dist.cluster.jobs import Submission, record_submission, submissions_o
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
 from align_dist.cluster.states import State, last_lines, pace_of, standing_of
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 
 @pytest.fixture

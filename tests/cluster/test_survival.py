@@ -8,8 +8,8 @@ from pathlib import Path
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
 from align_dist.cluster.survival import parse_partitions, parse_settings, slurm_findings, survival_findings
 from align_dist.config import RunConfig
-from align_dist.training.checkpoint import NEWEST
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.checkpoint import NEWEST
+from align_dist.runs.folder import RunFolder
 
 SETTINGS = "PreemptType             = preempt/partition_prio\nSlurmctldParameters     = enable_configless\n"
 PARTITIONS = (

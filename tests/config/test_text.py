@@ -48,7 +48,7 @@ def test_a_text_field_takes_a_plain_value_of_a_file_as_it_was_written(tmp_path: 
         ("protocol: {source: 15}", "protocol.source", "15"),
         ("protocol: {source: null}", "protocol.source", None),
         ("protocol: {source: 'null'}", "protocol.source", "null"),
-        ("protocol: {source: \"no\"}", "protocol.source", "no"),
+        ('protocol: {source: "no"}', "protocol.source", "no"),
         ("data: {augmentation: {crop_scale: [0.5, 1]}}", "data.augmentation.crop_scale", (0.5, 1.0)),
         ("classifier: {optimiser: &o {name: sgd}}\nalign: {masker: {optimiser: {<<: *o}}}", OF_MASKER, "sgd"),
     ],

@@ -110,9 +110,7 @@ def test_pictures_that_are_skipped_as_unreadable_are_counted_too(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "paint" / "dog" / "dog_001.png").write_bytes(b"no picture")
-    described = BenchmarkConfig(
-        name="folders", root=root, betons=tmp_path / "b", storage="raw", on_unreadable="skip"
-    )
+    described = BenchmarkConfig(name="folders", root=root, betons=tmp_path / "b", storage="raw", on_unreadable="skip")
     manifest = prepare(described)
     assert [(entry.reason, entry.count, entry.first) for entry in manifest.passed_over] == [
         ("unreadable", 1, "paint/dog/dog_001.png")

@@ -18,7 +18,7 @@ from align_dist.data.manifest import manifest_path, read_manifest, with_pictures
 from align_dist.data.prepare import prepare
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, DataError
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 TREE = {"paint": {"cat": 3, "dog": 4}, "photo": {"cat": 5, "dog": 2}}
 
@@ -136,9 +136,7 @@ def test_touched_files_are_the_same_and_their_new_times_are_noted(benchmark: Ben
     assert benchmark.beton.stat().st_mtime_ns == written
 
 
-def test_an_unchanged_tree_is_there_already(
-    benchmark: BenchmarkConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unchanged_tree_is_there_already(benchmark: BenchmarkConfig, capsys: pytest.CaptureFixture[str]) -> None:
     files = (benchmark.beton, manifest_path(benchmark.beton))
     before = [path.stat() for path in files]
     prepare(benchmark)

@@ -7,9 +7,9 @@ from pathlib import Path
 from align_dist.config import RunConfig
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.group import Group
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.selection import weights_now, write_selected
 from align_dist.training.assembly import assemble
-from align_dist.training.run_folder import RunFolder
-from align_dist.training.selection import weights_now, write_selected
 
 
 def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path) -> None:

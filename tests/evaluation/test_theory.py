@@ -14,7 +14,7 @@ from align_dist.cli import main
 from align_dist.config import RunConfig, to_yaml
 from align_dist.data.prepare import prepare
 from align_dist.report.tables import THEORY_METRICS
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 OF_GAPS = ("mse_gap", "mse_bound", "lemma2_holds", "true_class_distance", "cross_entropy_gap")
 

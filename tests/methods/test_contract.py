@@ -37,8 +37,7 @@ STEPS = range(WARMUP + 3)
 IN_PARTS = [
     case
     for case, (name, options) in CASES.items()
-    if not find_method(name).takes_whole_batches
-    and 2 % find_options(name).model_validate(options).part_multiple == 0
+    if not find_method(name).takes_whole_batches and 2 % find_options(name).model_validate(options).part_multiple == 0
 ]
 every_case = pytest.mark.parametrize("case", CASES)
 

@@ -15,9 +15,9 @@ from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.methods.options.general import GroupDROOptions
 from align_dist.run import carry_out
+from align_dist.runs.checkpoint import load_checkpoint
+from align_dist.runs.folder import RunFolder
 from align_dist.training.assembly import assemble
-from align_dist.training.checkpoint import load_checkpoint
-from align_dist.training.run_folder import RunFolder
 
 GROUPS = torch.tensor([0, 2, 2, 3, 0, 0])
 

@@ -16,7 +16,7 @@ USES = "; assert torchvision.models.resnet18(num_classes=5).fc.out_features == 5
     "order",
     [
         "import torch, align_dist, torchvision",
-        "from align_dist.training.checkpoint import load_weights; import torchvision",
+        "from align_dist.runs.checkpoint import load_weights; import torchvision",
         # Where torchvision comes first and fails, whoever catches that may try again.
         "import contextlib\nwith contextlib.suppress(RuntimeError):\n import torchvision\n"
         "import align_dist, torchvision",

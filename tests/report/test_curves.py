@@ -14,7 +14,7 @@ from align_dist.report.measures import measure
 from align_dist.report.rows import Run
 from align_dist.report.scalars import read_scalars
 from align_dist.run import carry_out
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

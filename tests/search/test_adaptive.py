@@ -10,12 +10,12 @@ import pytest
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import NonFiniteError
+from align_dist.runs.folder import RunFolder
 from align_dist.schema.distributions import Choice
 from align_dist.search.adaptive import adaptive, values_of
 from align_dist.search.folders import Trial, mark_suggested
 from align_dist.search.plan import begun_trials
 from align_dist.search.space import SearchConfig, parse_search
-from align_dist.training.run_folder import RunFolder
 
 
 @pytest.fixture

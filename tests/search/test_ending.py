@@ -13,13 +13,13 @@ from align_dist.config import RunConfig, to_yaml
 from align_dist.data.prepare import prepare
 from align_dist.errors import ConfigError, DataError, NonFiniteError, StorageError, UserError
 from align_dist.parallel.ranks import Ranks, find_ranks
+from align_dist.runs.folder import RunFolder
 from align_dist.search.board import LogBoard
 from align_dist.search.child import environment_of
 from align_dist.search.folders import Trial, mark_suggested, standing_of
 from align_dist.search.plan import random_trials
 from align_dist.search.search import carry_out_search, show_plan
 from align_dist.search.space import SearchConfig, parse_search
-from align_dist.training.run_folder import RunFolder
 
 
 def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:

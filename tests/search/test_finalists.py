@@ -11,13 +11,13 @@ from searches import write_search
 
 from align_dist.config import RunConfig
 from align_dist.errors import NonFiniteError, StorageError, UserError
+from align_dist.runs.folder import RunFolder
 from align_dist.search.finalists import confirmations_of, finalists_of, rank_finalists
 from align_dist.search.folders import Trial
 from align_dist.search.plan import random_trials
 from align_dist.search.results import find_results, write_found
 from align_dist.search.search import as_they_are
 from align_dist.search.space import SearchConfig
-from align_dist.training.run_folder import RunFolder
 
 
 def make_search(squares: RunConfig, path: Path, **changes: Any) -> SearchConfig:

@@ -9,11 +9,11 @@ import pytest
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
+from align_dist.runs.folder import RunFolder
 from align_dist.search import trial
 from align_dist.search.outcome import read_reports
 from align_dist.search.trial import carry_out_trial
 from align_dist.training.assembly import Assembly, assemble
-from align_dist.training.run_folder import RunFolder
 
 
 class Died(BaseException):

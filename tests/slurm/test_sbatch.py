@@ -26,7 +26,7 @@ from ranks import described
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("slurm")
 

@@ -19,7 +19,7 @@ from align_dist.errors import CheckpointError
 from align_dist.files import remove
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.training.checkpoint import load_weights, save_weights
+from align_dist.runs.checkpoint import load_weights, save_weights
 
 # `step`, and `networks`: state dicts by name, on the host.
 Weights = dict[str, Any]

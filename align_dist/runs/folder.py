@@ -9,24 +9,19 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError
 from align_dist.files import take_lock, unwritable, write_text
-from align_dist.machine import describe_machine
+from align_dist.runs.provenance import environment, read_starts
 
 HOLD_TRIES = 30
-PACKAGES = ("torch", "torchvision", "numpy", "ffcv", "numba", "align_dist")
 
 
 @dataclass(frozen=True)
@@ -195,45 +190,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf  # a line torn by a crash
-
-
-def read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts an environment.json records, oldest first; none where it is missing, damaged or of another form."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [start for start in content if isinstance(start, dict)] if isinstance(content, list) else []
-
-
-def environment(ranks: int = 1) -> dict[str, Any]:
-    """What a start of a run ran with: command, code, packages, machine. Nothing from the environment variables."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
-        "revision": revision(),
-        "python": sys.version.split()[0],
-        "packages": versions,
-        "machine": describe_machine(),
-        "ranks": ranks,
-    }
-
-
-def revision() -> str:
-    """The git commit of the code, with `+changes` when the checkout is not clean, or `unknown`."""
-    here = Path(__file__).parent
-    try:
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from align_dist.errors import CheckpointError
-from align_dist.training.checkpoint import (
+from align_dist.runs.checkpoint import (
     load_checkpoint,
     load_weights,
     read_checkpoint,

@@ -12,7 +12,7 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import CheckpointError, ConfigError, StorageError
 from align_dist.machine import describe_machine
 from align_dist.run import carry_out
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 
 def test_every_start_of_a_run_is_on_record(squares: RunConfig, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
 def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("align_dist.training.run_folder.HOLD_TRIES", 2)
+    monkeypatch.setattr("align_dist.runs.folder.HOLD_TRIES", 2)
     folder = RunFolder(tmp_path / "run")
     assert not folder.is_held()
     holder = subprocess.Popen(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from align_dist.training.selection import Weights, load_selected, restore_selected, write_selected
+from align_dist.runs.selection import Weights, load_selected, restore_selected, write_selected
 
 
 def weights_of(step: int) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from align_dist.training.run_folder import RunFolder
+from align_dist.runs.folder import RunFolder
 
 with RunFolder(Path(sys.argv[1])).held():
     print("held", flush=True)
