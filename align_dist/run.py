@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
 from align_dist.data.tree import beton_of
@@ -18,7 +19,6 @@ from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.folder import RunFolder
-from align_dist.training.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.pictures import draw_tests

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.assembly import make_loader
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
 from align_dist.data import kernels
@@ -23,7 +24,6 @@ from align_dist.data.rendering import decode_jpeg
 from align_dist.data.transfer import make_normaliser
 from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
-from align_dist.training.assembly import make_loader
 
 IMAGES, PROFILED = 4096, 256
 

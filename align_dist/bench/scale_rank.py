@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from align_dist.assembly import choose_device, learners_of, make_networks
 from align_dist.config import RunConfig, load_config
 from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation
@@ -30,8 +31,7 @@ from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import trainable
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
-from align_dist.training.assembly import choose_device, learners_of, make_networks
-from align_dist.training.schedule import make_schedule
+from align_dist.schedule import make_schedule
 
 CLASSES, DOMAINS, REPEATS, SMALL = 7, 2, 7, 1024
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from align_dist.assembly import Assembly, assemble, make_networks
 from align_dist.bench.counts import count
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
@@ -14,7 +15,6 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Method
 from align_dist.methods.erm import ERM
 from align_dist.methods.options import Options
-from align_dist.training.assembly import Assembly, assemble, make_networks
 from align_dist.training.loop import share_of
 
 PRECISIONS = ("float32", "bfloat16")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from align_dist.assembly import Assembly, arithmetic_of, assemble, seeded
 from align_dist.bench.plain_pytorch import Pictures, PlainAlign, augmentation, make_batches
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
@@ -14,7 +15,6 @@ from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import statistics
-from align_dist.training.assembly import Assembly, arithmetic_of, assemble, seeded
 from align_dist.training.loop import share_of
 
 # Batches of a turn: loading starts anew in each, for both, so that neither loads in the other's time.

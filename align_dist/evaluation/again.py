@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from align_dist.assembly import assemble
 from align_dist.config import BenchmarkConfig, DistributedConfig
 from align_dist.data.task_checks import copies_elsewhere
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.files import write_text
 from align_dist.runs.folder import RunFolder
-from align_dist.training.assembly import assemble
 
 
 def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from align_dist.assembly import Assembly, make_loader
 from align_dist.config import BenchmarkConfig
 from align_dist.data.splits import Split
 from align_dist.data.tree import beton_of
-from align_dist.training.assembly import Assembly, make_loader
 
 NONE = np.empty(0, np.int64)
 

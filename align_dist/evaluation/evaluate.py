@@ -25,8 +25,8 @@ from align_dist.parallel.engine import frozen
 from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
+    from align_dist.assembly import Assembly
     from align_dist.runs.folder import RunFolder
-    from align_dist.training.assembly import Assembly
 
 Ids = NDArray[np.int64]
 Metrics = dict[str, float]

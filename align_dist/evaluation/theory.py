@@ -21,7 +21,7 @@ from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
 
 if TYPE_CHECKING:
-    from align_dist.training.assembly import Assembly
+    from align_dist.assembly import Assembly
 
 Ids = NDArray[np.int64]
 Metrics = dict[str, float]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from align_dist.assembly import Assembly
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
@@ -19,7 +20,6 @@ from align_dist.files import write_text
 from align_dist.run import Say, carry_through
 from align_dist.runs.folder import RunFolder
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
-from align_dist.training.assembly import Assembly
 from align_dist.training.loop import Position
 from align_dist.training.signals import StopRequest
 

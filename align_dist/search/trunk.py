@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from align_dist.assembly import split_of, training_order
 from align_dist.config import BenchmarkConfig, DataConfig, ProtocolConfig, RunConfig, parse_config
 from align_dist.data.beton import verify_beton
 from align_dist.data.contents import Stamp, stamp_of
@@ -31,10 +32,9 @@ from align_dist.runs.checkpoint import (
     write_checkpoint,
 )
 from align_dist.runs.folder import RunFolder
+from align_dist.schedule import Schedule, make_schedule
 from align_dist.schema.values import told_of
-from align_dist.training.assembly import split_of, training_order
 from align_dist.training.loop import Position, checkpoint_of
-from align_dist.training.schedule import Schedule, make_schedule
 
 AGAIN = "delete it, and the same command trains the warm-up again"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from align_dist.assembly import assemble, learners_of, make_networks
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import MachineError
@@ -22,9 +23,8 @@ from align_dist.parallel.local import start_ranks
 from align_dist.runs.checkpoint import has_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.selection import load_selected
-from align_dist.training.assembly import assemble, learners_of, make_networks
+from align_dist.schedule import make_schedule
 from align_dist.training.loop import share_of
-from align_dist.training.schedule import make_schedule
 
 SECONDS = 300.0
 Networks = dict[str, dict[str, torch.Tensor]]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.assembly import Assembly
 from align_dist.config import RunConfig
 from align_dist.data.batch import Batch
 from align_dist.data.draws import Draws, sample_of, unaugmented
@@ -25,11 +26,10 @@ from align_dist.parallel.group import Group
 from align_dist.runs.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.selection import Best, Weights, restore_selected, weights_now, write_selected
-from align_dist.training.assembly import Assembly
+from align_dist.schedule import learning_rate
 from align_dist.training.monitor import Monitor, collapse_warning, gradient_norms
 from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
-from align_dist.training.schedule import learning_rate
 from align_dist.training.signals import StopRequest, leave_if_asked
 
 WORST_GROUP = "validation/worst_group_accuracy"

@@ -17,7 +17,7 @@ from align_dist.runs.folder import RunFolder
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    from align_dist.training.assembly import Assembly
+    from align_dist.assembly import Assembly
 
 # Sound maps of 36 cells have a fifth to a quarter of their maxima in one cell, collapsed ones nine tenths and more:
 # half is far from both. Where objects all stand in one place sound maps do so as well, but follow when the picture is

@@ -22,8 +22,8 @@ from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor
 
 if TYPE_CHECKING:
+    from align_dist.assembly import Assembly
     from align_dist.runs.folder import RunFolder
-    from align_dist.training.assembly import Assembly
 
 Ids = NDArray[np.int64]
 MOST_IMAGES = 8
@@ -56,7 +56,7 @@ def draw_tests(run: Assembly, folder: RunFolder, step: int) -> None:
 
 def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], step: int, monitor: Monitor) -> None:
     """A sheet for each part, to TensorBoard and to `pictures/<part>.png`, the newest in place."""
-    from align_dist.report.pictures import contact_sheet
+    from align_dist.training.contact_sheet import contact_sheet
 
     for part, samples in parts.items():
         chosen = choose(samples, run.loader.labels)
@@ -71,7 +71,7 @@ def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], st
 
 def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[str]]:
     """Columns of a sheet, and a caption `true → predicted` for each image."""
-    from align_dist.report.pictures import overlay
+    from align_dist.training.contact_sheet import overlay
 
     mean, deviation = (
         torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.selection import weights_now, write_selected
-from align_dist.training.assembly import assemble
 
 
 def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from methods.making import make_batch, make_method
 from shares import look, take_step, with_share
 from weights import trained_with_and_without_a_pause
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.methods.options.general import GroupDROOptions
 from align_dist.run import carry_out
 from align_dist.runs.checkpoint import load_checkpoint
 from align_dist.runs.folder import RunFolder
-from align_dist.training.assembly import assemble
 
 GROUPS = torch.tensor([0, 2, 2, 3, 0, 0])
 

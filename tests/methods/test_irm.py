@@ -11,6 +11,7 @@ from methods.making import in_plain_engine, make_batch, make_method
 from shares import look, take_step
 from torch import Tensor
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.data.batch import Batch
 from align_dist.errors import ConfigError
@@ -18,7 +19,6 @@ from align_dist.methods.clock import Clock
 from align_dist.methods.irm import scale_gradient
 from align_dist.methods.options.general import IRMOptions
 from align_dist.parallel.plain import make_optimiser
-from align_dist.training.assembly import assemble
 
 HALVES = {0: ([0, 4], [1]), 1: ([2, 5], [3])}  # even and odd places of make_batch's domains
 

@@ -34,7 +34,7 @@ from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import Engine, Terms
 from align_dist.parallel.group import Group
-from align_dist.training.schedule import make_schedule
+from align_dist.schedule import make_schedule
 
 CLASSES, SIDE = 3, 32
 EPOCH = 4.0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from align_dist.assembly import Assembly, assemble
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import measure
@@ -13,7 +14,6 @@ from align_dist.runs.folder import RunFolder
 from align_dist.search import trial
 from align_dist.search.outcome import read_reports
 from align_dist.search.trial import carry_out_trial
-from align_dist.training.assembly import Assembly, assemble
 
 
 class Died(BaseException):

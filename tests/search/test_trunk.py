@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from weights import assert_same_weights
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig, parse_config
 from align_dist.data.draws import unaugmented
 from align_dist.run import carry_out
 from align_dist.search.outcome import Report, read_reports
 from align_dist.search.trial import carry_out_trial
 from align_dist.search.trunk import begin_from_trunk, branch_step, trunk_of
-from align_dist.training.assembly import assemble
 
 TRUNKS = "search/trunks"
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.report.rows import finished_rows, read_runs
 from align_dist.report.tables import group_table
 from align_dist.run import carry_out
 from align_dist.runs.selection import load_selected
-from align_dist.training.assembly import assemble
 
 GROUPS = ["left high", "left low", "right high", "right low"]
 

@@ -17,10 +17,10 @@ import pytest
 from ranks import described, environment_of, finish, free_port, start_ranks
 from weights import assert_same_weights, weights
 
+from align_dist.assembly import make_classifier
 from align_dist.config import RunConfig
 from align_dist.runs.checkpoint import load_weights
 from align_dist.runs.folder import RunFolder
-from align_dist.training.assembly import make_classifier
 
 TRAIN = ["-m", "align_dist.cli", "train"]
 TORCHRUN = ["-m", "torch.distributed.run"]

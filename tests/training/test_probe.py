@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.parallel.group import Group
-from align_dist.training.assembly import assemble
 from align_dist.training.loop import probe_batch
 from align_dist.training.monitor import gradient_norms
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from align_dist.assembly import assemble, warnings_of
 from align_dist.config import RunConfig
-from align_dist.training.assembly import assemble, warnings_of
 
 
 @pytest.mark.parametrize(("batchnorm", "warned"), [("frozen", True), ("synchronised", False), ("local", False)])

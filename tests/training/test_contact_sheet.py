@@ -6,7 +6,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-from align_dist.report.pictures import (
+from align_dist.training.contact_sheet import (
     CAPTION_WIDTH,
     GAP,
     TITLE_HEIGHT,

@@ -28,7 +28,7 @@ from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
-from align_dist.training.schedule import Schedule, make_schedule
+from align_dist.schedule import Schedule, make_schedule
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from align_dist.config import parse_config
 from align_dist.errors import ConfigError
+from align_dist.schedule import Schedule, learning_rate, make_schedule
 from align_dist.schema.values import OptimiserConfig
-from align_dist.training.schedule import Schedule, learning_rate, make_schedule
 
 
 @given(*[st.integers(1, 50)] * 4)

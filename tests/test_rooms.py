@@ -1,0 +1,70 @@
+"""Imports go one way: no two rooms of the package, its folders and files at top level, import each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import align_dist
+
+Graph = dict[str, set[str]]
+PACKAGE = Path(align_dist.__file__).parent
+
+
+def modules_in(tree: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every module that a file's imports name, wherever in the file they stand. package: the file's own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (tuple(alias.name.split(".")) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = (*start, *(node.module.split(".") if node.module else ()))
+            yield from ((*module, alias.name) for alias in node.names)
+
+
+def rooms_of(root: Path) -> Graph:
+    """Room -> the other rooms that it imports, of the package in a folder."""
+    rooms = {path.name.removesuffix(".py") for path in root.iterdir() if path.suffix == ".py" or path.is_dir()}
+    graph: Graph = {room: set() for room in rooms}
+    for path in root.rglob("*.py"):
+        room, *_ = path.relative_to(root).with_suffix("").parts
+        package = (root.name, *path.relative_to(root).parts[:-1])
+        named = modules_in(ast.parse(path.read_text("utf-8")), package)
+        graph[room] |= {module[1] for module in named if len(module) > 1 and module[0] == root.name} & rooms - {room}
+    return graph
+
+
+def mutual(graph: Graph) -> list[tuple[str, str]]:
+    """The pairs of rooms that import each other."""
+    return [(a, b) for a, b in combinations(sorted(graph), 2) if b in graph[a] and a in graph[b]]
+
+
+def test_no_two_rooms_import_each_other() -> None:
+    graph = rooms_of(PACKAGE)
+    assert "runs" in graph["training"] and "training" in graph["run"]
+    assert mutual(graph) == []
+
+
+def test_what_a_run_is_knows_nothing_of_what_is_done_with_it() -> None:
+    below = {"config", "schema", "errors", "files", "machine", "parallel"}
+    assert rooms_of(PACKAGE)["runs"] <= below
+
+
+def test_an_import_is_seen_wherever_it_stands(tmp_path: Path) -> None:
+    sources = {
+        "kitchen/stove.py": "def cook():\n    from house.cellar import wine\n",
+        "cellar.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import house.kitchen.stove as stove\n",
+        "attic/box.py": "from .. import roof\nfrom . import lid\nimport os.path\n",
+        "attic/lid.py": "from house.attic.box import key\n",
+        "roof.py": "from .attic.box import key\n",
+        "hall.py": "from house import kitchen\n",
+    }
+    for name, text in sources.items():
+        path = tmp_path / "house" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    graph = rooms_of(tmp_path / "house")
+    assert graph["hall"] == {"kitchen"} and graph["kitchen"] == {"cellar"}
+    assert mutual(graph) == [("attic", "roof"), ("cellar", "kitchen")]
