@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.config import RunConfig
@@ -19,6 +18,7 @@ from align_dist.files import disk_errors_in_words
 from align_dist.parallel.connect import connected
 from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.results import Row
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import Observer, Position, no_observer, train
 from align_dist.training.pictures import draw_tests
@@ -133,7 +133,7 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
     run.group.first(lambda: _write_results(run.config, folder, rows))
 
 
-def _write_results(config: RunConfig, folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+def _write_results(config: RunConfig, folder: RunFolder, rows: Sequence[Row]) -> None:
     write_hyperparameters(folder.events, config, _final_accuracies(rows), 0, "final", {})
     folder.write_results(rows)
 
@@ -142,12 +142,12 @@ def _say_nothing(_line: str) -> None:
     """What ranks other than the first say."""
 
 
-def _final_accuracies(rows: list[dict[str, Any]]) -> dict[str, float]:
+def _final_accuracies(rows: Sequence[Row]) -> dict[str, float]:
     """Accuracy by domain, and of its worst group, under source validation, the selection that peeks at nothing."""
-    chosen = [row for row in rows if row["selection"] == "validation"]
+    chosen = [row for row in rows if row.selection == "validation"]
     return {
-        f"final/{name}/{row['domain']}": row["metrics"][name]
+        f"final/{name}/{row.domain}": row.metrics[name]
         for name in ("accuracy", "worst_group_accuracy")
         for row in chosen
-        if name in row["metrics"]
+        if name in row.metrics
     }

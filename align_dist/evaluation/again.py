@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from align_dist.config import BenchmarkConfig, DistributedConfig
 from align_dist.data.task_checks import copies_elsewhere
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
-from align_dist.files import write_text
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.results import write_rows
 
 
 def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:
@@ -46,7 +45,7 @@ def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
         _say(f"warning: {line}")
     rows = evaluate_run(elsewhere, folder, _say)
     destination = path / f"results-{other.name}.jsonl"
-    write_text(destination, "".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(destination, rows)
     return destination
 
 

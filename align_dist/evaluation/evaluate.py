@@ -1,4 +1,4 @@
-"""Measures a run: every test domain, under every model selection, as rows of results.jsonl."""
+"""Measures a run: every test domain, under every model selection, as rows of results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of
 from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ Metrics = dict[str, float]
 
 def evaluate_run(
     run: Assembly, folder: RunFolder, say: Callable[[str], None], check: Callable[[], None] = lambda: None
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """One row for each selection and test domain. The networks end up with the last selection's weights. Collective.
 
     check: called between domains; may raise to leave early, on all ranks.
@@ -42,7 +43,7 @@ def evaluate_run(
     masks = run.group.together(lambda: masks_of(run)) if run.config.evaluation.theory else ""
     if masks == LEARNED:
         say(f"{folder.path.name}: the lemmas assume true masks; without any, objects are what the run's own masks mark")
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
     for selection in run.config.evaluation.selections:
@@ -66,8 +67,7 @@ def evaluate_run(
                 say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
                 for line in broken_assumptions(measured[key], len(run.manifest.classes)):
                     say(f"{folder.path.name}: {domain}: {line}")
-            row = _row(run, folder, selection, state["step"], domain, measured[key])
-            rows.append(row | ({"theory_masks": masks} if masks else {}))
+            rows.append(_row(run, folder.path.name, selection, state["step"], domain, measured[key], masks))
     return rows
 
 
@@ -177,31 +177,22 @@ def subset(samples: Ids, most: int) -> Ids:
     return np.sort(permutation(samples, 0, 0, 0)[:most])
 
 
-def _row(run: Assembly, folder: RunFolder, selection: str, step: int, domain: str, metrics: Metrics) -> dict[str, Any]:
+def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metrics: Metrics, theory_masks: str) -> Row:
     config = run.config
-    return {
-        "run": folder.path.name,
-        "experiment": config.experiment,
-        "benchmark": config.benchmark.name,
-        "method": config.method,
-        "variant": config.variant,
-        "backbone": config.classifier.backbone,
-        "protocol": config.protocol.kind,
-        "source": config.protocol.source,
-        "target": config.protocol.target,
-        "seed": config.seed,
-        "selection": selection,
-        "step": step,
-        "domain": domain,
-        "role": "in_domain" if domain in run.source_domains else "out_of_domain",
-        "images": len(run.split.tests[domain]),
-        "pictures": run.manifest.pictures,
-        # Neither other selections nor the lemmas change what a row has besides them.
-        "evaluation": {k: v for k, v in config.evaluation.settings.items() if k not in ("selections", "theory")},
-        "metrics": {name: None if value != value else _rounded(value) for name, value in metrics.items()},
-    }
-
-
-def _rounded(value: float) -> float:
-    """To six decimals, or to as many digits where they are finer: a Lipschitz ratio is small."""
-    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")
+    return Row(
+        run=name,
+        experiment=config.experiment,
+        group=group_of(config),
+        method=config.method,
+        variant=config.variant,
+        seed=config.seed,
+        selection=selection,
+        step=step,
+        domain=domain,
+        role=IN_DOMAIN if domain in run.source_domains else OUT_OF_DOMAIN,
+        images=len(run.split.tests[domain]),
+        metrics=metrics,
+        pictures=run.manifest.pictures,
+        evaluation=settings_of(config.evaluation),
+        theory_masks=theory_masks,
+    )

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from align_dist.errors import DataError
-from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
 SeedValues = dict[int, float]
 

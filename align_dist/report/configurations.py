@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.report.aggregate import Line
-from align_dist.report.rows import CONFIG, ENVIRONMENT, Run
+from align_dist.report.rows import Run
+from align_dist.runs.folder import RunFolder
 from align_dist.runs.provenance import read_starts
 
 MAY_DIFFER = ("seed",)
@@ -22,7 +23,7 @@ def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
     """
     settings: dict[Line, list[dict[str, str]]] = {}
     for run in runs:
-        flat = read_settings(run.folder / CONFIG)
+        flat = read_settings(RunFolder(run.folder).description)
         for line in {Line(row.group, row.method, row.variant) for row in run.rows} if flat else ():
             settings.setdefault(line, []).append(flat)
     differing = {line: _differences(some) for line, some in sorted(settings.items())}
@@ -45,7 +46,8 @@ def environments(runs: Sequence[Run]) -> dict[str, int]:
 
     A run that was resumed with others counts for each. Runs without a readable environment.json count for none.
     """
-    lines = [line for run in runs for line in sorted({_line(start) for start in read_starts(run.folder / ENVIRONMENT)})]
+    started = [read_starts(RunFolder(run.folder).environment) for run in runs]
+    lines = [line for starts in started for line in sorted({_line(start) for start in starts})]
     return dict(sorted(Counter(lines).items(), key=lambda item: (-item[1], item[0])))
 
 

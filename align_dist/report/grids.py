@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from align_dist.report.aggregate import Column, Line, lines_of
 from align_dist.report.render import Table
-from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 from align_dist.report.tables import ERROR_NOTE, LEAVE_ONE_OUT, SELECTIONS, make_table, named, plain_values
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
 IN_DOMAIN_METRICS = ("accuracy", "insertion_auc", "roc_auc", "sufficiency", "comprehensiveness")
 

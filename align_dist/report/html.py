@@ -20,7 +20,7 @@ from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.curves import training_curves
 from align_dist.report.measures import measure
 from align_dist.report.render import Table, to_html
-from align_dist.report.rows import CONFIG, Row, Run, finished_rows, read_runs, unfinished
+from align_dist.report.rows import Run, finished_rows, read_runs, unfinished
 from align_dist.report.style import STYLE
 from align_dist.report.tables import (
     AVERAGE_AND_WORST,
@@ -34,6 +34,8 @@ from align_dist.report.tables import (
     targets_of,
     theory_tables,
 )
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.results import Row
 
 BASELINE = "erm"
 SHEETS_NOTE = (
@@ -190,7 +192,7 @@ def _pictures(runs: Sequence[Run]) -> str:
     """Contact sheets: open for the first run of each method, folded for its others."""
     parts, shown = [], set()
     for run in runs:
-        files = sorted((run.folder / "pictures").glob("*.png"))
+        files = sorted(RunFolder(run.folder).pictures.glob("*.png"))
         if not files:
             continue
         sheets = '<div class="sheets">' + "".join(map(_sheet, files)) + "</div>"
@@ -206,7 +208,7 @@ def _configurations(runs: Sequence[Run]) -> str:
     """Every run's config.yaml, folded."""
     parts = []
     for run in runs:
-        path = run.folder / CONFIG
+        path = RunFolder(run.folder).description
         if path.exists():
             heading = f"{run.label}, seed {run.rows[0].seed}: {run.folder.name}"
             text = escape(path.read_text("utf-8", errors="replace"))

@@ -10,8 +10,9 @@ from typing import NamedTuple
 from align_dist.report.aggregate import Column, Line, SeedValues, lines_of, values_of
 from align_dist.report.published import Paper, PaperTable
 from align_dist.report.render import MISSING, Table
-from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row, Run
+from align_dist.report.rows import Run
 from align_dist.report.tables import LEAVE_ONE_OUT, SELECTIONS, Lines, cell_text, error_note
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
 OURS, PUBLISHED = "ours", "published"
 

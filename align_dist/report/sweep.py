@@ -13,7 +13,9 @@ from align_dist.report.aggregate import Column, Line, lines_of, standard_error, 
 from align_dist.report.configurations import read_settings
 from align_dist.report.curves import COLORS
 from align_dist.report.render import MISSING, Table
-from align_dist.report.rows import CONFIG, OUT_OF_DOMAIN, Run, finished_rows
+from align_dist.report.rows import Run, finished_rows
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.results import OUT_OF_DOMAIN
 
 BASELINE = "erm"
 
@@ -102,11 +104,11 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
 
 
 def _is_silent(run: Run, key: str) -> bool:
-    return run.label == BASELINE and key not in read_settings(run.folder / CONFIG)
+    return run.label == BASELINE and key not in read_settings(RunFolder(run.folder).description)
 
 
 def _number(run: Run, key: str) -> float:
-    found = read_settings(run.folder / CONFIG).get(key)
+    found = read_settings(RunFolder(run.folder).description).get(key)
     try:
         return float(found or "")
     except ValueError:

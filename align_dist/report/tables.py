@@ -19,7 +19,7 @@ from align_dist.report.aggregate import (
 )
 from align_dist.report.measures import OF_GROUP, Measure, measure
 from align_dist.report.render import MISSING, Table
-from align_dist.report.rows import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
 
 SELECTIONS = {
     "validation": "checkpoint selected on source validation",

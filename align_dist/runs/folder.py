@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
-from align_dist.errors import CheckpointError, ConfigError, StorageError
+from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError
 from align_dist.files import take_lock, unwritable, write_text
 from align_dist.runs.provenance import environment, read_starts
+from align_dist.runs.results import Row, write_rows
 
 HOLD_TRIES = 30
+CONFIG, RESULTS = "config.yaml", "results.jsonl"
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.description = path / "config.yaml"
+        self.description = path / CONFIG
         self.checkpoints = path / "checkpoints"
         self.selected = path / "selected"
         self.pictures = path / "pictures"
         self.events = path / "events"
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
-        self.results = path / "results.jsonl"
+        self.results = path / RESULTS
         self.done = path / "done"
         self.ended = path / "ended.json"
         self.lock = path / ".lock"
@@ -152,9 +154,9 @@ class RunFolder:
         with self.lock.open() as file:
             return not take_lock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
-    def write_results(self, rows: list[dict[str, Any]]) -> None:
+    def write_results(self, rows: Sequence[Row]) -> None:
         """All results at once, then the `done` mark with the description's settings, which they were measured with."""
-        write_text(self.results, "".join(json.dumps(row) + "\n" for row in rows))
+        write_rows(self.results, rows)
         write_text(self.done, json.dumps(self.config().evaluation.settings) + "\n")
 
     def measured_otherwise(self, asked: EvaluationConfig) -> list[str]:
@@ -174,6 +176,22 @@ class RunFolder:
     def has_theory(self) -> bool:
         """Whether a finished run's results have the lemmas' measures."""
         return _settings_in(self.done).get("theory") is True
+
+
+def find_run_folders(places: Sequence[Path]) -> list[Path]:
+    """The run folders among and below the given places, each once, in order of their paths.
+
+    A run folder holds a description or results. Raises DataError for a place that does not exist or holds no run.
+    """
+    found: set[Path] = set()
+    for place in places:
+        if not place.is_dir():
+            raise DataError(f"{place}: expected a run folder or a folder of runs; check the path")
+        below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
+        if not below:
+            raise DataError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
+        found |= below
+    return sorted(found)
 
 
 def _settings_in(done: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from align_dist.runs.folder import RunFolder
 from align_dist.search.results import Entry, Found
 from align_dist.search.space import METHOD, default_space
 
@@ -14,7 +15,7 @@ SHOWN = (*default_space(METHOD), "training.warmup")  # of every run, whether a s
 def write_hparams(found: Found) -> None:
     """Settings and objective into the events of each trial that has one, once per outcome."""
     for entry in (*found.entries, *found.confirmations):
-        events = Path(entry.folder) / "events"
+        events = RunFolder(Path(entry.folder)).events
         if entry.objective is not None and events.is_dir():
             _write(found, entry, entry.objective, events)
 

@@ -20,10 +20,10 @@ def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path)
     now = weights_now(20, run.method.networks, Group())
     write_selected(folder.selected, {"validation": now, "last": now})
     rows = evaluate_run(run, folder, said.append)
-    assert [(row["selection"], row["domain"]) for row in rows] == [
+    assert [(row.selection, row.domain) for row in rows] == [
         (selection, domain) for selection in ("validation", "last") for domain in ("bright", "dark")
     ]
-    assert rows[0]["metrics"] == rows[2]["metrics"]
+    assert rows[0].metrics == rows[2].metrics
     assert "accuracy" in said[0] and "accuracy" in said[1]
     assert said[2:] == [
         "run: last: the same weights as validation (step 20)",

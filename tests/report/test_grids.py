@@ -7,7 +7,7 @@ from typing import Any
 
 from align_dist.report.grids import Place, grid_tables
 from align_dist.report.render import Table, to_latex
-from align_dist.report.rows import Row, parse_row
+from align_dist.runs.results import Row, parse_row
 
 WANTED = [Place(domain, method, "", seed) for domain in ("a", "b") for method in ("erm", "align") for seed in (0, 1)]
 

@@ -15,7 +15,6 @@ from align_dist.config import EvaluationConfig
 from align_dist.errors import DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
-from align_dist.report.rows import Row, parse_row
 from align_dist.report.tables import (
     difference_table,
     group_table,
@@ -25,6 +24,7 @@ from align_dist.report.tables import (
     targets_of,
     theory_tables,
 )
+from align_dist.runs.results import Row, parse_row
 
 PM = "\N{PLUS-MINUS SIGN}"
 NONE = "\N{EN DASH}"

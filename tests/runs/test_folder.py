@@ -9,10 +9,11 @@ import pytest
 
 from align_dist.config import RunConfig
 from align_dist.data.tree import beton_of
-from align_dist.errors import CheckpointError, ConfigError, StorageError
+from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError
 from align_dist.machine import describe_machine
 from align_dist.run import carry_out
-from align_dist.runs.folder import RunFolder
+from align_dist.runs.folder import RunFolder, find_run_folders
+from align_dist.runs.results import write_rows
 
 
 def test_every_start_of_a_run_is_on_record(squares: RunConfig, tmp_path: Path) -> None:
@@ -111,3 +112,18 @@ def test_a_run_that_is_all_warm_up_says_that_nothing_guided_it(squares: RunConfi
     said: list[str] = []
     carry_out(squares.model_copy(update={"runs": tmp_path, "training": training}), said.append)
     assert any("training.warmup" in line for line in said)
+
+
+def test_runs_are_found_below_parents_and_each_once(squares: RunConfig, tmp_path: Path) -> None:
+    begun, results = RunFolder(tmp_path / "x" / "one"), RunFolder(tmp_path / "x" / "y" / "two")
+    begun.begin(squares)
+    write_rows(results.results, [])
+    paths = sorted([begun.path.resolve(), results.path.resolve()])
+    assert find_run_folders([begun.path, tmp_path, tmp_path / "x"]) == paths
+
+
+def test_a_place_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no results\.jsonl"):
+        find_run_folders([tmp_path])
+    with pytest.raises(DataError, match="nowhere"):
+        find_run_folders([tmp_path / "nowhere"])

@@ -1,0 +1,198 @@
+"""The rows of results: one line of a run's results.jsonl is one run, checkpoint and domain.
+
+The only place that knows the line's form: evaluation writes rows here, reports read them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from align_dist.config import EvaluationConfig, RunConfig
+from align_dist.errors import DataError
+from align_dist.files import write_text
+
+IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
+
+_TEXTS = ("run", "benchmark", "method", "backbone", "protocol", "selection", "domain", "role")
+_NUMBERS = ("seed", "step", "images")
+
+
+class Group(NamedTuple):
+    """What two results must share to be comparable. evaluation: its settings that are not the default ones."""
+
+    benchmark: str
+    backbone: str
+    protocol: str
+    source: str
+    target: str
+    evaluation: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One domain's measurements of one selected checkpoint of one run.
+
+    metrics: as measured, those without a value left out or NaN. pictures: of `Manifest.pictures`. evaluation: the
+    settings that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
+    """
+
+    run: str
+    experiment: str
+    group: Group
+    method: str
+    variant: str
+    seed: int
+    selection: str
+    step: int
+    domain: str
+    role: str
+    images: int
+    metrics: Mapping[str, float]
+    pictures: str = ""
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    theory_masks: str = ""
+
+    @property
+    def label(self) -> str:
+        """The method as tables name it, with the variant where there is one."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+
+def group_of(config: RunConfig) -> Group:
+    """What a run shares with those whose results it may be compared with."""
+    protocol = config.protocol
+    return Group(
+        config.benchmark.name,
+        config.classifier.backbone,
+        protocol.kind,
+        protocol.source or "",
+        protocol.target or "",
+        _differing(settings_of(config.evaluation)),
+    )
+
+
+def settings_of(evaluation: EvaluationConfig) -> dict[str, Any]:
+    """What a row's metrics depend on: neither other selections nor the lemmas change what a row has besides them."""
+    return {key: value for key, value in evaluation.settings.items() if key not in ("selections", "theory")}
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Writes a results.jsonl whole. Raises StorageError."""
+    write_text(path, "".join(json.dumps(record_of(row)) + "\n" for row in rows))
+
+
+def record_of(row: Row) -> dict[str, Any]:
+    """A row as plain values, which `parse_row` reads; a metric that is NaN becomes null, which JSON has."""
+    return {
+        "run": row.run,
+        "experiment": row.experiment,
+        "benchmark": row.group.benchmark,
+        "method": row.method,
+        "variant": row.variant,
+        "backbone": row.group.backbone,
+        "protocol": row.group.protocol,
+        "source": row.group.source or None,
+        "target": row.group.target or None,
+        "seed": row.seed,
+        "selection": row.selection,
+        "step": row.step,
+        "domain": row.domain,
+        "role": row.role,
+        "images": row.images,
+        "pictures": row.pictures,
+        "evaluation": dict(row.evaluation),
+        "metrics": {name: None if math.isnan(value) else _rounded(value) for name, value in row.metrics.items()},
+        **({"theory_masks": row.theory_masks} if row.theory_masks else {}),
+    }
+
+
+def _rounded(value: float) -> float:
+    """To six decimals, or to as many digits where they are finer: a Lipschitz ratio is small."""
+    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of one results.jsonl. Raises DataError naming file and line for one that is not a row."""
+    rows = []
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read, {error.strerror}; check its permissions") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(parse_row(json.loads(line)))
+        except ValueError as error:
+            reason = "not JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+            message = f"{path} line {number}: {reason}; expected one result a line, evaluate the run again"
+            raise DataError(message) from error
+    return rows
+
+
+def parse_row(record: Any) -> Row:
+    """A row from a decoded JSON object. Raises ValueError saying what is wrong with it."""
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    for keys, kind, name in ((_TEXTS, str, "text"), (_NUMBERS, int, "a whole number")):
+        for key in keys:
+            if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
+                raise ValueError(f"{key!r} is missing or not {name}")
+    if record["role"] not in (IN_DOMAIN, OUT_OF_DOMAIN):
+        raise ValueError(f"'role' is {record['role']!r}, neither {IN_DOMAIN} nor {OUT_OF_DOMAIN}")
+    settings = _settings(record.get("evaluation"))
+    kept = {key: record[key] for key in ("run", "method", "selection", "domain", "role", *_NUMBERS)}
+    return Row(
+        group=Group(
+            record["benchmark"],
+            record["backbone"],
+            record["protocol"],
+            _domains(record, "source"),
+            _domains(record, "target"),
+            _differing(settings),
+        ),
+        experiment=str(record.get("experiment") or ""),
+        variant=str(record.get("variant") or ""),
+        metrics=_metrics(record.get("metrics")),
+        pictures=str(record.get("pictures") or ""),
+        evaluation=settings,
+        theory_masks=str(record.get("theory_masks") or ""),
+        **kept,
+    )
+
+
+def _domains(record: Mapping[str, Any], key: str) -> str:
+    """A domain, or several as one text; empty for none."""
+    value = record.get(key) or []
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key!r} is neither a domain nor a list of domains")
+    return ", ".join(names)
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """The settings that a row tells; older rows tell none."""
+    if not isinstance(value, dict | None):
+        raise ValueError("'evaluation' is not an object")
+    return value or {}
+
+
+def _differing(settings: Mapping[str, Any]) -> str:
+    """The settings that differ from the defaults, as overrides are written."""
+    usual = EvaluationConfig().settings
+    return " ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value != usual.get(key))
+
+
+def _metrics(values: Any) -> dict[str, float]:
+    """The metrics that have a value: null and non-finite ones count as not measured."""
+    if not isinstance(values, dict):
+        raise ValueError("'metrics' is missing or not an object")
+    for name, value in values.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"metric {name!r} is not a number")
+    return {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
