@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -84,12 +84,8 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, in order; none where it is missing. A line torn by a crash is left out."""
-    return json_objects(path.read_text("utf-8", errors="replace").splitlines() if path.exists() else [])
-
-
-def json_objects(lines: Iterable[str]) -> list[dict[str, Any]]:
-    """The JSON objects among lines, in order; a line that is none is left out."""
-    return [value for value in map(_object_in, lines) if value is not None]
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    return [value for value in map(json_object, lines) if value is not None]
 
 
 def read_records(path: Path, kind: type[T]) -> list[T]:
@@ -101,17 +97,29 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file of JSON; an empty one where the file is missing, damaged or of another form."""
     try:
-        return _object_in(path.read_text("utf-8", errors="replace")) or {}
+        return json_object(path.read_text("utf-8", errors="replace")) or {}
     except OSError:
         return {}
 
 
-def _object_in(line: str) -> dict[str, Any] | None:
+def json_object(line: str) -> dict[str, Any] | None:
+    """The JSON object in a line; None where the line is none."""
     try:
         value = json.loads(line)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines that say something, of the last 64 KiB of a file; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 65536))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
 # Of a disk or of a user's rights: full, read-only, failing, forbidden.

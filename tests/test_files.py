@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from align_dist.errors import StorageError
-from align_dist.files import disk_errors_in_words, read_json, read_records, remove, write_text, write_whole
+from align_dist.files import disk_errors_in_words, last_lines, read_json, read_records, remove, write_text, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -83,3 +83,10 @@ def test_removing_what_is_not_there_is_nothing_and_a_folder_is_an_error(tmp_path
     remove(tmp_path / "none")
     with pytest.raises(StorageError):
         remove(tmp_path)
+
+
+def test_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("\n".join(f"line {number}" for number in range(50_000)) + "\n\n")
+    assert last_lines(log, 2) == ["line 49998", "line 49999"]
+    assert last_lines(tmp_path / "none", 2) == []

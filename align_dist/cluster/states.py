@@ -11,8 +11,9 @@ from align_dist.cluster.jobs import Submission, submissions_of
 from align_dist.cluster.queue import Queue, QueuedJob, read_queue
 from align_dist.config import EvaluationConfig, RunConfig
 from align_dist.errors import Preempted
-from align_dist.files import json_objects
+from align_dist.files import last_lines
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import IMAGES_PER_SECOND, latest_metrics
 from align_dist.schema.values import to_steps
 
 
@@ -89,17 +90,6 @@ def _note_of(queued: QueuedJob) -> str:
     return queued.reason if queued.waiting else ""
 
 
-def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log that say something, without reading all of it."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 65536))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
-
-
 def last_line(log: Path) -> str:
     """The last line of a log, or that it has none."""
     return (last_lines(log, 1) or [f"ended without a word, see {log}"])[0]
@@ -107,17 +97,12 @@ def last_line(log: Path) -> str:
 
 def pace_of(config: RunConfig) -> Pace | None:
     """How far a run is and how fast, from its metrics; None before the first line."""
-    found = json_objects(last_lines(RunFolder(config.folder).metrics, 50))
-    lines = [line for line in found if _is_number(line.get("step")) and _is_number(line.get("epoch"))]
-    if not lines:
+    latest = latest_metrics(RunFolder(config.folder).metrics)
+    if not latest:
         return None
-    step, epoch = int(lines[-1]["step"]), float(lines[-1]["epoch"])
-    rates = [line["speed/images_per_second"] for line in lines if line.get("speed/images_per_second")]
+    step, epoch, _ = latest[-1]
+    rates = [record.values[IMAGES_PER_SECOND] for record in latest if record.values.get(IMAGES_PER_SECOND)]
     length = to_steps(config.training.length, step / epoch) if epoch else step
-    rate = float(rates[-1]) if rates else None
+    rate = rates[-1] if rates else None
     left = (length - step) * config.data.batch_size / rate if rate else None
     return Pace(step, epoch, rate, left)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)

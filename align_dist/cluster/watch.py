@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align_dist.cluster.grid import Cell
-from align_dist.cluster.states import Standing, State, last_lines, pace_of
+from align_dist.cluster.states import Standing, State, pace_of
 from align_dist.cluster.submission import standings
+from align_dist.files import last_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

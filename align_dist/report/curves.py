@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from align_dist.report.rows import Run
-from align_dist.report.scalars import METRICS, Series, read_scalars
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import Series, read_scalars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +27,9 @@ def training_curves(runs: Sequence[Run]) -> bytes | None:
     """A PNG of validation accuracy, mask area and losses over the steps; None when no run has any.
 
     Each run is one line; runs of one method share a colour, methods in the order of the runs. Long series
-    are averaged down to 200 points. Raises DataError for a line of metrics.jsonl without a step.
+    are averaged down to 200 points.
     """
-    curves = [(run.label, _read(run)) for run in runs]
+    curves = [(run.label, read_scalars(RunFolder(run.folder).metrics)) for run in runs]
     tags = panel_tags({tag for _, found in curves for tag in found})
     if not tags:
         return None
@@ -64,11 +65,6 @@ def thinned(series: Series, points: int = POINTS) -> tuple[list[float], list[flo
     bins = [items[i : i + size] for i in range(0, len(items), size)]
     steps = [sum(step for step, _ in some) / len(some) for some in bins]
     return steps, [sum(value for _, value in some) / len(some) for some in bins]
-
-
-def _read(run: Run) -> Curves:
-    path = run.folder / METRICS
-    return read_scalars(path) if path.exists() else {}
 
 
 def _panel(axes: Axes, tag: str, labels: Sequence[str], curves: Sequence[tuple[str, Curves]]) -> None:

@@ -50,7 +50,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def write_report(run_folders: Sequence[Path], destination: Path) -> None:
     """Writes the report on all runs among and below the folders to one HTML file, atomically.
 
-    Raises DataError when there is no finished run, for a bad line in a run's files and for runs that must
+    Raises DataError when there is no finished run, for a bad line of results and for runs that must
     not be averaged; StorageError when the file cannot be written. An older report then stays as it was.
     """
     if not destination.parent.is_dir():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -93,22 +92,6 @@ class RunFolder:
             if not override.startswith("evaluation."):
                 raise ConfigError(f"{override}: of a trained run only evaluation.* can be changed; train another run")
         return load_config(self.description, list(overrides))
-
-    def forget_after(self, step: int) -> None:
-        """Drops metrics of steps that a resumed run will do again."""
-        if self.metrics.exists():
-            lines = self.metrics.read_text("utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if _step_of(line) <= step]
-            write_text(self.metrics, "".join(f"{line}\n" for line in kept))
-
-    def record(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Appends one line of scalars; a value that is not finite becomes null, which JSON has. Raises StorageError."""
-        told = {key: value if math.isfinite(value) else None for key, value in values.items()}
-        try:
-            with self.metrics.open("a") as file:
-                file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
-        except OSError as error:
-            raise unwritable(self.metrics, error) from None
 
     def end_badly(self, exit_code: int, reason: str) -> None:
         """Says why the run's latest start ended before its end; the next start forgets it."""
@@ -201,10 +184,3 @@ def _settings_in(done: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # a line torn by a crash

@@ -10,8 +10,9 @@ from typing import Literal
 
 from align_dist.config import RunConfig
 from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFiniteError, Preempted
-from align_dist.files import read_json, read_json_lines, write_text
+from align_dist.files import read_json, write_text
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import latest_metrics
 from align_dist.schema.distributions import Value
 from align_dist.search.objective import selected
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
@@ -83,8 +84,8 @@ def _outcome_of(folder: Path) -> Report | None:
 
 def steps_in(folder: Path) -> int:
     """The last step in metrics.jsonl; 0 before the first."""
-    told = [line.get("step") for line in read_json_lines(folder / "metrics.jsonl")]
-    return next((step for step in reversed(told) if isinstance(step, int)), 0)
+    latest = latest_metrics(RunFolder(folder).metrics)
+    return latest[-1].step if latest else 0
 
 
 def mark_stopped(folder: Path, reason: str) -> None:

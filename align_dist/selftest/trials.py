@@ -17,11 +17,11 @@ from align_dist.assembly import assemble, learners_of, make_networks
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import MachineError
-from align_dist.files import read_json_lines
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
 from align_dist.runs.checkpoint import has_checkpoint
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import IMAGES_PER_SECOND, read_metrics
 from align_dist.runs.selection import load_selected
 from align_dist.schedule import make_schedule
 from align_dist.training.loop import share_of
@@ -86,7 +86,7 @@ def weights_of(trial: Trial) -> Networks:
 
 def images_per_second(trial: Trial) -> float:
     """The median over a finished trial's records."""
-    speeds = [record.get("speed/images_per_second") for record in read_json_lines(folder_of(trial).metrics)]
+    speeds = [record.values.get(IMAGES_PER_SECOND) for record in read_metrics(folder_of(trial).metrics)]
     return float(statistics.median([speed for speed in speeds if speed is not None]))
 
 
@@ -113,10 +113,10 @@ def _terms(trial: Trial) -> dict[tuple[int, str], float]:
     """What a finished trial recorded of its losses, by step and name."""
     warmup = int(trial.config.training.warmup.split()[0])
     return {
-        (record["step"], name): value
-        for record in read_json_lines(folder_of(trial).metrics)
-        for name, value in record.items()
-        if record["step"] <= warmup and name.partition("/")[0] in ("classifier", "masker") and "gradient" not in name
+        (record.step, name): value
+        for record in read_metrics(folder_of(trial).metrics)
+        for name, value in record.values.items()
+        if record.step <= warmup and name.partition("/")[0] in ("classifier", "masker") and "gradient" not in name
     }
 
 

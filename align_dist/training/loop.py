@@ -25,6 +25,7 @@ from align_dist.methods.base import Method
 from align_dist.parallel.group import Group
 from align_dist.runs.checkpoint import load_checkpoint, save_checkpoint
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import forget_after
 from align_dist.runs.selection import Best, Weights, restore_selected, weights_now, write_selected
 from align_dist.schedule import learning_rate
 from align_dist.training.monitor import Monitor, collapse_warning, gradient_norms
@@ -264,7 +265,7 @@ def _resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
             raise CheckpointError(f"{folder.checkpoints}: of another run, {state['identity']}; delete {folder.path}")
         selected.update(state.pop("selected") if state is not None else {})
         restore_selected(folder.selected, selected)
-        folder.forget_after(0 if state is None else state["position"]["step"])
+        forget_after(folder.metrics, 0 if state is None else state["position"]["step"])
         return state
 
     state = run.group.read(read)

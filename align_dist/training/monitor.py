@@ -13,6 +13,7 @@ from align_dist.config import to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method, Scalars
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -63,7 +64,7 @@ class Monitor:
         step = self._pending[-1][0]
         means = self._check_and_average()
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        speed = {"speed/images_per_second": self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
+        speed = {IMAGES_PER_SECOND: self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
         self._run.group.first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
@@ -79,7 +80,7 @@ class Monitor:
         """Scalars to TensorBoard and metrics.jsonl; `step` counts finished steps."""
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
-        self._folder.record(step, step / self._run.schedule.epoch, values)
+        write_metrics(self._folder.metrics, step, step / self._run.schedule.epoch, values)
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """An image (3, H, W) in [0, 1]."""

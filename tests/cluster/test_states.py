@@ -10,9 +10,10 @@ import pytest
 
 from align_dist.cluster.jobs import Submission, record_submission, submissions_of
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
-from align_dist.cluster.states import State, last_lines, pace_of, standing_of
+from align_dist.cluster.states import State, pace_of, standing_of
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 
 
 @pytest.fixture
@@ -119,20 +120,13 @@ def test_how_far_and_how_fast(squares: RunConfig, tmp_path: Path) -> None:
     assert pace_of(config) is None
     run = RunFolder(config.folder)
     run.begin(config)
-    run.record(6, 2.0, {"speed/images_per_second": 16.0})
-    run.record(8, 2.5, {"validation/accuracy": 0.5})
+    write_metrics(run.metrics, 6, 2.0, {IMAGES_PER_SECOND: 16.0})
+    write_metrics(run.metrics, 8, 2.5, {"validation/accuracy": 0.5})
     with run.metrics.open("ab") as file:
         file.write(b'9\n{"step": null, "epoch": 3.0}\n{"step": 9}\n\xff\xfe\n{"step": 9, "epo')
     found = pace_of(config)
     assert found is not None and (found.step, found.epoch, found.images_per_second) == (8, 2.5, 16.0)
     assert found.seconds_left == pytest.approx((24 - 8) * 8 / 16)
-
-
-def test_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("\n".join(f"line {number}" for number in range(50_000)) + "\n\n")
-    assert last_lines(log, 2) == ["line 49998", "line 49999"]
-    assert last_lines(tmp_path / "none", 2) == []
 
 
 def test_records_are_plain(folder: Path) -> None:

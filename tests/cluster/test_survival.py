@@ -10,6 +10,7 @@ from align_dist.cluster.survival import parse_partitions, parse_settings, slurm_
 from align_dist.config import RunConfig
 from align_dist.runs.checkpoint import NEWEST
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 
 SETTINGS = "PreemptType             = preempt/partition_prio\nSlurmctldParameters     = enable_configless\n"
 PARTITIONS = (
@@ -52,7 +53,7 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
     assert step_seconds(config) is None
     run = RunFolder(config.folder)
     run.begin(config)
-    run.record(4, 1.0, {"speed/images_per_second": 0.04})
+    write_metrics(run.metrics, 4, 1.0, {IMAGES_PER_SECOND: 0.04})
     assert step_seconds(config) == 8 / 0.04
     assert "are less than a step of 200.0 s" in said(config, 600)
     patient = config.model_copy(update={"distributed": config.distributed.model_copy(update={"grace": 300.0})})

@@ -8,13 +8,12 @@ import pytest
 from PIL import Image
 
 from align_dist.config import RunConfig
-from align_dist.errors import DataError
 from align_dist.report.curves import panel_tags, thinned, training_curves
 from align_dist.report.measures import measure
 from align_dist.report.rows import Run
-from align_dist.report.scalars import read_scalars
 from align_dist.run import carry_out
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import read_scalars, write_metrics
 
 
 @pytest.fixture(scope="module")
@@ -27,24 +26,9 @@ def align(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFo
 
 def write_scalars(folder: Path, count: int = 50) -> Run:
     folder.mkdir(exist_ok=True)
-    lines = [{"step": s, "classifier/loss": 1 / (s + 1), "mask/area": 0.3} for s in range(count)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step in range(count):
+        write_metrics(RunFolder(folder).metrics, step, step / 4, {"classifier/loss": 1 / (step + 1), "mask/area": 0.3})
     return Run(folder, True, ())
-
-
-def test_scalars_by_tag_and_step_and_the_last_of_a_step_counts(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 2, "a": 1}\n\n{"step": 1, "a": 3, "b": NaN, "c": "text"}\n{"step": 2, "a": 5}\n')
-    assert read_scalars(path) == {"a": {1: 3.0, 2: 5.0}}
-
-
-def test_a_line_cut_off_by_a_kill_is_skipped_and_any_other_bad_line_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "a": 1}\n{"step": 2, "a"')
-    assert read_scalars(path) == {"a": {1: 1.0}}
-    path.write_text('{"step": 1, "a": 1}\n{"a": 2}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl line 2"):
-        read_scalars(path)
 
 
 def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(align: RunFolder) -> None:

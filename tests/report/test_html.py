@@ -15,6 +15,7 @@ from align_dist.errors import DataError, StorageError
 from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.html import write_report
 from align_dist.report.rows import read_runs
+from align_dist.runs.metrics import write_metrics
 
 HOSTILE = '<script>alert("x")</script><img src=http://evil.example/x.png>'
 
@@ -33,7 +34,8 @@ def make_run(folder: Path, method: str, seed: int, done: bool = True, **changes:
         for domain in ("in", "out")
     ]  # fmt: skip
     (folder / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "metrics.jsonl").write_text('{"step": 1, "classifier/loss": 2.0}\n{"step": 2, "classifier/loss": 1.0}\n')
+    for step in (1, 2):
+        write_metrics(folder / "metrics.jsonl", step, step / 2, {"classifier/loss": 2.0 / step})
     (folder / "config.yaml").write_text(f"method: {method}\nseed: {seed}\nalign:\n  lambda3: 0.5\n")
     Image.new("RGB", (8, 8), (seed, 0, 0)).save(folder / "pictures" / "sheet.png")
     if done:

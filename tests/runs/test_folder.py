@@ -9,7 +9,7 @@ import pytest
 
 from align_dist.config import RunConfig
 from align_dist.data.tree import beton_of
-from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError
+from align_dist.errors import CheckpointError, ConfigError, DataError
 from align_dist.machine import describe_machine
 from align_dist.run import carry_out
 from align_dist.runs.folder import RunFolder, find_run_folders
@@ -24,24 +24,6 @@ def test_every_start_of_a_run_is_on_record(squares: RunConfig, tmp_path: Path) -
     second = json.loads(folder.environment.read_text())
     assert [start["machine"] for start in second] == [describe_machine()] * 2
     assert second[:1] == first and {"torch", "ffcv"} <= set(first[0]["packages"])
-
-
-def test_metrics_with_bad_bytes_and_torn_lines_stop_no_run(squares: RunConfig, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    for step in (2, 4, 6):
-        folder.record(step, step / 4, {"loss": 1.0})
-    good = folder.metrics.read_bytes().splitlines(keepends=True)
-    odd = [b"\xff\xfe\x00\n", b'{"step": "x"}\n', b"[1]\n", b"7\n", b'{"step": null}\n', b'{"step": 4, "lo']
-    folder.metrics.write_bytes(good[0] + b"".join(odd[:3]) + good[1] + b"".join(odd[3:5]) + good[2] + odd[5])
-    folder.forget_after(4)
-    assert folder.metrics.read_bytes().splitlines(keepends=True) == good[:2]
-
-
-def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.metrics.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=rf"^{folder.metrics}: the disk is full"):
-        folder.record(1, 0.5, {"loss": 1.0})
 
 
 @pytest.mark.parametrize("content", ["torn {", '{"python": "3.10"}', ""])
