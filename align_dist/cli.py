@@ -249,7 +249,7 @@ def _report(options: argparse.Namespace) -> None:
 def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:
     from align_dist.report.rows import unfinished
 
-    for line in (*(f"not finished, left out: {run.folder}" for run in unfinished(runs)), *reasons):
+    for line in (*(f"left out, {run.status}: {run.folder}" for run in unfinished(runs)), *reasons):
         print(line, file=sys.stderr)
 
 

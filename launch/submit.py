@@ -3,7 +3,7 @@
 
     python launch/submit.py configs/vlcs.yaml --domains all --methods erm,align --seeds 0:3 --nodes 2 --tasks-per-node 8
 
-Cells that are done are skipped, running and waiting ones left alone, stopped ones go on where they saved, failed ones
+Finished cells are skipped, running and waiting ones left alone, interrupted ones go on where they saved, failed ones
 are submitted again with --retry. All of that is read from the runs' folders and the queue, each time anew.
 """
 
@@ -69,19 +69,19 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
 
 
 def _tell(cells: list[Cell]) -> int:
-    """The table, the last lines of what failed, and 1 where something did."""
+    """The table, the last lines of what failed, and 1 where something did or was interrupted."""
     from rich.console import Console
 
-    from align_dist.cluster.states import State
-    from align_dist.cluster.submission import standings
+    from align_dist.cluster.submission import statuses
     from align_dist.cluster.watch import failures, grid_table
+    from align_dist.runs.status import State
 
-    found = standings(cells)
+    found = statuses(cells)
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(grid_table(cells, found))
     for line in failures(cells, found):
         print(line, file=sys.stderr)
-    return int(any(standing.state is State.FAILED for standing in found))
+    return int(any(status.state in (State.FAILED, State.INTERRUPTED) for status in found))
 
 
 def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from align_dist.cluster.estimate import run_bytes
 from align_dist.cluster.grid import Cell
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, slurm_executor, submission_text
-from align_dist.cluster.states import Standing
-from align_dist.cluster.submission import job_name, standings, to_submit
+from align_dist.cluster.states import CellStatus
+from align_dist.cluster.submission import job_name, statuses, to_submit
 from align_dist.cluster.survival import survival_findings
 from align_dist.data.beton import verify_beton
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
     """Prints it all and submits nothing."""
-    found = standings(cells)
+    found = statuses(cells)
     chosen = to_submit(cells, found, retry)
-    for cell, standing in zip(cells, found, strict=True):
-        print(_line(cell, standing, cell in chosen))
+    for cell, status in zip(cells, found, strict=True):
+        print(_line(cell, status, cell in chosen))
     print(f"\n{len(chosen)} of {len(cells)} cells would be submitted to {cluster}")
     if not chosen:
         return
@@ -34,9 +34,8 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
             print(finding)
 
 
-def _line(cell: Cell, standing: Standing, submitted: bool) -> str:
-    note = f" ({standing.note})" if standing.note else ""
-    return f"{'submit' if submitted else 'leave':7}{cell.name}: {standing.state.value}{note}  {cell.config.folder}"
+def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:
+    return f"{'submit' if submitted else 'leave':7}{cell.name}: {status}  {cell.config.folder}"
 
 
 def _costs(cells: Sequence[Cell], resources: Resources) -> str:

@@ -4,37 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from align_dist.cluster.jobs import Submission, submissions_of
-from align_dist.cluster.queue import Queue, QueuedJob, read_queue
+from align_dist.cluster.queue import Queue, read_queue
 from align_dist.config import EvaluationConfig, RunConfig
-from align_dist.errors import Preempted
 from align_dist.files import last_lines
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, latest_metrics
+from align_dist.runs.status import State, Status, unfinished_status
 from align_dist.schema.values import to_steps
 
 
-class State(str, Enum):
-    """new: to be submitted. stopped: saved and left, goes on when submitted again. failed: only with `--retry`."""
-
-    NEW = "new"
-    WAITING = "waiting"
-    RUNNING = "running"
-    STOPPED = "stopped"
-    FAILED = "failed"
-    DONE = "done"
-
-
 @dataclass(frozen=True)
-class Standing:
-    """note: a reason of the run's or of Slurm's, one line. submission: the latest, if there was any."""
+class CellStatus(Status):
+    """A cell's status. reason: the run's own or Slurm's. submission: the latest, if there was any."""
 
-    state: State
-    note: str = ""
-    submission: Submission | None = None
+    submission: Submission | None
 
 
 @dataclass(frozen=True)
@@ -47,47 +33,43 @@ class Pace:
     seconds_left: float | None
 
 
-def standings_of(configs: Sequence[RunConfig]) -> list[Standing]:
+def cell_statuses(configs: Sequence[RunConfig]) -> list[CellStatus]:
     """How each run stands. Raises MachineError where the queue cannot be read."""
     histories = [submissions_of(config.folder) for config in configs]
     queue = read_queue([history[-1] for history in histories if history])
     return [
-        standing_of(config.folder, history, queue, config.evaluation)
+        cell_status(config.folder, history, queue, config.evaluation)
         for config, history in zip(configs, histories, strict=True)
     ]
 
 
-def standing_of(path: Path, history: Sequence[Submission], queue: Queue, asked: EvaluationConfig) -> Standing:
+def cell_status(path: Path, history: Sequence[Submission], queue: Queue, asked: EvaluationConfig) -> CellStatus:
     """How a run stands, given its submissions and the jobs that exist.
 
     asked: how it is to be measured. A finished run that was measured otherwise is to be submitted again.
     """
-    folder, latest = RunFolder(path), history[-1] if history else None
+    latest = history[-1] if history else None
+    status = _status(RunFolder(path), latest, queue, asked)
+    return CellStatus(status.state, status.reason, latest)
+
+
+def _status(folder: RunFolder, latest: Submission | None, queue: Queue, asked: EvaluationConfig) -> Status:
     done = folder.done.exists()
     otherwise = folder.measured_otherwise(asked) if done else []
     if done and not otherwise:
-        return Standing(State.DONE, submission=latest)
+        return Status(State.FINISHED, "")
     queued = queue.get((latest.cluster, latest.job)) if latest else None
     if queued is not None:
-        return Standing(State.WAITING if queued.waiting else State.RUNNING, _note_of(queued), latest)
+        return Status(State.WAITING, queued.reason) if queued.waiting else Status(State.RUNNING, "")
     if folder.is_held():
-        return Standing(State.RUNNING, "started by hand or by another submission", latest)
-    ending = folder.ending()
-    if ending is not None:
-        state = State.STOPPED if ending.exit_code == Preempted.exit_code else State.FAILED
-        return Standing(state, ending.reason, latest)
+        return Status(State.RUNNING, "started by hand or by another submission")
+    if folder.ending() is not None:
+        return unfinished_status(folder)
     if otherwise:
-        return Standing(State.STOPPED, f"measured with {'; '.join(otherwise)}", latest)
+        return Status(State.INTERRUPTED, f"measured with {'; '.join(otherwise)}")
     if latest and Path(latest.log).exists():
-        return Standing(State.FAILED, last_line(Path(latest.log)), latest)
-    if latest:
-        return Standing(State.NEW, "cancelled before it began", latest)
-    begun = (path / "config.yaml").exists()
-    return Standing(State.STOPPED, "left without a word") if begun else Standing(State.NEW)
-
-
-def _note_of(queued: QueuedJob) -> str:
-    return queued.reason if queued.waiting else ""
+        return Status(State.FAILED, last_line(Path(latest.log)))
+    return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)
 
 
 def last_line(log: Path) -> str:

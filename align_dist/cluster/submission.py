@@ -21,30 +21,31 @@ from align_dist.cluster.resources import (
     need_submitit,
     slurm_executor,
 )
-from align_dist.cluster.states import Standing, State, standings_of
+from align_dist.cluster.states import CellStatus, cell_statuses
 from align_dist.errors import MachineError
 from align_dist.files import locked
 from align_dist.runs.provenance import code_identity, revision
+from align_dist.runs.status import State
 
 Say = Callable[[str], None]
 
 
-def to_submit(cells: Sequence[Cell], standings: Sequence[Standing], retry: bool) -> list[Cell]:
-    """New and stopped cells; failed ones with `retry`."""
-    wanted = {State.NEW, State.STOPPED, *([State.FAILED] if retry else [])}
-    return [cell for cell, standing in zip(cells, standings, strict=True) if standing.state in wanted]
+def to_submit(cells: Sequence[Cell], statuses: Sequence[CellStatus], retry: bool) -> list[Cell]:
+    """New and interrupted cells; failed ones with `retry`."""
+    wanted = {State.NEW, State.INTERRUPTED, *([State.FAILED] if retry else [])}
+    return [cell for cell, status in zip(cells, statuses, strict=True) if status.state in wanted]
 
 
-def standings(cells: Sequence[Cell]) -> list[Standing]:
+def statuses(cells: Sequence[Cell]) -> list[CellStatus]:
     """How each cell stands."""
-    return standings_of([cell.config for cell in cells])
+    return cell_statuses([cell.config for cell in cells])
 
 
 def submit_to_slurm(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say) -> int:
     """Submits what has to run as job arrays; returns how many jobs. Raises MachineError where Slurm refuses."""
     folder = _folder_of(cells)
     with _alone(folder, say):
-        chosen = to_submit(cells, standings(cells), retry)
+        chosen = to_submit(cells, statuses(cells), retry)
         for start in range(0, len(chosen), MOST_IN_ARRAY):
             part = chosen[start : start + MOST_IN_ARRAY]
             executor = slurm_executor(folder, job_name(cells), resources)
@@ -94,7 +95,7 @@ def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say,
 def run_in_process(cells: Sequence[Cell], retry: bool, say: Say) -> int:
     """One after another, one rank each, in this process: where a debugger can follow. Returns how many failed."""
     executor, failed = need_submitit().DebugExecutor(_folder_of(cells)), 0
-    for cell in to_submit(cells, standings(cells), retry):
+    for cell in to_submit(cells, statuses(cells), retry):
         say(f"submit: {cell.name} in this process")
         try:
             executor.submit(job_of(cell)).results()
@@ -122,7 +123,7 @@ def _start_here(cell: Cell, resources: Resources, retry: bool, say: Say) -> Any:
     """The started job, or None where the cell no longer has to run."""
     folder = _folder_of([cell])
     with _alone(folder, say):
-        if not to_submit([cell], standings([cell]), retry):
+        if not to_submit([cell], statuses([cell]), retry):
             return None
         with _ignoring_interrupts():
             job = local_executor(folder, resources).submit(job_of(cell))

@@ -72,7 +72,7 @@ def provenance() -> dict[str, str]:
 
 def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
     """The whole page as text: the same runs give the same page. Raises DataError as `write_report` does."""
-    finished = _by_method([run for run in runs if run.done and run.rows])
+    finished = _by_method([run for run in runs if run.finished and run.rows])
     rows = finished_rows(runs)
     if not rows:
         raise DataError(f"none of the {len(runs)} runs has finished with results; finish one, then report")
@@ -114,7 +114,7 @@ def _sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
     """Title, what is compared, and what the reader must know before trusting a number."""
     seeds = sorted({row.seed for row in rows})
-    count = sum(run.done and bool(run.rows) for run in runs)
+    count = sum(run.finished and bool(run.rows) for run in runs)
     facts = {
         "runs": f"{count} finished, {len(unfinished(runs))} not finished",
         "seed numbers": ", ".join(map(str, seeds)),
@@ -122,8 +122,8 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
         "domains": ", ".join(sorted({row.domain for row in rows})),
     }
     parts = [f"<header><h1>{escape(title)}</h1>{_list(facts)}</header>"]
-    if waiting := unfinished(runs):
-        names = ", ".join(f"{run.folder.name} ({run.label})" for run in waiting)
+    if missing := unfinished(runs):
+        names = ", ".join(f"{run.folder.name} ({run.label}, {run.status.state})" for run in missing)
         parts.append(_warning(f"Not finished, and left out of everything below: {names}."))
     parts += [_warning(text) for text in _mixed(runs)]
     return "\n".join(parts)
@@ -131,7 +131,7 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
 
 def _mixed(runs: Sequence[Run]) -> list[str]:
     """A sentence for every line whose runs differ in more than their seed."""
-    found: Mapping[Line, Mapping[str, Sequence[str]]] = differing_settings([run for run in runs if run.done])
+    found: Mapping[Line, Mapping[str, Sequence[str]]] = differing_settings([run for run in runs if run.finished])
     sentences = []
     for line, keys in found.items():
         named = "; ".join(f"{key}: {' / '.join(values)}" for key, values in keys.items())

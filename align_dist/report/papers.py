@@ -72,7 +72,7 @@ def paper_tables(rows: Iterable[Row], paper: Paper, selection: str) -> list[Tabl
 def left_out(runs: Sequence[Run], paper: Paper, selection: str) -> list[str]:
     """A line for each experiment and reason: finished runs without a place in any of the tables, and why."""
     counts: dict[tuple[str, str], int] = {}
-    for run in (run for run in runs if run.done and run.rows):
+    for run in (run for run in runs if run.finished and run.rows):
         found = [obstacle(row, shape, selection) for shape in paper.tables for row in run.rows]
         if None not in found:
             reason = max(some for some in found if some)[1]

@@ -44,9 +44,9 @@ def sweep(runs: Sequence[Run], key: str, selection: str, metric: str = "accuracy
     (`aggregate.lines_of`).
     """
     by_value: dict[float, list[Run]] = {}
-    everywhere = [run for run in runs if run.done and _is_silent(run, key)]
+    everywhere = [run for run in runs if run.finished and _is_silent(run, key)]
     for run in runs:
-        if run.done and run not in everywhere:
+        if run.finished and run not in everywhere:
             by_value.setdefault(_number(run, key), []).append(run)
     found = [
         point

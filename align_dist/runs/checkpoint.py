@@ -19,8 +19,8 @@ import torch
 
 from align_dist.errors import CheckpointError
 from align_dist.files import sync_folder, unwritable, write_whole
+from align_dist.runs.folder import NEWEST, PREVIOUS
 
-NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # Of what a checkpoint holds: another number for any other form. The first ones had none.
 VERSION = 3
 
@@ -59,11 +59,6 @@ def load_weights(path: Path, remedy: str = "take another file, or train again") 
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: takes a dictionary, holds {type(state).__name__}; {remedy}")
     return state
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run has saved; a file that a crash left half-way is none."""
-    return any((folder / name).exists() for name in (NEWEST, PREVIOUS))
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

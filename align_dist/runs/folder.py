@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
-from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError
+from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError, UserError, error_of
 from align_dist.files import take_lock, unwritable, write_text
 from align_dist.runs.provenance import environment, read_starts
 from align_dist.runs.results import Row, write_rows
 
 HOLD_TRIES = 30
 CONFIG, RESULTS = "config.yaml", "results.jsonl"
+NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class Ending:
 
     exit_code: int
     reason: str
+
+    @property
+    def error(self) -> type[UserError]:
+        """The kind of error that the start ended with, which says whether another start helps."""
+        return error_of(self.exit_code)
 
 
 class RunFolder:
@@ -105,6 +111,11 @@ class RunFolder:
             return Ending(int(told["exit_code"]), str(told["reason"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the run has saved; a file that a crash left half-way is none."""
+        return any((self.checkpoints / name).exists() for name in (NEWEST, PREVIOUS))
 
     @contextmanager
     def held(self) -> Iterator[None]:

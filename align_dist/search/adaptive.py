@@ -8,9 +8,10 @@ from typing import Any
 import optuna
 
 from align_dist.errors import ConfigError
+from align_dist.runs.status import State
 from align_dist.schema.distributions import Choice, LogUniform, Uniform, Value, rounded
 from align_dist.search.draw import draw
-from align_dist.search.folders import Trial, standing_of
+from align_dist.search.folders import Trial, trial_status
 from align_dist.search.objective import Pareto, goodness_of, value_of
 from align_dist.search.plan import Ended, Next
 from align_dist.search.space import SearchConfig, with_values
@@ -54,9 +55,9 @@ def adaptive(search: SearchConfig, trials: list[Trial], pending: Sequence[Trial]
 
 def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
     """What TPE is told of a trial, the more the better; None of one that has no number."""
-    standing = standing_of(trial.folder)
-    chosen = standing.chosen
-    if chosen is None or standing.state not in ("finished", "stopped"):
+    status = trial_status(trial.folder)
+    chosen = status.chosen
+    if chosen is None or status.state not in (State.FINISHED, State.STOPPED):
         return None  # one that diverged may have been good before
     if isinstance(search.objective, Pareto):
         return list(goodness_of(search.objective, chosen.metrics))

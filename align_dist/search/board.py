@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from align_dist.search.folders import Standing, Trial, standing_of, steps_in
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.status import State
+from align_dist.search.folders import Trial, TrialStatus, steps_in, trial_status
 from align_dist.search.objective import value_of
 from align_dist.search.space import SearchConfig
 
@@ -56,21 +58,22 @@ class Lines:
         if trial.number not in self._fixed:
             self._fixed[trial.number] = self._branch(trial), self._length(trial)
         if trial.number not in self._over:
-            standing = standing_of(trial.folder)
-            line = self._line(trial, standing, running)
-            if not standing.over or running:
+            status = trial_status(trial.folder)
+            line = self._line(trial, status, running)
+            if not status.over or running:
                 return line
             self._over[trial.number] = line
         return self._over[trial.number]
 
-    def _line(self, trial: Trial, standing: Standing, running: bool) -> Line:
+    def _line(self, trial: Trial, status: TrialStatus, running: bool) -> Line:
         branch, length = self._fixed[trial.number]
-        state, step = str(standing.state), standing.steps
-        if running and not standing.over:
-            warm = step <= branch.step and not any((trial.folder / "checkpoints").glob("*.ckpt")) and branch.step
-            state, step = ("warm-up", steps_in(branch.trunk)) if warm else ("running", max(step, branch.step))
-        best = None if standing.chosen is None else value_of(self._search.objective, standing.chosen.metrics)
-        return Line(trial, state, step, length, best, trunk_name(branch), standing.reason)
+        state, step, reason = str(status.state), status.steps, status.reason
+        if running and not status.over:
+            warm = step <= branch.step and not RunFolder(trial.folder).has_checkpoint and branch.step
+            state, step = ("warm-up", steps_in(branch.trunk)) if warm else (str(State.RUNNING), max(step, branch.step))
+            reason = ""
+        best = None if status.chosen is None else value_of(self._search.objective, status.chosen.metrics)
+        return Line(trial, state, step, length, best, trunk_name(branch), reason)
 
 
 def trunk_name(branch: Branch) -> str:
@@ -94,7 +97,7 @@ class LogBoard:
         """What has changed since the last time."""
         for trial in list(trials):
             line = self._lines.of(trial, trial.number in running)
-            before = self._told.get(trial.number, "waiting")
+            before = self._told.get(trial.number, str(State.NEW))
             self._told[trial.number] = line.state
             if line.state != before:
                 print(f"trial {trial.number}: {in_words(line)}", file=sys.stderr, flush=True)
@@ -159,8 +162,8 @@ def table_of(lines: Sequence[Line]) -> Table:
     return table
 
 
-_ORDER = {"running": 0, "warm-up": 0, "waiting": 2}
-_STYLES = {"waiting": "dim", "stopped": "dim", "failed": "red"}
+_ORDER: dict[str, int] = {State.RUNNING: 0, "warm-up": 0, State.NEW: 2}
+_STYLES: dict[str, str] = {State.NEW: "dim", State.STOPPED: "dim", State.FAILED: "red"}
 
 
 def make_board(lines: Lines) -> Board:

@@ -18,7 +18,7 @@ from align_dist.errors import LostRankError, MachineError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.search.board import Board
-from align_dist.search.folders import Trial, mark_stopped, standing_of
+from align_dist.search.folders import Trial, mark_stopped, trial_status
 from align_dist.search.job import Job, metrics_of
 from align_dist.search.outcome import read_reports
 from align_dist.search.plan import (
@@ -59,7 +59,7 @@ def run_trials(search: SearchConfig, trials: list[Trial], request: StopRequest, 
 
 
 def _source(search: SearchConfig, trials: list[Trial]) -> tuple[Next, Ended]:
-    pending = taking_turns(search, [trial for trial in trials if not standing_of(trial.folder).over])
+    pending = taking_turns(search, [trial for trial in trials if not trial_status(trial.folder).over])
     if search.algorithm == "random":
         return one_after_another(pending), lambda _: None
     from align_dist.search.adaptive import adaptive

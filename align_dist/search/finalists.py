@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from align_dist.search.folders import Standing, Trial, standing_of
+from align_dist.runs.status import State
+from align_dist.search.folders import Trial, TrialStatus, trial_status
 from align_dist.search.objective import value_of
 from align_dist.search.space import SearchConfig
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-ENDED = ("finished", "stopped", "failed")
+ENDED = (State.FINISHED, State.STOPPED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Finalist:
 
 def finalists_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
     """The best finished trials; none before every trial has ended, or where the search confirms none."""
-    standings = [(trial, standing_of(trial.folder)) for trial in trials]
-    if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for _, s in standings):
+    statuses = [(trial, trial_status(trial.folder)) for trial in trials]
+    if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for _, s in statuses):
         return []
-    finished = [(trial, found) for trial, found in standings if found.state == "finished"]
+    finished = [(trial, found) for trial, found in statuses if found.state is State.FINISHED]
     ranked = sorted(finished, key=lambda pair: (-_objective(search, pair[1]), pair[0].number))
     return [trial for trial, _ in ranked[: search.confirm.finalists]]
 
@@ -84,15 +85,15 @@ def rank_finalists(search: SearchConfig, trials: Sequence[Trial], confirming: Se
 
     confirming: `confirmations_of` the trials. Empty until every one of them has ended.
     """
-    standings = [(trial.confirms, standing_of(trial.folder)) for trial in confirming]
-    if any(found.state not in ENDED for _, found in standings):
+    statuses = [(trial.confirms, trial_status(trial.folder)) for trial in confirming]
+    if any(found.state not in ENDED for _, found in statuses):
         return []
     ranked = []
     finalists = {trial.confirms for trial in confirming}
     for trial in (trial for trial in trials if trial.number in finalists):
-        others = [found for number, found in standings if number == trial.number]
-        came = [_objective(search, found) for found in others if found.state == "finished"]
-        own = _objective(search, standing_of(trial.folder))
+        others = [found for number, found in statuses if number == trial.number]
+        came = [_objective(search, found) for found in others if found.state is State.FINISHED]
+        own = _objective(search, trial_status(trial.folder))
         ranked.append(Finalist(trial.number, own, came, len(others) - len(came)))
     return sorted(ranked, key=lambda finalist: (finalist.failed, -finalist.mean, finalist.number))
 
@@ -111,6 +112,6 @@ def table_of_finalists(ranked: Sequence[Finalist]) -> Table:
     return table
 
 
-def _objective(search: SearchConfig, found: Standing) -> float:
+def _objective(search: SearchConfig, found: TrialStatus) -> float:
     assert found.chosen is not None, "a finished trial has chosen weights"
     return value_of(search.objective, found.chosen.metrics)

@@ -6,23 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from align_dist.config import RunConfig
-from align_dist.errors import CheckpointError, ConfigError, LostRankError, NonFiniteError, Preempted
+from align_dist.errors import CheckpointError
 from align_dist.files import read_json, write_text
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import latest_metrics
+from align_dist.runs.status import State, Status, unfinished_status
 from align_dist.schema.distributions import Value
 from align_dist.search.objective import selected
-from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
+from align_dist.search.outcome import Report, read_outcome, read_reports
 
-State = Literal["waiting", "interrupted", "stopped", "failed", "finished"]
 SUGGESTED, STOPPED = "suggested.json", "stopped.json"
-# Another start would end the same way.
-FINAL_CODES = (ConfigError.exit_code, NonFiniteError.exit_code)
-# What another start gets over at once; so it does a signal that killed.
-PASSING_CODES = (LostRankError.exit_code, Preempted.exit_code)
 
 
 @dataclass(frozen=True)
@@ -43,36 +38,30 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """reason: of an early end. steps: trained so far, with those of its trunk. reports: so far, by step. chosen: of the
-    weights that selection keeps, None before guidance. over: whether the search does not start it again.
+class TrialStatus(Status):
+    """A trial's status. finished: has an outcome. steps: trained so far, with those of its trunk. reports: so far, by
+    step. chosen: of the weights that selection keeps, None before guidance. over: whether the search does not start
+    the trial again.
     """
 
-    state: State
-    reason: str
     steps: int
     reports: Sequence[Report]
     chosen: Report | None
-    over: bool = False
+    over: bool
 
 
-def standing_of(folder: Path) -> Standing:
-    """Where a trial is. Nobody has to be at work on it."""
-    reports = read_reports(folder)
+def trial_status(path: Path) -> TrialStatus:
+    """How a trial stands. Nobody has to be at work on it."""
+    reports, steps, folder = read_reports(path), steps_in(path), RunFolder(path)
+    outcome, stop = _outcome_of(path), read_json(path / STOPPED)
+    if outcome is not None:
+        return TrialStatus(State.FINISHED, "", max(steps, outcome.step), reports, outcome, True)
     chosen = selected(reports) if reports else None
-    steps = steps_in(folder)
-    if (folder / OUTCOME).exists():
-        outcome = _outcome_of(folder)
-        if outcome is not None:
-            return Standing("finished", "", max(steps, outcome.step), reports, outcome, True)
-    stop, ending = read_json(folder / STOPPED), RunFolder(folder).ending()
     if stop:
-        return Standing("stopped", str(stop.get("reason", "")), steps, reports, chosen, True)
-    if ending is not None:
-        state: State = "interrupted" if ending.exit_code in PASSING_CODES else "failed"
-        return Standing(state, ending.reason, steps, reports, chosen, ending.exit_code in FINAL_CODES)
-    begun = (folder / "config.yaml").exists() or any((folder / "checkpoints").glob("*.ckpt"))
-    return Standing("interrupted" if begun else "waiting", "", steps, reports, chosen)
+        return TrialStatus(State.STOPPED, str(stop.get("reason", "")), steps, reports, chosen, True)
+    status, ending = unfinished_status(folder), folder.ending()
+    over = ending is not None and ending.error.permanent
+    return TrialStatus(status.state, status.reason, steps, reports, chosen, over)
 
 
 def _outcome_of(folder: Path) -> Report | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.search.draw import draw
-from align_dist.search.folders import Trial, read_suggested, standing_of
+from align_dist.search.folders import Trial, read_suggested, trial_status
 from align_dist.search.space import SearchConfig, branch_variants, with_values
 from align_dist.search.trunk import Branch, branch_step, schedule_of, trunk_of
 
@@ -142,7 +142,7 @@ def measured_cost(search: SearchConfig, trials: Sequence[Trial]) -> Cost:
     trunks: dict[Path, float] = {}
     alone = sharing = 0.0
     for trial in trials:
-        steps, epoch = standing_of(trial.folder).steps, schedule_of(trial.config).epoch
+        steps, epoch = trial_status(trial.folder).steps, schedule_of(trial.config).epoch
         branch = branch_of(search, trial)
         alone += steps / epoch
         sharing += max(0, steps - branch.step) / epoch

@@ -12,6 +12,7 @@ import numpy as np
 
 from align_dist.files import write_whole
 from align_dist.report.curves import COLORS
+from align_dist.runs.status import State
 from align_dist.schema.distributions import Choice, LogUniform, Value
 from align_dist.schema.values import to_steps
 from align_dist.search.objective import SIGNS, Accuracy, Pareto
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = COLORS[0], COLORS[1], COLORS[2]
-MARKERS = {"finished": "o", "stopped": "v", "failed": "x", "interrupted": "s"}
+MARKERS = {State.FINISHED: "o", State.STOPPED: "v", State.FAILED: "x", State.INTERRUPTED: "s"}
 COLUMNS = 3
 GREEK = {f"lambda{k}": f"λ{k}" for k in range(1, 5)} | {"warmup": "warm-up"}
 
@@ -111,7 +112,8 @@ def _points(axes: Axes, found: Found, entries: Sequence[Entry], x: Sequence[floa
     for state, marker in MARKERS.items():
         chosen = [i for i, entry in enumerate(entries) if entry.state == state]
         if chosen:
-            axes.scatter([x[i] for i in chosen], [y[i] for i in chosen], s=26, marker=marker, color=BLUE, label=state)
+            places = [x[i] for i in chosen], [y[i] for i in chosen]
+            axes.scatter(*places, s=26, marker=marker, color=BLUE, label=str(state))
     for i, entry in enumerate(entries):
         if entry.number == found.best or entry.number in found.front:
             axes.scatter([x[i]], [y[i]], s=110, facecolors="none", edgecolors=ORANGE, linewidths=1.6)
@@ -126,7 +128,7 @@ def _over_trials(found: Found, entries: Sequence[Entry]) -> Figure:
     numbers = [float(entry.number) for entry in entries]
     values = [entry.objective or 0.0 for entry in entries]
     best = np.maximum.accumulate(
-        [v if e.state == "finished" else -math.inf for v, e in zip(values, entries, strict=True)]
+        [v if e.state is State.FINISHED else -math.inf for v, e in zip(values, entries, strict=True)]
     )
     there = [i for i, value in enumerate(best) if math.isfinite(value)]
     axes.step(

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import RunConfig
-from align_dist.errors import UserError
+from align_dist.errors import UserError, is_resumable
 from align_dist.parallel.ranks import Ranks
 from align_dist.runs.folder import RunFolder
 from align_dist.search.child import LOG, child, environment_of
-from align_dist.search.folders import PASSING_CODES
 from align_dist.search.job import Job, TrialLost, metrics_of
 from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, read_reports
@@ -39,7 +38,7 @@ def train_on_ranks(run: RunConfig, passing: tuple[int, ...], search: SearchConfi
         task = Task(run.model_dump(mode="json"), faithful=is_faithful(search.objective))
         _fit(task, run, search, job, earlier[-1].step if earlier else 0)
     except UserError as error:
-        if error.exit_code in PASSING_CODES:
+        if error.resumable:
             raise TrialLost(str(error)) from None
         RunFolder(run.folder).end_badly(error.exit_code, str(error))
 
@@ -49,12 +48,7 @@ def _warm_up(trunk: RunConfig, search: SearchConfig, job: Job) -> None:
     _fit(Task(trunk.model_dump(mode="json"), is_trunk=True), trunk, search, job, 0)
     ending = RunFolder(trunk.folder).ending()
     if ending is not None:
-        raise _error_of(ending.exit_code)(ending.reason)
-
-
-def _error_of(exit_code: int) -> type[UserError]:
-    kinds = UserError.__subclasses__()
-    return next((kind for kind in kinds if kind.exit_code == exit_code), UserError)
+        raise ending.error(ending.reason)
 
 
 def _fit(task: Task, run: RunConfig, search: SearchConfig, job: Job, told: int) -> None:
@@ -117,7 +111,7 @@ def rank_of_trial(config: dict[str, Any]) -> None:
             if report.step > config["told"]:
                 ray.train.report(metrics_of(search, report))
         code = process.exit_code()
-    if code < 0 or code in PASSING_CODES:
+    if is_resumable(code):
         raise TrialLost(f"rank {ranks.rank} ended with {code}")
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.files import write_text
+from align_dist.runs.status import State
 from align_dist.schema.distributions import Value
 from align_dist.search.finalists import Finalist, confirmations_of, rank_finalists
-from align_dist.search.folders import Trial, standing_of
+from align_dist.search.folders import Trial, trial_status
 from align_dist.search.objective import Pareto, front, goodness_of, value_of
 from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
 from align_dist.search.space import SearchConfig
@@ -36,7 +37,7 @@ class Entry:
     values: dict[str, Value]
     id: str
     folder: str
-    state: str
+    state: State
     reason: str
     objective: float | None
     metrics: dict[str, float]
@@ -98,7 +99,7 @@ def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
 
 
 def _entry(search: SearchConfig, trial: Trial) -> Entry:
-    found, branch = standing_of(trial.folder), branch_of(search, trial)
+    found, branch = trial_status(trial.folder), branch_of(search, trial)
     metrics = {} if found.chosen is None else found.chosen.metrics
     return Entry(
         number=trial.number,
@@ -125,7 +126,7 @@ def best_of(entries: Sequence[Entry]) -> int | None:
 
     One that was stopped early has been measured after less guidance than those it would be compared with.
     """
-    for state in ("finished", "stopped"):
+    for state in (State.FINISHED, State.STOPPED):
         ranked = [(entry.objective, -entry.number) for entry in entries if entry.state == state and entry.metrics]
         if ranked:
             return -max((objective, number) for objective, number in ranked if objective is not None)[1]
@@ -135,7 +136,7 @@ def best_of(entries: Sequence[Entry]) -> int | None:
 def _front(search: SearchConfig, entries: Sequence[Entry]) -> list[int]:
     if not isinstance(search.objective, Pareto):
         return []
-    finished = [entry for entry in entries if entry.state == "finished" and entry.metrics]
+    finished = [entry for entry in entries if entry.state is State.FINISHED and entry.metrics]
     kept = front([goodness_of(search.objective, entry.metrics) for entry in finished])
     return [finished[i].number for i in kept]
 
@@ -218,7 +219,7 @@ def summary_of(found: Found) -> Table:
         mark = "green" if entry.number == found.best or entry.number in found.front else ""
         name = Path(entry.folder).name
         table.add_row(
-            str(entry.number), objective, *values, entry.state, f"{entry.guided_epochs:.3g}", name, style=mark
+            str(entry.number), objective, *values, str(entry.state), f"{entry.guided_epochs:.3g}", name, style=mark
         )
     return table
 

@@ -15,10 +15,11 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, LostRankError, Preempted, UserError
 from align_dist.files import locked, read_json, unwritable, write_text
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.status import State
 from align_dist.schema.distributions import Choice
 from align_dist.search.board import Lines, make_board, trunk_name
 from align_dist.search.finalists import confirmations_of, table_of_finalists
-from align_dist.search.folders import Trial, standing_of
+from align_dist.search.folders import Trial, trial_status
 from align_dist.search.hparams import write_hparams
 from align_dist.search.plan import branch_of, check_trials, count_trunks, known_trials, predicted_cost
 from align_dist.search.plots import draw_search
@@ -54,7 +55,7 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
             if not is_done(search, trials):
                 _train(search, trials, address, nodes)
             confirming = confirmations_of(search, trials)
-            if not all(standing_of(trial.folder).over for trial in confirming):
+            if not all(trial_status(trial.folder).over for trial in confirming):
                 _train(as_they_are(search), confirming, address, nodes)
         finally:
             found = _write(search, trials)
@@ -64,7 +65,7 @@ def carry_out_search(search: SearchConfig, address: str | None = None, nodes: in
 
 def is_done(search: SearchConfig, trials: Sequence[Trial]) -> bool:
     """Whether no trial is left to start."""
-    return len(trials) >= search.samples and all(standing_of(trial.folder).over for trial in trials)
+    return len(trials) >= search.samples and all(trial_status(trial.folder).over for trial in trials)
 
 
 def as_they_are(search: SearchConfig) -> SearchConfig:
@@ -123,12 +124,12 @@ def _write(search: SearchConfig, trials: Sequence[Trial]) -> Found:
 
 def _check_ending(found: Found) -> None:
     states = [entry.state for entry in found.entries]
-    if states and all(state == "failed" for state in states):
+    if states and all(state is State.FAILED for state in states):
         raise UserError(
             f"{found.search.experiment}: every trial failed, the first with: {found.entries[0].reason}; "
             f"see trial.log in {found.entries[0].folder}"
         )
-    left = sum(entry.state in ("waiting", "interrupted") for entry in (*found.entries, *found.confirmations))
+    left = sum(entry.state in (State.NEW, State.INTERRUPTED) for entry in (*found.entries, *found.confirmations))
     if left:
         raise LostRankError(f"{found.search.experiment}: {left} trials are not over; the same command goes on")
     if len(states) < found.search.samples:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import RunConfig, parse_config
+from align_dist.errors import is_resumable
 from align_dist.parallel.ranks import Ranks
 from align_dist.search.child import LOG, child, environment_of
-from align_dist.search.folders import PASSING_CODES
 from align_dist.search.job import Job, TrialLost, metrics_of
 from align_dist.search.objective import is_faithful
 from align_dist.search.outcome import OUTCOME, Report, read_reports
@@ -58,5 +58,5 @@ def _reports_of(task: Task, run: RunConfig, threads: int, cwd: Path) -> Iterator
                 told = report.step
                 yield report
         code = process.exit_code()
-    if code < 0 or code in PASSING_CODES:
+    if is_resumable(code):
         raise TrialLost(f"{run.folder}: its process ended with {code}; see {LOG} there")

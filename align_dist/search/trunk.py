@@ -23,15 +23,12 @@ from align_dist.errors import CheckpointError
 from align_dist.files import locked, remove
 from align_dist.methods.registry import find_method, find_options
 from align_dist.runs.checkpoint import (
-    NEWEST,
-    PREVIOUS,
-    has_checkpoint,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
     write_checkpoint,
 )
-from align_dist.runs.folder import RunFolder
+from align_dist.runs.folder import NEWEST, PREVIOUS, RunFolder
 from align_dist.schedule import Schedule, make_schedule
 from align_dist.schema.values import told_of
 from align_dist.training.loop import Position, checkpoint_of
@@ -120,7 +117,7 @@ def begin_from_trunk(
     """
     trunk, step = trunk_of(config, experiment), branch_step(config)
     branch, folder = Branch(trunk.folder, step), RunFolder(config.folder)
-    if step == 0 or has_checkpoint(folder.checkpoints):
+    if step == 0 or folder.has_checkpoint:
         return branch
     trunk.folder.mkdir(parents=True, exist_ok=True)
     with locked(trunk.folder / ".branching"):

@@ -107,7 +107,7 @@ def train_trunk(config: RunConfig, train: Callable[[RunConfig], None] = warm_up)
 
     before = RunFolder(config.folder).ending()
     try:
-        if before is not None and before.exit_code == NonFiniteError.exit_code:
+        if before is not None and before.error is NonFiniteError:
             raise NonFiniteError(before.reason)
         train(config)
     except NonFiniteError as error:

@@ -19,7 +19,6 @@ from align_dist.data.beton import verify_beton
 from align_dist.errors import MachineError
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
-from align_dist.runs.checkpoint import has_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, read_metrics
 from align_dist.runs.selection import load_selected
@@ -68,7 +67,7 @@ def kill_and_finish(trial: Trial) -> None:
 
 
 def _has_saved(trial: Trial) -> bool:
-    return has_checkpoint(folder_of(trial).checkpoints)
+    return folder_of(trial).has_checkpoint
 
 
 def folder_of(trial: Trial) -> RunFolder:

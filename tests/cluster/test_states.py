@@ -10,10 +10,12 @@ import pytest
 
 from align_dist.cluster.jobs import Submission, record_submission, submissions_of
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
-from align_dist.cluster.states import State, pace_of, standing_of
+from align_dist.cluster.states import cell_status, pace_of
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
+from align_dist.errors import LostRankError
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
+from align_dist.runs.status import State
 
 
 @pytest.fixture
@@ -28,8 +30,8 @@ def submitted(folder: Path, job: str = "12_3", log: str = "") -> Submission:
 
 
 def state(folder: Path, queue: dict[tuple[str, str], QueuedJob] | None = None) -> tuple[State, str]:
-    found = standing_of(folder, submissions_of(folder), queue or {}, EvaluationConfig())
-    return found.state, found.note
+    found = cell_status(folder, submissions_of(folder), queue or {}, EvaluationConfig())
+    return found.state, found.reason
 
 
 def begun(folder: Path, config: RunConfig) -> RunFolder:
@@ -52,7 +54,7 @@ def test_a_requeued_job_waits_though_its_last_start_stopped(folder: Path, square
     begun(folder, squares).end_badly(75, "SIGUSR2: saved")
     submitted(folder)
     assert state(folder, {("slurm", "12_3"): QueuedJob(True)})[0] is State.WAITING
-    assert state(folder) == (State.STOPPED, "SIGUSR2: saved")
+    assert state(folder) == (State.INTERRUPTED, "SIGUSR2: saved")
 
 
 def test_only_the_latest_submission_counts(folder: Path) -> None:
@@ -66,14 +68,14 @@ def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, 
     submitted(folder)
     begun(folder, squares).write_results([])
     asked = squares.evaluation
-    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.STOPPED)):
-        assert standing_of(folder, submissions_of(folder), jobs, asked).state is State.DONE
+    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.INTERRUPTED)):
+        assert cell_status(folder, submissions_of(folder), jobs, asked).state is State.FINISHED
         fewer = asked.model_copy(update={"selections": ("last",)})
-        assert standing_of(folder, submissions_of(folder), jobs, fewer).state is State.DONE
+        assert cell_status(folder, submissions_of(folder), jobs, fewer).state is State.FINISHED
         blurred = asked.model_copy(update={"fill": "blur"})
-        standing = standing_of(folder, submissions_of(folder), jobs, blurred)
-        assert standing.state is found
-    assert "evaluation.fill zero, asked for blur" in standing.note
+        status = cell_status(folder, submissions_of(folder), jobs, blurred)
+        assert status.state is found
+    assert "evaluation.fill zero, asked for blur" in status.reason
 
 
 def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
@@ -81,11 +83,17 @@ def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
     assert state(folder) == (State.FAILED, "classifier/guidance is not finite")
 
 
+def test_a_run_that_lost_a_rank_goes_on_when_submitted_again(folder: Path, squares: RunConfig) -> None:
+    begun(folder, squares).end_badly(LostRankError.exit_code, "rank 1 died")
+    submitted(folder)
+    assert state(folder) == (State.INTERRUPTED, "rank 1 died")
+
+
 def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:
     begun(folder, squares)
     with RunFolder(folder).held():
         assert state(folder)[0] is State.RUNNING
-    assert state(folder) == (State.STOPPED, "left without a word")
+    assert state(folder) == (State.INTERRUPTED, "left without a word")
 
 
 def test_a_job_cancelled_before_it_began_is_new_again(folder: Path) -> None:

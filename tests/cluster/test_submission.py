@@ -44,7 +44,7 @@ def says(description: Path, *options: str) -> tuple[int, str]:
 def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, tmp_path: Path) -> None:
     grid = ("--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "local", "--max-parallel", "1")
     code, said = says(description, *grid, "--nodes", "2")
-    assert code == 0 and "2 done" in said, said
+    assert code == 0 and "2 finished" in said, said
     runs = sorted((tmp_path / "my runs").glob("*/folders-*"))
     assert len(runs) == 2
     first, second = (submissions_of(run)[0] for run in runs)
@@ -68,7 +68,7 @@ def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(des
     (run,) = (tmp_path / "my runs").glob("*/folders-*")
     assert "saved at step" in (run / "ended.json").read_text(), said
     code, said = says(description, *grid)
-    assert code == 0 and "1 done" in said, said
+    assert code == 0 and "1 finished" in said, said
     assert "resuming at step" in Path(submissions_of(run)[-1].log).read_text()
 
 

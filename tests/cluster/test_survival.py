@@ -8,8 +8,7 @@ from pathlib import Path
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
 from align_dist.cluster.survival import parse_partitions, parse_settings, slurm_findings, survival_findings
 from align_dist.config import RunConfig
-from align_dist.runs.checkpoint import NEWEST
-from align_dist.runs.folder import RunFolder
+from align_dist.runs.folder import NEWEST, RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 
 SETTINGS = "PreemptType             = preempt/partition_prio\nSlurmctldParameters     = enable_configless\n"

@@ -10,7 +10,7 @@ from PIL import Image
 from align_dist.config import RunConfig
 from align_dist.report.curves import panel_tags, thinned, training_curves
 from align_dist.report.measures import measure
-from align_dist.report.rows import Run
+from align_dist.report.rows import Run, read_run
 from align_dist.run import carry_out
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars, write_metrics
@@ -28,7 +28,7 @@ def write_scalars(folder: Path, count: int = 50) -> Run:
     folder.mkdir(exist_ok=True)
     for step in range(count):
         write_metrics(RunFolder(folder).metrics, step, step / 4, {"classifier/loss": 1 / (step + 1), "mask/area": 0.3})
-    return Run(folder, True, ())
+    return read_run(folder)
 
 
 def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(align: RunFolder) -> None:
@@ -42,7 +42,7 @@ def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(a
         "masker/loss",
     ]
     assert all(len(tags[tag]) > 1 for tag in panel_tags(tags))
-    assert training_curves([Run(align.path, True, ())]) is not None
+    assert training_curves([read_run(align.path)]) is not None
 
 
 def test_every_measure_of_a_real_run_is_explained(align: RunFolder) -> None:
@@ -69,4 +69,4 @@ def test_the_figure_is_a_picture_and_the_same_every_time(tmp_path: Path) -> None
 
 
 def test_no_scalars_no_figure(tmp_path: Path) -> None:
-    assert training_curves([Run(tmp_path, True, ())]) is None
+    assert training_curves([read_run(tmp_path)]) is None

@@ -11,12 +11,13 @@ import pytest
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.data.prepare import prepare
-from align_dist.errors import ConfigError, DataError, NonFiniteError, StorageError, UserError
+from align_dist.errors import ConfigError, DataError, LostRankError, NonFiniteError, StorageError, UserError
 from align_dist.parallel.ranks import Ranks, find_ranks
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.status import State
 from align_dist.search.board import LogBoard
 from align_dist.search.child import environment_of
-from align_dist.search.folders import Trial, mark_suggested, standing_of
+from align_dist.search.folders import Trial, mark_suggested, trial_status
 from align_dist.search.plan import random_trials
 from align_dist.search.search import carry_out_search, show_plan
 from align_dist.search.space import SearchConfig, parse_search
@@ -62,11 +63,21 @@ def test_one_bad_trial_does_not_spoil_the_others(squares: RunConfig, tmp_path: P
     assert carry_out_search(search).best == 1
 
 
-@pytest.mark.parametrize(("error", "over"), [(NonFiniteError, True), (ConfigError, True), (StorageError, False)])
-def test_what_may_go_better_next_time_is_started_again(tmp_path: Path, error: type[UserError], over: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "state", "over"),
+    [
+        (NonFiniteError, State.FAILED, True),
+        (ConfigError, State.FAILED, True),
+        (StorageError, State.FAILED, False),
+        (LostRankError, State.INTERRUPTED, False),
+    ],
+)
+def test_what_may_go_better_next_time_is_started_again(
+    tmp_path: Path, error: type[UserError], state: State, over: bool
+) -> None:
     RunFolder(tmp_path / "trial").end_badly(error.exit_code, "so it is")
-    found = standing_of(tmp_path / "trial")
-    assert (found.state, found.reason, found.over) == ("failed", "so it is", over)
+    found = trial_status(tmp_path / "trial")
+    assert (found.state, found.reason, found.over) == (state, "so it is", over)
 
 
 def test_a_pareto_search_finds_its_front_and_a_config_for_each_trial_on_it(squares: RunConfig, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ class Study:
 
     def finished(self) -> None:
         wait_for_state(self.job(), "COMPLETED", output=self.log())
-        assert "1 done" in self.says()
+        assert "1 finished" in self.says()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_grid_is_run_once_and_as_it_was_planned(undisturbed: tuple[Study, str]
         assert json.loads((folder / "environment.json").read_text())[0]["ranks"] == 2
         assert (folder / "done").exists() and len(submissions_of(folder)) == 1
     said = study.says("--domains", "all", "--methods", "erm,align")
-    assert "0 jobs submitted, 4 cells left" in said and "4 done" in said
+    assert "0 jobs submitted, 4 cells left" in said and "4 finished" in said
 
 
 def test_the_tables_of_a_grid_mark_what_is_missing(undisturbed: tuple[Study, str]) -> None:
