@@ -12,6 +12,7 @@ from align_dist.cluster.states import pace_of
 from align_dist.config import RunConfig, load_config
 from align_dist.errors import UserError
 from align_dist.methods.clock import Clock
+from align_dist.runs.folder import CONFIG
 
 NO_TIME = Clock(0, 0, 1.0)
 PROBE_BYTES = 32 * 2**20
@@ -67,7 +68,7 @@ def save_seconds(folder: Path, size: int) -> float:
 def step_seconds(config: RunConfig) -> float | None:
     """The slowest step that this experiment's runs have shown at this batch size; None where none has run yet."""
     found = []
-    for description in (config.runs / config.experiment).glob("*/config.yaml"):
+    for description in (config.runs / config.experiment).glob(f"*/{CONFIG}"):
         try:
             other = load_config(description)
         except UserError:

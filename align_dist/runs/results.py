@@ -37,7 +37,7 @@ class Group(NamedTuple):
 class Row:
     """One domain's measurements of one selected checkpoint of one run.
 
-    metrics: as measured, those without a value left out or NaN. pictures: of `Manifest.pictures`. evaluation: the
+    metrics: as measured; one without a value is left out or not finite. pictures: of `Manifest.pictures`. evaluation: the
     settings that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
     """
 
@@ -87,7 +87,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def record_of(row: Row) -> dict[str, Any]:
-    """A row as plain values, which `parse_row` reads; a metric that is NaN becomes null, which JSON has."""
+    """A row as plain values, which `parse_row` reads; a metric that is not finite becomes null, which JSON has."""
     return {
         "run": row.run,
         "experiment": row.experiment,
@@ -106,7 +106,7 @@ def record_of(row: Row) -> dict[str, Any]:
         "images": row.images,
         "pictures": row.pictures,
         "evaluation": dict(row.evaluation),
-        "metrics": {name: None if math.isnan(value) else _rounded(value) for name, value in row.metrics.items()},
+        "metrics": {name: _rounded(value) if math.isfinite(value) else None for name, value in row.metrics.items()},
         **({"theory_masks": row.theory_masks} if row.theory_masks else {}),
     }
 

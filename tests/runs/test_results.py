@@ -44,7 +44,7 @@ def test_what_a_run_was_measured_as_comes_back_from_its_file(squares: RunConfig,
         "a1", "quickstart", group_of(squares.model_copy(update={"evaluation": evaluation})), "align", "", 0, "last",
         24, "bright", IN_DOMAIN, 12, {"accuracy": 0.75}, "0" * 16, settings_of(evaluation), "given 1234",
     )  # fmt: skip
-    unmeasured = replace(row, metrics={"accuracy": 0.75, "mask_iou": math.nan})
+    unmeasured = replace(row, metrics={"accuracy": 0.75, "mask_iou": math.nan, "cross_entropy": math.inf})
     write_rows(tmp_path / "results.jsonl", [row, unmeasured])
     assert read_rows(tmp_path / "results.jsonl") == [row, row]
     assert row.group == ("folders", "resnet8", "single_source", "bright", "", "faithfulness_images=4 fill=blur")
