@@ -77,6 +77,11 @@ def size_of(pictures: Tensor) -> tuple[int, int]:
     return pictures.shape[-2], pictures.shape[-1]
 
 
+def averaged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Masks or maps (B, H, W) at the cells of a smaller map, (B, *size): the mean of what each cell covers."""
+    return F.adaptive_avg_pool2d(maps[:, None], size)[:, 0]
+
+
 def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resizing of (B, H, W) maps to (B, *size); shrinking averages (antialiased)."""
     if maps.shape[-2:] == size:

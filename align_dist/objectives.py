@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align_dist.attribution import Normalisation, normalise, resize_map, size_of
+from align_dist.attribution import Normalisation, averaged, normalise, resize_map, size_of
 
 Smoothness = Literal["absolute", "squared"]
 GuidanceResolution = Literal["map", "image"]
@@ -56,11 +56,6 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
-def averaged(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (B, H, W) at the places of a map, (B, *size): the mean of what each place covers."""
-    return F.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
-
-
 def guidance(
     cam: Tensor,
     mask: Tensor,
@@ -74,14 +69,13 @@ def guidance(
     `image` enlarges Φ to M's. Φ is squeezed into [epsilon, 1 − epsilon]: BCE's gradient is then bounded by
     1/epsilon, where on a plain [0, 1] it explodes at Φ → 0 under M > 0. Scalar ≥ 0.
     """
-    attribution = normalise(cam.float(), normalisation, epsilon)
+    attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
-        mask = averaged(mask, size_of(attribution))
+        target = averaged(target, size_of(attribution))
     else:
-        attribution = resize_map(attribution, size_of(mask))
+        attribution = resize_map(attribution, size_of(target))
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
-    target = mask.float()
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 

@@ -1,4 +1,4 @@
-"""Grad-CAM of pictures and of the same pictures moved: what measures of collapse are taken of."""
+"""Attributions of pictures and of the same pictures moved: what measures of collapse are taken of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from align_dist.parallel.group import Group
 
 
 class MovedMaps(NamedTuple):
-    """Grad-CAM (B, h, w) of the true class, signed, as guidance has it; see `collapse`."""
+    """Attributions (B, h, w) of the true class, signed, as guidance has it; see `collapse`."""
 
     maps: Tensor
     mirrored: Tensor

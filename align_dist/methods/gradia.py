@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from align_dist.attribution import normalise, size_of
+from align_dist.attribution import averaged, normalise, size_of
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import GradiaOptions
-from align_dist.objectives import averaged
 
 
 class GRADIA(Supervised[GradiaOptions]):
@@ -29,4 +28,4 @@ class GRADIA(Supervised[GradiaOptions]):
 
 def distance(cam: Tensor, mask: Tensor) -> Tensor:
     """mean |Φ − m| over places and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. In [0, 1]."""
-    return (normalise(cam) - averaged(mask, size_of(cam))).abs().mean()
+    return (normalise(cam) - averaged(mask.float(), size_of(cam))).abs().mean()

@@ -18,6 +18,7 @@ from align_dist.data.splits import Split, make_split
 from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, map_places, statistics
@@ -244,12 +245,13 @@ def make_classifier(config: RunConfig, classes: int) -> Classifier:
     """A classifier, its weights following from torch's seed."""
     chosen = config.classifier
     network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
-    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network))
+    attribution = INPUT_ATTRIBUTIONS.get(chosen.attribution)
+    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network), attribution)
 
 
 def _places(chosen: ClassifierConfig, network: torch.nn.Module) -> Places | None:
     """Where Grad-CAM's cells lie; None for an even grid. Raises ConfigError where that cannot be told."""
-    if chosen.cam_places == "even":
+    if chosen.cam_places == "even" or chosen.attribution != "grad_cam":
         return None
     try:
         return map_places(network, chosen.backbone, chosen.pretrained)
