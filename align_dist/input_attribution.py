@@ -6,10 +6,11 @@ A loss on such a map trains the weights through the gradient itself, second orde
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Of the path of integrated gradients.
 STEPS = 8
@@ -50,6 +51,18 @@ def integrated_gradients(network: Logits, images: Tensor, labels: Tensor, create
     points = [(step + 0.5) / STEPS * images for step in range(STEPS)]
     gradients = [logit_gradient(network, point, labels, create_graph) for point in points]
     return (images * torch.stack(gradients).mean(0)).sum(1)
+
+
+def check_second_order(network: nn.Module) -> None:
+    """Raises ValueError for a network with a layer whose gradient torch cannot differentiate again, such as
+    Hardsigmoid. Traced without computing anything.
+    """
+    traced = copy.deepcopy(network).to("meta").eval()
+    images, labels = torch.empty(2, 3, 320, 320, device="meta"), torch.zeros(2, dtype=torch.int64, device="meta")
+    try:
+        input_gradient(traced, images, labels, True).sum().backward()
+    except RuntimeError as error:
+        raise ValueError(f"{type(network).__name__}: {str(error).splitlines()[0]}") from None
 
 
 # By the names of the setting `classifier.attribution`, whose other value is Grad-CAM.
