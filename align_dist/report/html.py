@@ -174,7 +174,7 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
         if len(targets_of(rows)) > 1:
             tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):
-            tables.append(difference_table(rows, BASELINE, "accuracy", selection))
+            tables.append(difference_table(rows, BASELINE, selection))
     return [table for table in tables if table.rows]
 
 
