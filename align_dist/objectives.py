@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align_dist.attribution import Normalisation, averaged, normalise, resize_map, size_of
+from align_dist.attribution import Normalisation, normalise, size_of
+from align_dist.places import Places, in_cells, in_image
 
 Smoothness = Literal["absolute", "squared"]
 GuidanceResolution = Literal["map", "image"]
@@ -62,6 +63,7 @@ def guidance(
     normalisation: Normalisation = "minmax",
     resolution: GuidanceResolution = "map",
     epsilon: float = 1e-2,
+    places: Places | None = None,
 ) -> Tensor:
     """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over places.
 
@@ -71,9 +73,9 @@ def guidance(
     """
     attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
-        target = averaged(target, size_of(attribution))
+        target = in_cells(target, size_of(attribution), places)
     else:
-        attribution = resize_map(attribution, size_of(target))
+        attribution = in_image(attribution, size_of(target), places)
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()

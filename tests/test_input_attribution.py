@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, STEPS, input_gradient, integrated_gradients
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places
+from align_dist.places import Places
 
 torch.set_num_threads(1)
 CLASSES, COUNT, SIDE, CELL = 4, 5, 48, 8

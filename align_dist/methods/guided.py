@@ -53,7 +53,12 @@ class Guided(Masked[G], Regularised[G]):
             return {}
         chosen = self.options
         value = objectives.guidance(
-            seen["image"].map, mask, chosen.cam_normalisation, chosen.guidance_resolution, chosen.cam_epsilon
+            seen["image"].map,
+            mask,
+            chosen.cam_normalisation,
+            chosen.guidance_resolution,
+            chosen.cam_epsilon,
+            self.places,
         )
         losses: Losses = {"guidance": (chosen.lambda3, value)}
         if "exchanged" not in seen:

@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from align_dist.attribution import autograd_cam, averaged, linear_head_cam, size_of
+from align_dist.attribution import autograd_cam, linear_head_cam, size_of
 from align_dist.input_attribution import InputAttribution
 from align_dist.modes import in_evaluation_mode, in_full_precision
-from align_dist.networks.places import Places, evenly_placed, last_pooling
+from align_dist.networks.receptive_field import last_pooling
+from align_dist.places import Places, in_cells
 
 Inspect = Callable[[Tensor, nn.Module], Any]
 
 
 class Explained(NamedTuple):
     """logits: (B, C). cam: (B, h, w), signed Grad-CAM, or the attribution in its place, at the resolution of the last
-    feature map. Whatever compares or shows it takes its cells to divide the image evenly.
+    feature map. Its cells lie at the classifier's `places`.
     """
 
     logits: Tensor
@@ -45,8 +46,8 @@ class Classifier(nn.Module):
     average pooling followed by one linear layer, which is checked for at construction; maps of other heads
     (`closed_form=False`) go through autograd.
 
-    places: where Grad-CAM's cells look; maps are interpolated from there to an even grid of the image. Without them a
-    cell's value stands where the even grid has that cell.
+    places: where in an image Grad-CAM's cells look; None for cells that divide it evenly, as those of another
+    attribution do.
 
     attribution: takes Grad-CAM's place, averaged over the pixels of each of Grad-CAM's cells. The attribution is that
     of the network in evaluation mode, with BatchNorm's statistics from before the forward, so that an image's map does
@@ -69,7 +70,7 @@ class Classifier(nn.Module):
         # Names, not modules: a second reference would store the head's weights twice.
         self._pooling, self._linear = last_pooling(network), linear[-1]
         self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
-        self.places, self.attribution = places, attribution
+        self.places, self.attribution = places if attribution is None else None, attribution
         self.train()
 
     def forward(self, images: Tensor, explain: Tensor | None = None, inspect: Inspect | None = None) -> Any:
@@ -79,8 +80,7 @@ class Classifier(nn.Module):
             return self.network(images)
         if self.attribution is not None:
             return self._attributed(images, explain, self.attribution)
-        logits, cam = self._explained(images, explain)
-        return Explained(logits, cam if self.places is None else evenly_placed(cam, self.places, size_of(images)))
+        return self._explained(images, explain)
 
     def _attributed(self, images: Tensor, labels: Tensor, attribution: InputAttribution) -> Explained:
         """The ordinary forward, and the attribution with gradients on, whatever surrounds both."""
@@ -89,7 +89,7 @@ class Classifier(nn.Module):
         logits, features = self._logits_and_features(images)
         wanted, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
         with torch.enable_grad(), in_evaluation_mode(self.network), in_full_precision(logits):
-            maps = averaged(attribution(network, images, labels, wanted), size_of(features))
+            maps = in_cells(attribution(network, images, labels, wanted), size_of(features))
         return Explained(logits, maps if wanted else maps.detach())
 
     def _explained(self, images: Tensor, labels: Tensor) -> Explained:

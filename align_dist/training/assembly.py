@@ -23,12 +23,12 @@ from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, map_places, statistics
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
+from align_dist.places import Places
 from align_dist.training.schedule import Schedule, make_schedule
 
 

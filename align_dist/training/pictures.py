@@ -78,7 +78,7 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     images = (batch.images * deviation + mean).clamp(0, 1)
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)
-    attribution = saliency(cam, size_of(images))
+    attribution = saliency(cam, size_of(images), run.method.places)
     name = {"grad_cam": "Grad-CAM"}.get(chosen.attribution, chosen.attribution.replace("_", " "))
     columns = {"image": images, name: attribution, "overlay": overlay(images, attribution)}
     mask = run.method.learned_mask(batch)

@@ -16,9 +16,9 @@ from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method, find_options
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.plain import PlainEngine, make_optimiser
+from align_dist.places import Places
 
 torch.set_num_threads(1)
 CLASSES, COUNT, SIDE = 3, 6, 32

@@ -30,7 +30,7 @@ from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import places_of
+from align_dist.networks.receptive_field import places_of
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import Engine, Terms

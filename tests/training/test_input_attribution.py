@@ -49,6 +49,6 @@ def test_a_sheet_names_the_attribution_that_it_shows(squares: RunConfig) -> None
         columns, _ = explain_batch(run, batch)
         maps = run.method.classifier.module.eval()(batch.images, explain=batch.labels).cam
         (name,) = (name for name in columns if name in ("Grad-CAM", "input gradient"))
-        assert (columns[name] - saliency(maps, (32, 32))).abs().max() < 1e-5
+        assert (columns[name] - saliency(maps, (32, 32), run.method.places)).abs().max() < 1e-5
         shown[attribution] = name
     assert shown == {"grad_cam": "Grad-CAM", "input_gradient": "input gradient"}
