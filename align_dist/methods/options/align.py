@@ -88,8 +88,8 @@ class AlignOptions(GuidedOptions):
             )
         if self.alternation != "batch" and self.ends(clock) <= clock.warmup < clock.length:
             raise ConfigError(
-                f"align.alternation: {self.alternation} is how both learn after warm-up, and here the masker has learned "
-                "by then (align.masker_length); make that longer, or write batch"
+                f"align.alternation: {self.alternation} is how both learn after warm-up, and here the masker has "
+                "learned by then (align.masker_length); make that longer, or write batch"
             )
         if ramp > learns:
             raise ConfigError(
