@@ -18,16 +18,17 @@ from align_dist.data.splits import Split, make_split
 from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, map_places, statistics
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
 from align_dist.parallel.threads import use_cores
+from align_dist.places import Places
 from align_dist.schedule import Schedule, make_schedule
 
 
@@ -244,12 +245,26 @@ def make_classifier(config: RunConfig, classes: int) -> Classifier:
     """A classifier, its weights following from torch's seed."""
     chosen = config.classifier
     network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
-    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network))
+    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network), _attribution(chosen, network))
+
+
+def _attribution(chosen: ClassifierConfig, network: torch.nn.Module) -> InputAttribution | None:
+    """What takes Grad-CAM's place; None for nothing. Raises ConfigError where a loss could not train it."""
+    if chosen.attribution == "grad_cam":
+        return None
+    try:
+        check_second_order(network)
+    except ValueError as error:
+        raise ConfigError(
+            f"classifier.attribution: {chosen.attribution} of {chosen.backbone} cannot be trained ({error}); take "
+            "grad_cam, or a backbone such as resnet50"
+        ) from None
+    return INPUT_ATTRIBUTIONS[chosen.attribution]
 
 
 def _places(chosen: ClassifierConfig, network: torch.nn.Module) -> Places | None:
     """Where Grad-CAM's cells lie; None for an even grid. Raises ConfigError where that cannot be told."""
-    if chosen.cam_places == "even":
+    if chosen.cam_places == "even" or chosen.attribution != "grad_cam":
         return None
     try:
         return map_places(network, chosen.backbone, chosen.pretrained)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align_dist.places import Places, in_image
+
 Normalisation = Literal["minmax", "relu_max"]
 
 
@@ -56,20 +58,20 @@ def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2
     return raised / torch.where(scale > 0, spread, 1.0)
 
 
-def saliency(cam: Tensor, size: tuple[int, int]) -> Tensor:
-    """Φ as it is measured and shown: signed maps (B, h, w) rectified, divided by their maximum and resized to
-    (B, *size), in [0, 1].
+def saliency(cam: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
+    """Φ as it is measured and shown: signed maps (B, h, w) rectified, divided by their maximum and enlarged from their
+    places to (B, *size), in [0, 1].
     """
-    return resize_map(normalise(cam.float(), "relu_max"), size).clamp(0, 1)
+    return in_image(normalise(cam.float(), "relu_max"), size, places).clamp(0, 1)
 
 
 def carried_over(maps: Tensor, geometry: Tensor) -> Tensor:
     """Maps (B, h, w) of one view in the frame of another, bilinear; 0 where the first view does not reach.
 
-    geometry: (B, 2, 3), from places of the other view to those of the first (`data.views.Views.between`).
+    geometry: (B, 2, 3), from the other map's frame to the first one's (`places.between_cells`).
     """
-    places = F.affine_grid(geometry, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
-    return F.grid_sample(maps[:, None], places.to(maps.dtype), align_corners=False)[:, 0]
+    points = F.affine_grid(geometry, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
+    return F.grid_sample(maps[:, None], points.to(maps.dtype), align_corners=False)[:, 0]
 
 
 def size_of(pictures: Tensor) -> tuple[int, int]:

@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--selection", default="validation", choices=SELECTIONS)
     instead = report.add_mutually_exclusive_group()
     instead.add_argument("--table", metavar="PAPER", help="a paper's tables instead: paper (ALIGN's own), dre")
+    instead.add_argument("--minus", metavar="METHOD", help="differences to this one, such as erm, paired by seed")
     instead.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
     report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
 
@@ -218,12 +219,19 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs
-    from align_dist.report.tables import group_table, held_out_table, summary_table, targets_of, theory_tables
+    from align_dist.report.tables import (
+        difference_table,
+        group_table,
+        held_out_table,
+        summary_table,
+        targets_of,
+        theory_tables,
+    )
 
     if options.figure and not options.against:
         raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
-    if options.html and (options.against or options.table):
-        raise ConfigError("report --html: the page has the usual tables; leave out --against and --table, or --html")
+    if options.html and (options.against or options.table or options.minus):
+        raise ConfigError("report --html: the page has the usual tables; leave out what takes their place, or --html")
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
@@ -232,12 +240,15 @@ def _report(options: argparse.Namespace) -> None:
         return _report_sweep(options, runs)
     if options.table:
         return _report_paper(options, runs)
+    if options.minus:
+        print(render.RENDERERS[options.format](difference_table(rows, options.minus, options.selection)))
+        return _say_left_out(runs)
     groups = group_table(rows, options.selection)
     tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
     tables += theory_tables(rows, options.selection)
     if len(targets_of(rows)) > 1:
         tables.append(held_out_table(rows, "accuracy", options.selection))
-    print("\n".join(render.RENDERERS[options.format](table) for table in tables))
+    print(render.rendered(tables, options.format))
     _say_left_out(runs)
     if options.html:
         from align_dist.report.html import write_report

@@ -94,5 +94,6 @@ def is_resumable(exit_code: int) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What a foreign error says, in one line; its kind where it says nothing."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """What a foreign error says, in one line of at most 200 characters; its kind where it says nothing."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return " ".join((lines or [type(error).__name__])[0].split())[:200]

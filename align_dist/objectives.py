@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align_dist.attribution import Normalisation, normalise, resize_map, size_of
+from align_dist.attribution import Normalisation, normalise, size_of
+from align_dist.places import Places, in_cells, in_image
 
 Smoothness = Literal["absolute", "squared"]
 GuidanceResolution = Literal["map", "image"]
@@ -56,17 +57,13 @@ def classification(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
-def averaged(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (B, H, W) at the places of a map, (B, *size): the mean of what each place covers."""
-    return F.adaptive_avg_pool2d(mask[:, None].float(), size)[:, 0]
-
-
 def guidance(
     cam: Tensor,
     mask: Tensor,
     normalisation: Normalisation = "minmax",
     resolution: GuidanceResolution = "map",
     epsilon: float = 1e-2,
+    places: Places | None = None,
 ) -> Tensor:
     """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over places.
 
@@ -74,14 +71,13 @@ def guidance(
     `image` enlarges Φ to M's. Φ is squeezed into [epsilon, 1 − epsilon]: BCE's gradient is then bounded by
     1/epsilon, where on a plain [0, 1] it explodes at Φ → 0 under M > 0. Scalar ≥ 0.
     """
-    attribution = normalise(cam.float(), normalisation, epsilon)
+    attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
-        mask = averaged(mask, size_of(attribution))
+        target = in_cells(target, size_of(attribution), places)
     else:
-        attribution = resize_map(attribution, size_of(mask))
+        attribution = in_image(attribution, size_of(target), places)
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
-    target = mask.float()
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 

@@ -61,7 +61,10 @@ def carry_through(
             if done and (sources_only or not otherwise):
                 told(f"{folder.path}: done already")
                 return folder
-            if done and group.first(lambda: folder.has_theory):  # a row that is measured otherwise loses nothing
+            explained = config.evaluation.faithfulness_images > 0
+            if (
+                done and explained and group.first(lambda: folder.has_theory)
+            ):  # a row that is measured again loses nothing
                 config = with_theory(config)
             if done:
                 told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")

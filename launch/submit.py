@@ -167,7 +167,7 @@ def _add_resources(jobs: argparse._ArgumentGroup) -> None:
     jobs.add_argument("--memory-gb", type=_positive)
     limit = jobs.add_mutually_exclusive_group()
     limit.add_argument("--hours", type=float, default=24, help="time limit (default 24)")
-    limit.add_argument("--minutes", type=_positive, help="time limit; more than 10, see the README")
+    limit.add_argument("--minutes", type=_positive, help="time limit; more than 10, see slurm/README.md")
     jobs.add_argument("--max-parallel", type=_positive, default=256, help="jobs at a time")
     jobs.add_argument("--max-timeouts", type=_positive, default=100, help="times a job may reach its limit and go on")
     for name in ("partition", "account", "qos", "constraint", "dependency"):

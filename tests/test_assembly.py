@@ -4,6 +4,8 @@ import pytest
 
 from align_dist.assembly import assemble, warnings_of
 from align_dist.config import RunConfig
+from align_dist.errors import ConfigError
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 
 
 @pytest.mark.parametrize(("batchnorm", "warned"), [("frozen", True), ("synchronised", False), ("local", False)])
@@ -11,6 +13,15 @@ def test_statistics_that_nothing_has_learnt_are_warned_of(squares: RunConfig, ba
     classifier = squares.classifier.model_copy(update={"batchnorm": batchnorm})
     lines = warnings_of(assemble(squares.model_copy(update={"classifier": classifier})))
     assert any("classifier.batchnorm" in line for line in lines) == warned
+
+
+@pytest.mark.parametrize("attribution", INPUT_ATTRIBUTIONS)
+def test_an_attribution_that_no_loss_could_train_is_refused(squares: RunConfig, attribution: str) -> None:
+    update = {"backbone": "mobilenet_v3_small", "attribution": attribution}
+    classifier = squares.classifier.model_copy(update=update)
+    with pytest.raises(ConfigError, match=r"^classifier\.attribution: .*mobilenet_v3_small") as refused:
+        assemble(squares.model_copy(update={"classifier": classifier}))
+    assert "\n" not in str(refused.value)
 
 
 def test_a_method_is_told_how_many_training_pictures_domains_and_groups_have(

@@ -42,11 +42,13 @@ def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
     with progress("masks", len(missing), "pictures") as tell:
         for done, (path, place) in enumerate(missing, 1):
             try:
-                _write_mask(place, segment, _read(path))
+                picture = _read(path)
             except DataError as error:
                 if benchmark.on_unreadable == "fail":
                     raise
                 skipped.append(str(error))
+            else:
+                _write_mask(place, segment, picture)
             tell(done)
     for line in skipped:
         print(f"skipped: {line}")

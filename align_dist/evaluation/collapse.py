@@ -55,10 +55,11 @@ def agreement(first: Tensor, second: Tensor) -> Agreement:
     return Agreement(own / count, others / (count * (count - 1)))
 
 
-def collapse(maps: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dict[str, float]:
+def collapse(maps: Tensor, even: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dict[str, float]:
     """All measures of collapse.
 
-    maps: (N, H, W). mirrored: of the pictures mirrored left to right. shifted: of the pictures shifted to the right by
+    maps: (N, H, W). even: the same at cells that divide the pictures evenly (`places.evenly_placed`), and so mirrored,
+    of the pictures mirrored left to right. shifted: of the pictures shifted to the right by
     `cells` columns of the map, compared where both show the same of the picture.
 
     Gives commonest_cell; map_cells, H W; map_likeness, the agreement of different pictures' maps; follows_mirror and
@@ -66,7 +67,7 @@ def collapse(maps: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dic
     not moved; map_following, what follows above chance, mean of the two ways of moving, 1 for all of it.
     """
     kept = maps.shape[2] - cells
-    by_mirror = agreement(maps.flip(2), mirrored)
+    by_mirror = agreement(even.flip(2), mirrored)
     by_shift = agreement(maps[:, :, :kept], shifted[:, :, cells:])
     found = [way.above_chance for way in (by_mirror, by_shift) if way.own == way.own]
     return {
@@ -75,7 +76,7 @@ def collapse(maps: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dic
         "map_likeness": agreement(maps, maps).chance,
         "map_following": sum(found) / len(found) if found else NAN,
         "follows_mirror": by_mirror.own,
-        "stays_mirror": agreement(maps, mirrored).own,
+        "stays_mirror": agreement(even, mirrored).own,
         "follows_shift": by_shift.own,
         "stays_shift": agreement(maps[:, :, cells:], shifted[:, :, cells:]).own,
     }

@@ -132,10 +132,10 @@ def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
 
 
 def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Per image. Grad-CAM is of the true class."""
+    """Per image. Attributions are of the true class."""
     settings, size = run.config.evaluation, size_of(batch.images)
     cam = classifier(batch.images, explain=batch.labels).cam
-    saliency = attribution.saliency(cam, size)
+    saliency = attribution.saliency(cam, size, run.method.places)
 
     def probability(images: Tensor) -> Tensor:
         return predict(classifier, images)

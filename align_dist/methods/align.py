@@ -55,8 +55,6 @@ class ALIGN(Guided[AlignOptions]):
         return {
             **self.guided_loss(seen, batch, guiding),
             **self.joint_classifier_terms(seen, batch),
-            "mask/area": (None, guiding.mean()),
-            "mask/binariness": (None, (2 * guiding - 1).abs().mean()),
         }
 
     def losses(self, step: int) -> dict[str, Loss]:
@@ -103,9 +101,12 @@ class ALIGN(Guided[AlignOptions]):
         if not self.is_joint(step):
             return {}
         guiding = self.guiding(mask)
+        exchanges = self.exchanges(batch, guiding)
         with frozen(self.classifier) as classifier:
-            versions = {"image": batch.images, **self.exchanges(batch, guiding)}
-            return self.guidance(see(classifier, versions, batch.labels, explain=True), guiding, batch.labels)
+            with torch.no_grad():
+                seen = see(classifier, {"image": batch.images}, batch.labels, explain=True)
+            seen |= see(classifier, exchanges, batch.labels, explain=False) if exchanges else {}
+            return self.guidance(seen, guiding, batch.labels)
 
     def joint_versions(self, mask: Tensor, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """The pictures of L_dist where the classifier's evidence counts and the classifier is not fixed."""

@@ -19,6 +19,7 @@ from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.clock import Clock
 from align_dist.methods.options import Options
 from align_dist.parallel.engine import Engine, Terms
+from align_dist.places import Places
 from align_dist.schema.values import OptimiserConfig
 
 O = TypeVar("O", bound=Options)  # noqa: E741
@@ -79,6 +80,13 @@ class Method(ABC, Generic[O]):
         self.networks, self.options, self.context = networks, options, context
         self.classifier = networks["classifier"]
         self.state = self.initial_state()
+
+    @property
+    def places(self) -> Places | None:
+        """Where in an image the cells of the classifier's maps lie; None for cells that divide it evenly."""
+        module: Any = self.classifier.module
+        places: Places | None = module.places
+        return places
 
     @classmethod
     def own_networks(cls, options: O, clock: Clock) -> dict[str, Network]:

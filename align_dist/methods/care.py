@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from align_dist.attribution import normalise, resize_map, size_of
+from align_dist.attribution import normalise, size_of
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import CareOptions
+from align_dist.places import Places, in_image
 
 
 class CARE(Supervised[CareOptions]):
@@ -28,15 +29,15 @@ class CARE(Supervised[CareOptions]):
         return 1 - self.options.weight
 
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"attention": (self.options.weight, attention(cam, mask, self.options.inner_threshold))}
+        return {"attention": (self.options.weight, attention(cam, mask, self.options.inner_threshold, self.places))}
 
 
-def attention(cam: Tensor, mask: Tensor, inner_threshold: float) -> Tensor:
+def attention(cam: Tensor, mask: Tensor, inner_threshold: float, places: Places | None = None) -> Tensor:
     """mean a, inner = m / Σm, outer = (1 − m) / Σ(1 − m), Φ enlarged to the mask; a region without a pixel is 0.
 
     cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. In [−τ, 1].
     """
-    attribution = resize_map(normalise(cam), size_of(mask))
+    attribution = in_image(normalise(cam), size_of(mask), places)
     inner, outer = (_mean_in(attribution, region.float()) for region in (mask, 1 - mask))
     return (outer - inner.clamp_max(inner_threshold)).mean()
 

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.attribution import carried_over
+from align_dist.attribution import carried_over, size_of
 from align_dist.data.batch import Batch
 from align_dist.data.draws import second_views
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import CGCOptions
 from align_dist.methods.versions import see
+from align_dist.places import between_cells
 
 
 class CGC(Method[CGCOptions]):
@@ -48,7 +49,8 @@ class CGC(Method[CGCOptions]):
         assert batch.second is not None, "the share was made without second views"
         seen = see(classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True)
         first, second = (view.map.clamp_min(0) for view in seen.values())
-        positives = similarity(first, second, batch.values["geometry"].to(first.dtype))
+        geometry = between_cells(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
+        positives = similarity(first, second, geometry.to(first.dtype))
         directions = F.normalize(second.flatten(1))
         similarities = directions @ self.everyones(directions, batch).T
         contrast = info_nce(positives, similarities, batch.values["place"], self.options.temperature)
@@ -58,7 +60,7 @@ class CGC(Method[CGCOptions]):
 
 def similarity(first: Tensor, second: Tensor, geometry: Tensor) -> Tensor:
     """The cosine (B,) between the first view's map, taken into the second view's frame, and the second view's, both
-    (B, h, w), where the first view reaches. geometry: `data.views.Views.between`.
+    (B, h, w), where the first view reaches. geometry: `places.between_cells`.
     """
     reached = carried_over(torch.ones_like(second), geometry)
     moved, other = carried_over(first, geometry), second * reached

@@ -9,7 +9,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import GradiaOptions
-from align_dist.objectives import averaged
+from align_dist.places import Places, in_cells
 
 
 class GRADIA(Supervised[GradiaOptions]):
@@ -24,9 +24,9 @@ class GRADIA(Supervised[GradiaOptions]):
     options_type = GradiaOptions
 
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"guidance": (self.options.weight, distance(cam, mask))}
+        return {"guidance": (self.options.weight, distance(cam, mask, self.places))}
 
 
-def distance(cam: Tensor, mask: Tensor) -> Tensor:
+def distance(cam: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
     """mean |Φ − m| over places and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. In [0, 1]."""
-    return (normalise(cam) - averaged(mask, size_of(cam))).abs().mean()
+    return (normalise(cam) - in_cells(mask.float(), size_of(cam), places)).abs().mean()

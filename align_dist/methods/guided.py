@@ -39,6 +39,7 @@ class Guided(Masked[G], Regularised[G]):
             "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
             **self.guidance(seen, mask, batch.labels),
             **self.regulariser(seen, batch),
+            **_described(mask),
         }
 
     def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
@@ -53,9 +54,21 @@ class Guided(Masked[G], Regularised[G]):
             return {}
         chosen = self.options
         value = objectives.guidance(
-            seen["image"].map, mask, chosen.cam_normalisation, chosen.guidance_resolution, chosen.cam_epsilon
+            seen["image"].map,
+            mask,
+            chosen.cam_normalisation,
+            chosen.guidance_resolution,
+            chosen.cam_epsilon,
+            self.places,
         )
         losses: Losses = {"guidance": (chosen.lambda3, value)}
         if "exchanged" not in seen:
             return losses
         return {**losses, "exchange": (chosen.exchange, objectives.classification(seen["exchanged"].logits, labels))}
+
+
+def _described(mask: Tensor | None) -> Losses:
+    """What is shown of the masks that guide."""
+    if mask is None:
+        return {}
+    return {"mask/area": (None, mask.mean()), "mask/binariness": (None, (2 * mask - 1).abs().mean())}

@@ -25,4 +25,4 @@ class HAICS(Supervised[HaicsOptions]):
     options_type = HaicsOptions
 
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"guidance": (self.options.weight, objectives.guidance(cam, mask))}
+        return {"guidance": (self.options.weight, objectives.guidance(cam, mask, places=self.places))}

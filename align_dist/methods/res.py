@@ -11,7 +11,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import ResOptions
-from align_dist.objectives import averaged
+from align_dist.places import in_cells
 
 STEEPNESS = 5
 # Above a rejected value, so that it is rejected.
@@ -33,7 +33,7 @@ class RES(Supervised[ResOptions]):
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
         assert batch.whole, "a part of a batch has no threshold of the global one"
         attribution = normalise(cam)
-        wanted = averaged(mask, size_of(cam))
+        wanted = in_cells(mask.float(), size_of(cam), self.places)
         attributions, signs = self.everyones(torch.stack([attribution, 2 * wanted - 1], dim=1), batch).unbind(1)
         return {
             "disagreement": (self.options.weight, disagreement(attributions, signs, self.options.slack)),

@@ -14,14 +14,14 @@ from align_dist.methods.base import Forward
 
 
 class Seen(NamedTuple):
-    """Of one version of a batch: logits (B, C), and the signed Grad-CAM (B, h, w) of each image's label where asked."""
+    """Of one version of a batch: logits (B, C), and the signed map (B, h, w) of each image's label where asked."""
 
     logits: Tensor
     cam: Tensor | None = None
 
     @property
     def map(self) -> Tensor:
-        """The Grad-CAM, in float32, of who has asked for it."""
+        """The map, in float32, of who has asked for it."""
         assert self.cam is not None, "the forward was not asked for maps"
         return self.cam.float()
 

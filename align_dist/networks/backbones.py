@@ -15,7 +15,8 @@ from torch import nn
 
 from align_dist.errors import ConfigError, MachineError, nearest_name
 from align_dist.networks.cached_weights import fetch, only_weights
-from align_dist.networks.places import Places, places_of
+from align_dist.networks.receptive_field import places_of
+from align_dist.places import Places
 
 Builder = Callable[[int, bool, bool], nn.Module]
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
@@ -63,7 +64,7 @@ def map_places(network: nn.Module, name: str, pretrained: bool) -> Places:
     places = places_of(network)
     if pretrained and name == "efficientnet_lite0":
         # Its padding moves cells 15.5 px to the right, and ImageNet's training has moved what they look at back: see
-        # tests/networks/test_places.py.
+        # tests/networks/test_receptive_field.py.
         return places._replace(start=places.start - 15.5)
     return places
 

@@ -1,6 +1,6 @@
-"""The classifier: logits, and Grad-CAM of a class in the same forward.
+"""The classifier: logits, and Grad-CAM of a class, or another attribution, in the same forward.
 
-Grad-CAM is computed inside forward because a wrapped network (DDP, DeepSpeed) must see every use of its
+Attributions are computed inside forward because a wrapped network (DDP, DeepSpeed) must see every use of its
 parameters there.
 """
 
@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from align_dist.attribution import autograd_cam, linear_head_cam, size_of
-from align_dist.networks.places import Places, evenly_placed, last_pooling
+from align_dist.input_attribution import InputAttribution
+from align_dist.modes import in_evaluation_mode, in_full_precision
+from align_dist.networks.receptive_field import last_pooling
+from align_dist.places import Places, in_cells
 
 Inspect = Callable[[Tensor, nn.Module], Any]
 
 
 class Explained(NamedTuple):
-    """logits: (B, C). cam: (B, h, w), signed Grad-CAM at the resolution of the last feature map. Whatever compares or
-    shows it takes its cells to divide the image evenly.
+    """logits: (B, C). cam: (B, h, w), signed Grad-CAM, or the attribution in its place, at the resolution of the last
+    feature map. Its cells lie at the classifier's `places`.
     """
 
     logits: Tensor
@@ -41,11 +46,23 @@ class Classifier(nn.Module):
     average pooling followed by one linear layer, which is checked for at construction; maps of other heads
     (`closed_form=False`) go through autograd.
 
-    places: where the cells look; maps are interpolated from there to an even grid of the image. Without them a cell's
-    value stands where the even grid has that cell.
+    places: where in an image Grad-CAM's cells look; None for cells that divide it evenly, as those of another
+    attribution do.
+
+    attribution: takes Grad-CAM's place, averaged over the pixels of each of Grad-CAM's cells. The attribution is that
+    of the network in evaluation mode, with BatchNorm's statistics from before the forward, so that an image's map does
+    not depend on its batch; and in float32, for in bfloat16 up to two fifths of a loss's gradient were rounding. Every
+    forward and backward of the attribution comes on top of the ordinary forward; in training their graphs are kept,
+    and the backward of a loss goes through them all.
     """
 
-    def __init__(self, network: nn.Module, freeze_batchnorm: bool = False, places: Places | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        freeze_batchnorm: bool = False,
+        places: Places | None = None,
+        attribution: InputAttribution | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.freeze_batchnorm = freeze_batchnorm
@@ -53,7 +70,7 @@ class Classifier(nn.Module):
         # Names, not modules: a second reference would store the head's weights twice.
         self._pooling, self._linear = last_pooling(network), linear[-1]
         self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
-        self.places = places
+        self.places, self.attribution = places if attribution is None else None, attribution
         self.train()
 
     def forward(self, images: Tensor, explain: Tensor | None = None, inspect: Inspect | None = None) -> Any:
@@ -61,8 +78,19 @@ class Classifier(nn.Module):
             return self._inspect(images, inspect)
         if explain is None:
             return self.network(images)
-        logits, cam = self._explained(images, explain)
-        return Explained(logits, cam if self.places is None else evenly_placed(cam, self.places, size_of(images)))
+        if self.attribution is not None:
+            return self._attributed(images, explain, self.attribution)
+        return self._explained(images, explain)
+
+    def _attributed(self, images: Tensor, labels: Tensor, attribution: InputAttribution) -> Explained:
+        """The ordinary forward, and the attribution with gradients on, whatever surrounds both."""
+        # Copies, for the ordinary forward moves statistics in place, and backward needs them as they were.
+        statistics = {name: value.clone() for name, value in self.network.named_buffers()}
+        logits, features = self._logits_and_features(images)
+        wanted, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
+        with torch.enable_grad(), in_evaluation_mode(self.network), in_full_precision(logits):
+            maps = in_cells(attribution(network, images, labels, wanted), size_of(features))
+        return Explained(logits, maps if wanted else maps.detach())
 
     def _explained(self, images: Tensor, labels: Tensor) -> Explained:
         if not self.closed_form:
@@ -84,12 +112,14 @@ class Classifier(nn.Module):
             set_batchnorm_evaluation(self)
         return self
 
-    def _logits_and_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """One forward; the features are what the last pooling takes, a leaf where nothing before has gradients."""
+    def _logits_and_features(self, images: Tensor, leaf: bool = False) -> tuple[Tensor, Tensor]:
+        """One forward; the features are what the last pooling takes. leaf: where nothing before has gradients, they
+        are a leaf that has.
+        """
         seen: list[Tensor] = []
 
         def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            fixed = torch.is_grad_enabled() and not inputs[0].requires_grad and not self.closed_form
+            fixed = leaf and not inputs[0].requires_grad
             seen.append(inputs[0].detach().requires_grad_() if fixed else inputs[0])
             return (seen[-1],)
 
@@ -104,7 +134,7 @@ class Classifier(nn.Module):
         """One forward with gradients on, whatever surrounds it; detached where nobody asked for gradients."""
         wanted = torch.is_grad_enabled()
         with torch.enable_grad():
-            logits, features = self._logits_and_features(images)
+            logits, features = self._logits_and_features(images, leaf=True)
             cam = autograd_cam(logits, features, labels)
         return Explained(logits, cam) if wanted else Explained(logits.detach(), cam.detach())
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from align_dist.modes import in_full_precision
 from align_dist.networks.backbones import build_backbone
 
 
@@ -136,8 +136,7 @@ def _mask(scores: Tensor, images: Tensor) -> Tensor:
 
     In bfloat16 a sigmoid is exactly 1 from 6.2 on, with gradient 0, and neighbours on a slope are equal.
     """
-    rounded = scores.dtype.itemsize < 4
-    with torch.autocast(scores.device.type, enabled=False) if rounded else nullcontext():
+    with in_full_precision(scores):
         precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
         return torch.sigmoid(_enlarge(precise, images))[:, 0]
 

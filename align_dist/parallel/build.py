@@ -51,6 +51,11 @@ def make_engine(
             f"distributed.deepspeed: ZeRO-3 cannot explain {config.classifier.backbone}, whose Grad-CAM goes through "
             "autograd; take stage 2, or a backbone that ends in pooling and one linear layer"
         )
+    if zero_stage(told) == 3 and config.classifier.attribution != "grad_cam":
+        raise ConfigError(
+            f"classifier.attribution: {config.classifier.attribution} needs gradients within forward, where ZeRO-3 has "
+            "released weights; take stage 2 in distributed.deepspeed, or grad_cam"
+        )
     settings = complete_settings(
         told,
         batch_size=config.data.batch_size,

@@ -14,6 +14,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from align_dist.input_attribution import logit_gradient
+from align_dist.modes import in_evaluation_mode
+
 Part = TypeVar("Part")
 
 # Weighted terms by name; their sum is what a network minimises.
@@ -99,10 +102,7 @@ def input_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
     Through the plain network, fixed, so that no engine's gradients are touched.
     """
     with torch.enable_grad(), frozen(engine) as network, engine.autocast():
-        seen = images.detach().requires_grad_()
-        score = network(seen).float().gather(1, labels[:, None]).sum()
-        (gradient,) = torch.autograd.grad(score, seen)
-    return gradient.detach()
+        return logit_gradient(network, images.detach(), labels)
 
 
 def total(terms: Terms) -> Tensor:
@@ -160,14 +160,11 @@ def frozen(engine: Engine) -> Iterator[nn.Module]:
     Gradients still flow through it to its input. Restores modes and requires_grad on leaving.
     """
     module = engine.module
-    modes = [(child, child.training) for child in module.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    module.eval()
     module.requires_grad_(False)
     try:
-        yield module
+        with in_evaluation_mode(module):
+            yield module
     finally:
-        for child, mode in modes:
-            child.training = mode
         for parameter, flag in flags:
             parameter.requires_grad_(flag)

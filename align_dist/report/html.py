@@ -40,8 +40,9 @@ from align_dist.runs.results import Row
 BASELINE = "erm"
 SHEETS_NOTE = (
     "A sheet for each domain; a row for an image, which a rule chose: the first of each class. Beside it "
-    "true class \N{RIGHTWARDS ARROW} predicted class. Grad-CAM: where the evidence for the true class lies, from 0 "
-    "to 1, and laid over the image; mask: what the masker has learned to keep; masked: the image under it."
+    "true class \N{RIGHTWARDS ARROW} predicted class. Grad-CAM, or the gradient in its place: where the evidence "
+    "for the true class lies, from 0 to 1, and laid over the image; mask: what the masker has learned to keep; masked: "
+    "the image under it."
 )
 # The browser itself then refuses whatever might slip in: scripts, and anything from elsewhere.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -175,7 +176,7 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
         if len(targets_of(rows)) > 1:
             tables.append(held_out_table(rows, "accuracy", selection))
         if any(row.label == BASELINE and row.selection == selection for row in rows):
-            tables.append(difference_table(rows, BASELINE, "accuracy", selection))
+            tables.append(difference_table(rows, BASELINE, selection))
     return [table for table in tables if table.rows]
 
 

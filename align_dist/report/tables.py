@@ -84,6 +84,14 @@ def summary_table(rows: Iterable[Row], selection: str) -> Table:
     Metrics that no method has are left out. Raises DataError as `metric_table` does.
     """
     lines = lines_of(rows, selection)
+    averaged = "out-of-domain" if domains_of(lines, OUT_OF_DOMAIN) else "in-domain"
+    note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
+    title = f"Summary, {_setting(lines, selection)}"
+    return make_table(title, lines, summary_columns(lines), (note, ERROR_NOTE), plain_values(lines))
+
+
+def summary_columns(lines: Lines) -> list[Column]:
+    """The columns of `summary_table`."""
     inside, outside = domains_of(lines, IN_DOMAIN), domains_of(lines, OUT_OF_DOMAIN)
     source = f"{inside[0]} (in-domain)" if len(inside) == 1 else "in-domain mean"
     columns = [Column(source, "accuracy", IN_DOMAIN)] if inside else []
@@ -91,10 +99,7 @@ def summary_table(rows: Iterable[Row], selection: str) -> Table:
     grouped = [(role, name) for role in (IN_DOMAIN, OUT_OF_DOMAIN) for name in domains_of(lines, role, WORST_GROUP)]
     columns += [Column(f"worst group of {name}", WORST_GROUP, role, name) for role, name in grouped]
     role = OUT_OF_DOMAIN if outside else IN_DOMAIN
-    columns += [Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m)]
-    averaged = "out-of-domain" if outside else "in-domain"
-    note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
-    return make_table(f"Summary, {_setting(lines, selection)}", lines, columns, (note, ERROR_NOTE), plain_values(lines))
+    return [*columns, *(Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m))]
 
 
 def group_table(rows: Iterable[Row], selection: str) -> Table | None:
@@ -164,8 +169,9 @@ def targets_of(rows: Iterable[Row]) -> set[str]:
     return {row.group.target for row in rows if row.group.protocol == LEAVE_ONE_OUT}
 
 
-def difference_table(rows: Iterable[Row], baseline: str, metric: str, selection: str) -> Table:
-    """Each method minus a baseline of the same group, paired by seed: mean difference and its standard error.
+def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Table:
+    """Each line of `summary_table` minus a baseline of the same group, paired by seed: mean difference and its standard
+    error.
 
     `baseline` is a label of the tables, "erm" or "align (constant 0.14)". Raises DataError when no row has
     it, and as `metric_table` does.
@@ -181,9 +187,9 @@ def difference_table(rows: Iterable[Row], baseline: str, metric: str, selection:
         return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
     compared = {key: some for key, some in lines.items() if key.group in bases and key.label != baseline}
-    title = f"{named(metric)}, difference to {baseline}, {_setting(lines, selection)}"
+    title = f"Difference to {baseline}, {_setting(lines, selection)}"
     note = f"Differences are paired: only the seeds that {baseline} has too."
-    return make_table(title, compared, domain_columns(lines, metric), (note, ERROR_NOTE), paired, signed=True)
+    return make_table(title, compared, summary_columns(lines), (note, ERROR_NOTE), paired, signed=True)
 
 
 def plain_values(lines: Lines) -> Values:

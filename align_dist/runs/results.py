@@ -37,8 +37,8 @@ class Group(NamedTuple):
 class Row:
     """One domain's measurements of one selected checkpoint of one run.
 
-    metrics: as measured; one without a value is left out or not finite. pictures: of `Manifest.pictures`. evaluation: the
-    settings that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
+    metrics: one without a value is left out or not finite. pictures: of `Manifest.pictures`. evaluation: the settings
+    that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""Pictures of image, Grad-CAM, mask and overlay, of images chosen by rule: the first of each class, by domain.
+"""Pictures of image, attribution, mask and overlay, of images chosen by rule: the first of each class, by domain.
 
 While a run trains they are of the sources' validation part; test pictures are drawn once, by the trained weights.
 """
@@ -73,14 +73,14 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     """Columns of a sheet, and a caption `true → predicted` for each image."""
     from align_dist.training.contact_sheet import overlay
 
-    mean, deviation = (
-        torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone)
-    )
+    chosen = run.config.classifier
+    mean, deviation = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(chosen.backbone))
     images = (batch.images * deviation + mean).clamp(0, 1)
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)
-    attribution = saliency(cam, size_of(images))
-    columns = {"image": images, "Grad-CAM": attribution, "overlay": overlay(images, attribution)}
+    attribution = saliency(cam, size_of(images), run.method.places)
+    name = {"grad_cam": "Grad-CAM"}.get(chosen.attribution, chosen.attribution.replace("_", " "))
+    columns = {"image": images, name: attribution, "overlay": overlay(images, attribution)}
     mask = run.method.learned_mask(batch)
     if mask is not None:
         columns |= {"mask": mask, "masked": images * mask[:, None]}

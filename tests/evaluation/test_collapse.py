@@ -83,7 +83,7 @@ def pictures_of(places: list[tuple[int, int]]) -> Tensor:
 
 
 def measured(network: nn.Module, images: Tensor) -> dict[str, float]:
-    maps = moved_maps(network, images, torch.zeros(len(images), dtype=torch.int64))
+    maps = moved_maps(network, images, torch.zeros(len(images), dtype=torch.int64), None)
     return collapse(*maps, shift_of(CELLS))
 
 

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from align_dist.data.batch import Batch
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 from align_dist.methods.base import Context, Method
 from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method, find_options
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.plain import PlainEngine, make_optimiser
+from align_dist.places import Places
 
 torch.set_num_threads(1)
 CLASSES, COUNT, SIDE = 3, 6, 32
@@ -51,6 +52,7 @@ def make_method(
     parts: int = 1,
     freeze_batchnorm: bool = False,
     engine: MakeEngine | None = None,
+    attribution: str = "grad_cam",
     groups: tuple[int, ...] = (),
     **options: Any,
 ) -> Method[Any]:
@@ -59,8 +61,9 @@ def make_method(
     small = {"masker": MASKER} if "masker" in model.model_fields else {}
     chosen, clock = model.model_validate({**small, **options}), Clock(1000, warmup, epoch)
     torch.manual_seed(0)
+    network = build_backbone("resnet8", CLASSES, False, False)
     built: dict[str, nn.Module] = {
-        "classifier": Classifier(build_backbone("resnet8", CLASSES, False, False), freeze_batchnorm, Places(0, 8))
+        "classifier": Classifier(network, freeze_batchnorm, Places(0, 8), INPUT_ATTRIBUTIONS.get(attribution))
     }
     built |= {own: network.build() for own, network in kind.own_networks(chosen, clock).items()}
     engines = {own: (engine or in_plain_engine())(network.train()) for own, network in built.items()}

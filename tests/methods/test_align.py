@@ -35,13 +35,20 @@ def features_and_logits(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
 def attribution(network: Any, features: Tensor, labels: Tensor) -> Tensor:
     weights = network.fc.weight.detach()[labels]
     cam: Tensor = (features * weights[:, :, None, None]).sum(1) / features[0, 0].numel()
-    # Cells look at pixels 0, 8, ...; they stand for pixels 3.5, 11.5, ..., seven sixteenths of the way to the next.
-    for axis in (1, 2):
-        following = torch.cat([cam.narrow(axis, 1, cam.shape[axis] - 1), cam.narrow(axis, -1, 1)], axis)
-        cam = (9 * cam + 7 * following) / 16
     low, high = cam.amin((1, 2), keepdim=True), cam.amax((1, 2), keepdim=True)
     scale = cam.detach().abs().amax((1, 2), keepdim=True)
     return (cam - low) / (high - low + EPSILON * scale)
+
+
+def area_in(mask: Tensor) -> Tensor:
+    """Means around pixels 0, 8, ..., where resnet8's cells look: of half a pixel, seven pixels, half a pixel."""
+    weights = torch.tensor([0.5, *[1.0] * 7, 0.5])
+    inside = torch.ones_like(mask)
+    sums = [
+        (F.pad(values, (4, 4, 4, 4)).unfold(1, 9, 8).unfold(2, 9, 8) * weights[:, None] * weights).sum((3, 4))
+        for values in (mask, inside)
+    ]
+    return sums[0] / sums[1]
 
 
 def masker_loss(masker: nn.Module, network: Any, batch: Batch, lambda1: float, lambda2: float) -> Tensor:
@@ -67,7 +74,7 @@ def classifier_loss(network: Any, mask: Tensor, batch: Batch, lambda3: float, la
     both = torch.cat([images, mixed]) if lambda4 else images
     features, logits = features_and_logits(network, both)
     guided = attribution(network, features[: len(images)], labels)
-    area = mask.unfold(1, 8, 8).unfold(2, 8, 8).mean((3, 4))
+    area = area_in(mask)
     loss = F.cross_entropy(logits[: len(images)], labels)
     loss = loss + lambda3 * F.binary_cross_entropy(EPSILON + (1 - 2 * EPSILON) * guided, area)
     if lambda4:
@@ -128,7 +135,7 @@ def test_joint_training_follows_the_gradient_of_the_sum_of_both_losses() -> None
         features_and_logits(network, batch.images * part[:, None])[1].softmax(1).gather(1, labels)
         for part in (mask, 1 - mask)
     )
-    guided, area = attribution(network, features, batch.labels), mask.unfold(1, 8, 8).unfold(2, 8, 8).mean((3, 4))
+    guided, area = attribution(network, features, batch.labels), area_in(mask)
     variation = (mask[:, 1:] - mask[:, :-1]).abs().mean() + (mask[:, :, 1:] - mask[:, :, :-1]).abs().mean()
     guidance = F.binary_cross_entropy(EPSILON + (1 - 2 * EPSILON) * guided, area)
     loss = F.cross_entropy(logits, batch.labels) + (kept - removed - 1).square().mean() + 1.5 * guidance

@@ -4,13 +4,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from methods.making import make_batch, make_method
+from methods.making import SIDE, make_batch, make_method
 from shares import look, with_share
 from torch import Tensor
 from weights import trained_with_and_without_a_pause
 
 from align_dist.config import RunConfig
 from align_dist.methods.cgc import info_nce, similarity
+from align_dist.places import Places, between_cells
 
 IDENTITY = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 MIRRORED = IDENTITY * torch.tensor([[-1.0], [1.0]])
@@ -58,7 +59,8 @@ def test_terms_are_those_written_out() -> None:
         return network(images, explain=batch.labels).cam.clamp_min(0).detach()
 
     first, second = maps(batch.images), maps(batch.second)
-    grid = F.affine_grid(batch.values["geometry"], [6, 1, *first.shape[1:]], align_corners=False)
+    geometry = between_cells(batch.values["geometry"], (4, 4), (SIDE, SIDE), Places(0, 8))
+    grid = F.affine_grid(geometry, [6, 1, *first.shape[1:]], align_corners=False)
     moved, reached = (F.grid_sample(m[:, None], grid, align_corners=False)[:, 0] for m in (first, first * 0 + 1))
     each = []
     for i in range(6):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.methods.masks.fixed import eroded, gaussian, luminance
+from align_dist.places import Places
 
 
 def random_images(seed: int) -> Tensor:
@@ -35,7 +36,7 @@ def test_each_kind_guides_with_its_own_mask(kind: str) -> None:
     expected = {"constant": torch.full((6, 32, 32), 0.14), "grey": luminance(batch.images), "given": batch.masks}[kind]
     cam = method.classifier.module.eval()(batch.images, explain=batch.labels).cam
     guidance = look(method, batch, 0)["classifier"]["guidance"]
-    torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected))
+    torch.testing.assert_close(guidance, 2 * objectives.guidance(cam, expected, places=Places(0, 8)))
     assert method.learned_mask(batch) is None
 
 

@@ -18,6 +18,7 @@ from shares import with_share
 from torch import nn
 
 from align_dist.data.batch import Batch
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 from align_dist.methods.registry import find_method
 from align_dist.parallel.plain import PlainEngine
 
@@ -57,6 +58,12 @@ def test_no_step_of_any_method_waits(case: str, parts: int) -> None:
     for step in range(4):
         terms = method.step(on_meta(with_share(make_batch(step), method, step)), step)
         assert terms and all(isinstance(term, float) or term.device == META for term in terms.values())
+
+
+@pytest.mark.parametrize("attribution", INPUT_ATTRIBUTIONS)
+def test_no_attribution_waits(attribution: str) -> None:
+    method = make_method("align", engine=engine, attribution=attribution)
+    assert method.step(on_meta(with_share(make_batch(), method, 0)), 0)["classifier/guidance"].device == META
 
 
 WAITS: dict[str, Callable[[Batch], object]] = {

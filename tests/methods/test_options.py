@@ -34,6 +34,14 @@ def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths:
         AlignOptions(**lengths).check(Clock(20, 10, 7.5))
 
 
+@pytest.mark.parametrize("alternation", ["epoch", "joint"])
+def test_turns_that_would_never_come_are_refused(alternation: str) -> None:
+    brief = {"masker_head_start": "5 steps", "masker_length": "5 steps", "alternation": alternation}
+    with pytest.raises(ConfigError):
+        AlignOptions(**brief).check(Clock(20, 10, 7.5))
+    AlignOptions(**{**brief, "masker_length": "6 steps"}).check(Clock(20, 10, 7.5))
+
+
 def test_a_masker_may_begin_with_the_run_and_reach_its_sparsity_at_the_end() -> None:
     AlignOptions(masker_head_start="10 steps", sparsity_ramp="20 steps").check(Clock(20, 10, 7.5))
 

@@ -19,7 +19,7 @@ RUNNER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from align_dist impor
 
 def with_readmes_method(folder: Path) -> Path:
     """A copy of the package with what README says of a method."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "align_dist" / "README.md").read_text()
     found = re.search(r"`(align_dist/methods/(\w+)\.py)`:\n```python\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL)
     assert found is not None
     path, _name, code, line = found.groups()

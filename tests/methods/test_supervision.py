@@ -17,10 +17,11 @@ from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.attribution import normalise
+from align_dist.attribution import normalise, size_of
 from align_dist.methods.care import attention
 from align_dist.methods.gradia import distance
 from align_dist.methods.res import blurred, disagreement, threshold
+from align_dist.places import Places, in_cells
 
 # What a map of 0 and a largest value is normalised to.
 TOP = 1 / 1.01
@@ -196,14 +197,15 @@ def test_a_mask_is_blurred_as_opencv_does_it(seed: int) -> None:
 
 
 def terms_of(name: str, cam: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """The terms of supervision by their definitions, unweighted."""
+    """The terms of supervision by their definitions, unweighted, of a network whose cells look at pixels 0, 8, ..."""
+    off = Places(0, 8)
     if name == "haics":
-        return {"guidance": objectives.guidance(cam, mask)}
+        return {"guidance": objectives.guidance(cam, mask, places=off)}
     if name == "gradia":
-        return {"guidance": distance(cam, mask)}
+        return {"guidance": distance(cam, mask, off)}
     if name == "care":
-        return {"attention": attention(cam, mask, 0.5)}
-    wanted = torch.from_numpy(places(mask, cam.shape[-1])).float()
+        return {"attention": attention(cam, mask, 0.5, off)}
+    wanted = in_cells(mask, size_of(cam), off)
     return {
         "disagreement": disagreement(normalise(cam), 2 * wanted - 1, 0.1),
         "imputation": (normalise(cam) - blurred(wanted)).abs().mean(),

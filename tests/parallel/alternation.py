@@ -24,12 +24,13 @@ from shares import with_share
 
 from align_dist.config import DistributedConfig, RunConfig, parse_config
 from align_dist.data.batch import Batch
+from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 from align_dist.methods.base import Context, Method
 from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import places_of
+from align_dist.networks.receptive_field import places_of
 from align_dist.parallel.build import check_shares, make_engine
 from align_dist.parallel.connect import connected
 from align_dist.parallel.engine import Engine, Terms
@@ -76,7 +77,8 @@ def global_batch(step: int, size: int) -> Batch:
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:
     torch.manual_seed(0)
     network = build_backbone("resnet8", CLASSES, False, False)
-    classifier = Classifier(network, config.classifier.batchnorm == "frozen", places_of(network))
+    attribution = INPUT_ATTRIBUTIONS.get(config.classifier.attribution)
+    classifier = Classifier(network, config.classifier.batchnorm == "frozen", places_of(network), attribution)
     classifier.closed_form = closed_form
     own = find_method(config.method).own_networks(config.options, clock_of(config))
     built = {"classifier": (classifier, config.classifier.optimiser)}

@@ -27,17 +27,20 @@ ENGINES: dict[str, Settings] = {
 }
 
 
-def trial(engine: str, optimiser: str = "sgd", batchnorm: str = "frozen", **settings: Any) -> Settings:
+def trial(
+    engine: str, optimiser: str = "sgd", batchnorm: str = "frozen", attribution: str = "grad_cam", **settings: Any
+) -> Settings:
     """ALIGN on 12 pictures a step, without the mixup regulariser unless a trial asks for it.
 
     The rates: both networks move by 1e-3 or more a step, and a ReLU that rounding opened or closed stays small.
     """
     rates = {"sgd": (0.002, 0.05), "adamw": (1e-3, 1e-3)}[optimiser]
     classifier, masker = ({"name": optimiser, "learning_rate": rate} for rate in rates)
+    shape = {"backbone": "resnet8", "batchnorm": batchnorm, "attribution": attribution}
     common: Settings = {
         "method": "align",
         "data": {"batch_size": 12},
-        "classifier": {"backbone": "resnet8", "batchnorm": batchnorm, "optimiser": classifier},
+        "classifier": {**shape, "optimiser": classifier},
         "align": {"lambda4": 0.0, "masker_head_start": "1 steps", "masker": {"optimiser": masker, **MASKER}},
         "fixed_mask": {"lambda4": 0.0},
         "distributed": ENGINES[engine],

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import os
 import re
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from align_dist import cli
 from align_dist.errors import DataError, StorageError
 from align_dist.report.configurations import differing_settings, environments
 from align_dist.report.html import write_report
@@ -83,16 +86,28 @@ def two_methods(tmp_path: Path) -> None:
 def test_the_report_holds_tables_curves_pictures_and_configurations(tmp_path: Path) -> None:
     two_methods(tmp_path)
     _, page = report(tmp_path)
-    titles = [text for text in page.texts if text.startswith(("Summary,", "Accuracy %,"))]
-    assert [("difference to erm" in t, "source validation" in t) for t in titles] == [
+    titles = [text for text in page.texts if text.startswith(("Summary,", "Difference to erm,"))]
+    assert [("Difference to erm" in t, "source validation" in t) for t in titles] == [
         (False, True), (True, True), (False, False), (True, False)
     ]  # fmt: skip
     assert titles[0] == "Summary, source in, checkpoint selected on source validation", "the heading says the rest"
-    assert page.text.index("What the models look at") < page.text.index("difference to erm")
+    assert page.text.index("What the models look at") < page.text.index("Difference to erm")
     assert "Share of images whose most probable class is the true one." in page.text
     assert page.count("img") == 1 + 4
     assert page.count("details") == 2 + 4
     assert "lambda3: 0.5" in page.text and "55.0 \N{PLUS-MINUS SIGN} 5.0" in page.text
+
+
+def test_differences_to_any_line_are_asked_for_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_methods(tmp_path)
+    asked = ["report", str(tmp_path / "runs"), "--format", "csv", "--minus"]
+    assert cli.main([*asked, "erm"]) == 0
+    (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert (line["method"], line["seeds"]) == ("align", "2") and line["in (in-domain)"][0] in "+-"
+    assert cli.main([*asked, "nobody"]) == 3
+    assert cli.main([*asked, "erm", "--html", str(tmp_path / "page.html")]) == 2
 
 
 def test_pictures_are_inlined_and_nothing_is_asked_of_the_network(tmp_path: Path) -> None:

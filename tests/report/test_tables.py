@@ -118,7 +118,7 @@ def test_tables_do_not_depend_on_the_order_of_rows(seed: int, shuffler: random.R
     shuffler.shuffle(shuffled)
     assert summary_table(shuffled, "validation") == summary_table(rows, "validation")
     assert metric_table(shuffled, "mask_iou", "validation") == metric_table(rows, "mask_iou", "validation")
-    differences = [difference_table(some, "erm", "accuracy", "validation") for some in (rows, shuffled)]
+    differences = [difference_table(some, "erm", "validation") for some in (rows, shuffled)]
     assert differences[0] == differences[1]
 
 
@@ -220,7 +220,7 @@ def test_leave_one_domain_out_keeps_each_domains_two_roles_apart() -> None:
 def test_differences_are_paired_by_seed() -> None:
     """Common seeds 0 and 1: +.2 and +.3, mean .25, s.e. .05; unpaired means would differ by .15."""
     rows = accuracies("erm", "a", [0.1, 0.5, 0.6]) + accuracies("align", "a", [0.3, 0.8])
-    table = difference_table(rows, "erm", "accuracy", "validation")
+    table = difference_table(rows, "erm", "validation")
     assert cells(table, "align")["a"] == f"+25.0 {PM} 5.0"
     assert cells(table, "align")["seeds"] == "2"
     assert [line[0] for line in table.rows] == ["align"]
@@ -232,13 +232,13 @@ def test_differences_take_the_baseline_of_the_same_group() -> None:
         *accuracies("erm", "a", [0.1], backbone="big"), *accuracies("align", "a", [0.9], backbone="big"),
         *accuracies("align", "a", [0.2], backbone="alone"),
     ]  # fmt: skip
-    table = difference_table(rows, "erm", "accuracy", "validation")
+    table = difference_table(rows, "erm", "validation")
     assert [line[1:4] for line in table.rows] == [("big", "1", "+80.0"), ("resnet8", "1", "+10.0")]
 
 
 def test_an_absent_baseline_is_an_error() -> None:
     with pytest.raises(DataError, match=r"'sgt'.*there are: erm"):
-        difference_table(accuracies("erm", "a", [0.5]), "sgt", "accuracy", "validation")
+        difference_table(accuracies("erm", "a", [0.5]), "sgt", "validation")
 
 
 def test_a_metric_without_a_name_of_its_own_is_still_shown() -> None:

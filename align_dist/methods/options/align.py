@@ -33,7 +33,8 @@ class AlignOptions(GuidedOptions):
     run's end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first
     half of it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation:
     the masker and the classifier take turns every batch, or every epoch; or both follow, at once, the gradient of the
-    sum of their losses, nothing fixed (joint, an ablation). mask_sampling: L_dist sees the mask itself
+    sum of their losses, nothing fixed (joint, an ablation; BatchNorm that learns then sees what masks mark and leave
+    as well). mask_sampling: L_dist sees the mask itself
     (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn on a grid of
     `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the mask
     takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
@@ -84,6 +85,11 @@ class AlignOptions(GuidedOptions):
             raise ConfigError(
                 f"align.masker_length: {self.masker_length} is no step at all, masks would be those of an untrained "
                 "masker; make it longer"
+            )
+        if self.alternation != "batch" and self.ends(clock) <= clock.warmup < clock.length:
+            raise ConfigError(
+                f"align.alternation: {self.alternation} is how both learn after warm-up, and here the masker has "
+                "learned by then (align.masker_length); make that longer, or write batch"
             )
         if ramp > learns:
             raise ConfigError(

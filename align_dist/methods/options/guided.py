@@ -30,7 +30,8 @@ class MaskedOptions(Options):
 
 class FixedSourceOptions(MaskedOptions):
     """mask: where masks that nobody learns come from (`methods/masks/fixed.py`). constant: the value of that kind.
-    erosion: by how many pixels a given mask shrinks from every side, a strict subset of the object.
+    erosion: by how many pixels of the training picture a given mask shrinks from every side, to a strict subset of the
+    object.
     """
 
     mask: Literal["constant", "gaussian", "grey", "given"] = option("given", after_warmup=True)

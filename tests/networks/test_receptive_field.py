@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from align_dist.networks.backbones import build_backbone, map_places
-from align_dist.networks.classifier import Classifier
-from align_dist.networks.places import Places, evenly_placed, last_pooling, places_of
+from align_dist.networks.receptive_field import last_pooling, places_of
+from align_dist.places import Places
 
 torch.set_num_threads(1)
 SIDE = 448
@@ -77,36 +77,10 @@ def test_a_map_whose_size_comes_from_elsewhere_is_refused() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images[:, :, ::3, ::3]
 
-    with pytest.raises(ValueError):
-        places_of(nn.Sequential(Sliced(), nn.AdaptiveAvgPool2d(1)))
+    class OfOneSize(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.view(-1, 3, 224, 224)
 
-
-def test_a_straight_line_stays_one_between_the_outermost_places() -> None:
-    """Values equal to the pixels that they stand at give, evenly placed, the pixels of the even cells."""
-    places, size = Places(0, 8), (32, 48)
-    down, across = (torch.arange(cells) * 8.0 for cells in (4, 6))
-    maps = (down[:, None] + 100 * across).expand(2, 4, 6)
-    even_down, even_across = (torch.arange(cells) * 8 + 3.5 for cells in (4, 6))
-    expected = even_down.clamp(max=24)[:, None] + 100 * even_across.clamp(max=40)
-    torch.testing.assert_close(evenly_placed(maps, places, size), expected.expand(2, 4, 6))
-
-
-def test_places_that_are_even_change_nothing() -> None:
-    maps = torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(evenly_placed(maps, Places(15.5, 32), (224, 224)), maps, rtol=0, atol=1e-6)
-
-
-def test_a_placed_map_turns_with_its_picture() -> None:
-    """Property: the network is made symmetric, so that all that breaks the symmetry is where cells lie."""
-    torch.manual_seed(0)
-    layers = nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)
-    network = nn.Sequential(*layers)
-    with torch.no_grad():
-        layers[0].weight.copy_((layers[0].weight + layers[0].weight.flip(3)) / 2)
-    line = torch.linspace(-1, 1, 32).expand(1, 3, 32, 32)
-    labels, errors = torch.tensor([1]), list[float]()
-    for places in (places_of(network), None):
-        classifier = Classifier(network, places=places).eval()
-        maps, mirrored = (classifier(images, explain=labels).cam[..., 2:-2, 2:-2] for images in (line, line.flip(3)))
-        errors.append(float((maps.flip(2) - mirrored).detach().abs().max() / maps.detach().std()))
-    assert errors[0] < errors[1] / 5
+    for odd in (Sliced(), OfOneSize()):
+        with pytest.raises(ValueError):
+            places_of(nn.Sequential(odd, nn.AdaptiveAvgPool2d(1)))
