@@ -32,8 +32,9 @@ from align_dist.selftest.trials import (
 )
 
 # How far a run may end from the one it is held against, as a share of how far training moved the weights: rounding
-# grows over the steps, and another device adds up in another order.
-EXACT, ROUNDING, DEVICE = 0.0, 0.01, 0.03
+# grows over the steps (a maximum that two cells all but share goes to the other one), and another device adds up in
+# another order.
+EXACT, ROUNDING, DEVICE = 0.0, 0.02, 0.03
 # How far a term of a loss may be from float32's, as a share: bfloat16 has eight bits.
 BFLOAT16 = 0.1
 
