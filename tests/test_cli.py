@@ -203,8 +203,11 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     folder = Path(finished.stdout.strip().splitlines()[-1])
     before = folder.joinpath("results.jsonl").read_text()
-    assert run("evaluate", str(folder)).returncode == 0
+    whole = run("evaluate", str(folder))
+    assert whole.returncode == 0 and str(folder) not in whole.stderr
     assert folder.joinpath("results.jsonl").read_text() == before
+    renamed = shutil.copytree(folder, tmp_path / "other-00000000")
+    assert f"{renamed}: the id" in run("evaluate", str(renamed)).stderr
     elsewhere = run("evaluate", str(folder), "--on", str(described))
     assert elsewhere.returncode == 0, elsewhere.stderr
     rows = measured(folder, "results-folders.jsonl")

@@ -24,6 +24,12 @@ def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
     """
     folder = RunFolder(path)
     config = folder.config(overrides)
+    made_as = path.resolve().name.rpartition("-")[2]
+    if made_as != config.identity:
+        _say(
+            f"warning: {path}: the id in its name, {made_as}, is not its description's, {config.identity}: another "
+            "version trained it, or it was renamed; keys that its config.yaml lacks are today's defaults"
+        )
     if not any(folder.selected.glob("*.pt")):
         raise CheckpointError(f"{path}: no trained weights in selected/; let training finish first")
     # Whatever trained it, one process measures it.
