@@ -119,7 +119,7 @@ class ClassifierConfig(Described):
     which takes one more forward and backward (input_gradient) or eight (integrated_gradients), and in training a
     backward through each: a guided step of resnet8 takes about 3 and 20 times Grad-CAM's on a CPU. cam_places:
     where in the image the cells of Grad-CAM are taken to lie: at the centres of their receptive fields
-    (`networks/places.py`), or on an even grid as captum, DRE and most pictures have it.
+    (`places.py`), or on an even grid as captum, DRE and most pictures have it.
     """
 
     backbone: str = "resnet50"
