@@ -27,9 +27,9 @@ VARIANTS: dict[str, Settings] = {
     },
     "mixed-parts": {"align": {"lambda4": 0.7}, "data": {"batch_size": 12, "micro_batches": 3}},
 }
-# Of momentum, in float32: a mixture's terms have corners (|·|, the smallest and largest cell of a map) where rounding
-# turns a gradient. In float64 nothing is left of it, see below.
-STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3}
+# Of momentum, in float32: some terms have corners (|·|, the smallest and largest cell of a map) where rounding turns a
+# gradient. In float64 nothing is left of it, see below; of exchanged pictures neither, by hand.
+STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3, "exchanged": 3e-3}
 # Of a term: two versions of a picture are told so nearly the same that their divergence is what is left of numbers of
 # 1, to a rounding of those.
 TERMS = {"sgt": 1e-3}
