@@ -219,14 +219,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs
-    from align_dist.report.tables import (
-        difference_table,
-        group_table,
-        held_out_table,
-        summary_table,
-        targets_of,
-        theory_tables,
-    )
+    from align_dist.report.tables import difference_table, usual_tables
 
     if options.figure and not options.against:
         raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
@@ -243,11 +236,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.minus:
         print(render.RENDERERS[options.format](difference_table(rows, options.minus, options.selection)))
         return _say_left_out(runs)
-    groups = group_table(rows, options.selection)
-    tables = [summary_table(rows, options.selection), *([groups] if groups is not None else [])]
-    tables += theory_tables(rows, options.selection)
-    if len(targets_of(rows)) > 1:
-        tables.append(held_out_table(rows, "accuracy", options.selection))
+    tables = usual_tables(rows, options.selection)
     print(render.rendered(tables, options.format))
     _say_left_out(runs)
     if options.html:

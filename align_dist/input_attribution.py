@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from align_dist.errors import first_line
+
 # Of the path of integrated gradients.
 STEPS = 8
 
@@ -62,7 +64,7 @@ def check_second_order(network: nn.Module) -> None:
     try:
         input_gradient(traced, images, labels, True).sum().backward()
     except RuntimeError as error:
-        raise ValueError(f"{type(network).__name__}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{type(network).__name__}: {first_line(error)}") from None
 
 
 # By the names of the setting `classifier.attribution`, whose other value is Grad-CAM.

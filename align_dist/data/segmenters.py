@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.special import expit
 
 from align_dist.data.pixels import Pixels
 from align_dist.errors import ConfigError, DataError, MachineError, first_line
@@ -64,7 +65,7 @@ def _load_onnx(path: Path) -> Segment:
     def segment(pixels: Pixels) -> Shares:
         output = output_of(pixels)
         if gives_logits:
-            return sigmoid(output)
+            return _shares(output)
         if _leaves_unit_interval(output):
             raise DataError(
                 f"{path}: gives shares of some pictures and other numbers of others; let it end in a sigmoid"
@@ -105,14 +106,14 @@ def segment_by(sam: Sam) -> Segment:
         height, width = pixels.shape[:2]
         centre, is_object = np.array([[width / 2, height / 2]]), np.array([1])
         logits, qualities, _ = predictor.predict(centre, is_object, multimask_output=True, return_logits=True)
-        return sigmoid(logits[int(qualities.argmax())])
+        return _shares(logits[int(qualities.argmax())])
 
     return segment
 
 
-def sigmoid(logits: NDArray[Any]) -> Shares:
-    """1 / (1 + e^-x)."""
-    return (1 / (1 + np.exp(-logits.astype(np.float64).clip(-50, 50)))).astype(np.float32)  # type: ignore[no-any-return]
+def _shares(logits: NDArray[Any]) -> Shares:
+    shares: Shares = expit(logits).astype(np.float32)
+    return shares
 
 
 def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:

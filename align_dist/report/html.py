@@ -28,11 +28,7 @@ from align_dist.report.tables import (
     SELECTIONS,
     THEORY_METRICS,
     difference_table,
-    group_table,
-    held_out_table,
-    summary_table,
-    targets_of,
-    theory_tables,
+    usual_tables,
 )
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import Row
@@ -169,12 +165,7 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
     present = {row.selection for row in rows}
     tables: list[Table] = []
     for selection in [s for s in SELECTIONS if s in present] + sorted(present - set(SELECTIONS)):
-        tables.append(summary_table(rows, selection))
-        groups = group_table(rows, selection)
-        tables += [groups] if groups is not None else []
-        tables += theory_tables(rows, selection)
-        if len(targets_of(rows)) > 1:
-            tables.append(held_out_table(rows, "accuracy", selection))
+        tables += usual_tables(rows, selection)
         if any(row.label == BASELINE and row.selection == selection for row in rows):
             tables.append(difference_table(rows, BASELINE, selection))
     return [table for table in tables if table.rows]

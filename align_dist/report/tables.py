@@ -67,6 +67,21 @@ Lines = Mapping[Line, Sequence[Row]]
 Values = Callable[[Line, Column], SeedValues]
 
 
+def usual_tables(rows: Sequence[Row], selection: str) -> list[Table]:
+    """The tables of a report: the summary, and where results have them groups, the lemmas and held-out domains.
+
+    Raises DataError as `metric_table` does.
+    """
+    groups = group_table(rows, selection)
+    held_out = len(targets_of(rows)) > 1
+    return [
+        summary_table(rows, selection),
+        *([groups] if groups is not None else []),
+        *theory_tables(rows, selection),
+        *([held_out_table(rows, "accuracy", selection)] if held_out else []),
+    ]
+
+
 def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
     """One metric on every domain, a line a method: in-domain first, then the others and their mean.
 

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx_models import Body, red, red_of_colours, whole, without_numbers, write_model
+from scipy.special import expit
 
-from align_dist.data.segmenters import load_model, segment_by, sigmoid
+from align_dist.data.segmenters import load_model, segment_by
 from align_dist.errors import ConfigError, DataError, MachineError
 
 
@@ -107,5 +108,5 @@ def test_segment_anything_is_asked_for_what_lies_in_the_middle() -> None:
     masks, qualities, _ = predictor.predict(np.array([[25.0, 15.0]]), np.array([1]), return_logits=True)
     best = masks[qualities.argmax()]
     assert shares.shape == (30, 50) and shares.dtype == np.float32
-    np.testing.assert_allclose(shares, sigmoid(best), atol=1e-6)
+    np.testing.assert_allclose(shares, expit(best), atol=1e-6)
     np.testing.assert_array_equal(shares > 0.5, best > 0)
