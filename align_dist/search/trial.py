@@ -19,8 +19,8 @@ from align_dist.evaluation.evaluate import measure
 from align_dist.files import write_text
 from align_dist.run import Say, carry_through
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.position import Position
 from align_dist.search.outcome import OUTCOME, Report, read_outcome, read_reports
-from align_dist.training.loop import Position
 from align_dist.training.signals import StopRequest
 
 FAITHFULNESS = ("sufficiency", "comprehensiveness", "insertion_auc")

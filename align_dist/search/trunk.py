@@ -29,9 +29,9 @@ from align_dist.runs.checkpoint import (
     write_checkpoint,
 )
 from align_dist.runs.folder import NEWEST, PREVIOUS, RunFolder
+from align_dist.runs.position import Position, checkpoint_of
 from align_dist.schedule import Schedule, make_schedule
 from align_dist.schema.values import told_of
-from align_dist.training.loop import Position, checkpoint_of
 
 AGAIN = "delete it, and the same command trains the warm-up again"
 
@@ -164,5 +164,5 @@ def _first_checkpoint(config: RunConfig, state: dict[str, Any]) -> dict[str, Any
     """The trunk's classifier and method's state under the trial's name; networks of the trial's own begin anew."""
     own = list(find_method(config.method).own_networks(config.options, schedule_of(config).clock))
     kept = {"networks": {"classifier": state["networks"]["classifier"]}, "method": state["method"]}
-    first = checkpoint_of(config, kept, Position(step=state["position"]["step"]))
+    first = checkpoint_of(config.identity, kept, Position(step=state["position"]["step"]))
     return first | {"untouched": own}
