@@ -176,7 +176,7 @@ def test_groups_are_not_averaged_and_show_what_tells_them_apart() -> None:
 
 
 def test_what_was_measured_differently_is_not_averaged() -> None:
-    usual = EvaluationConfig().model_dump(mode="json", exclude={"batch_size", "selections"})
+    usual = EvaluationConfig().settings
     rows = accuracies("erm", "a", [0.5], evaluation=usual)
     rows += accuracies("erm", "a", [0.7], evaluation=usual | {"fill": "blur"})
     rows += accuracies("align", "a", [0.8])
