@@ -82,10 +82,8 @@ def variant_of(config: RunConfig) -> str:
     Accuracy may be compared between them, faithfulness may not.
     """
     classifier = config.classifier
-    if classifier.attribution != "grad_cam":
-        attribution = classifier.attribution
-    else:
-        attribution = "even cells" if classifier.cam_places == "even" else ""
+    even = "even cells" if classifier.cam_places == "even" else ""
+    attribution = even if classifier.attribution == "grad_cam" else classifier.attribution
     return ", ".join(part for part in dict.fromkeys((config.variant, attribution)) if part)
 
 
