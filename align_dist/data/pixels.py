@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 # What viewers and browsers show behind transparent pixels; on black, the usual hidden colour, line art would vanish.
@@ -20,6 +20,15 @@ def open_picture(data: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
     return picture
+
+
+def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, in a few words."""
+    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
+        return "no picture of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def decode_image(data: bytes, max_side: int) -> Pixels:

@@ -93,7 +93,7 @@ def distance(trial: Trial, other: Trial) -> float:
     """The largest, over networks, of how far two runs ended apart, as a share of how far training moved the second."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
-    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0))
+    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0).clock)
     start = make_networks(config, learners, torch.device("cpu"), Group())
     found, wanted, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
