@@ -8,12 +8,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from align_dist.cluster.states import pace_of
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import is_written, verify_beton
 from align_dist.errors import UserError
 from align_dist.methods.clock import Clock
 from align_dist.runs.folder import CONFIG
+from align_dist.runs.progress import progress_of
 
 NO_TIME = Clock(0, 0, 1.0)
 UNREAD_CLASSES = 10
@@ -86,7 +86,7 @@ def step_seconds(config: RunConfig) -> float | None:
         except UserError:
             continue
         if other.data.batch_size == config.data.batch_size and other.method == config.method:
-            pace = pace_of(other)
-            if pace and pace.images_per_second:
-                found.append(other.data.batch_size / pace.images_per_second)
+            rate = progress_of(description.parent).images_per_second
+            if rate:
+                found.append(other.data.batch_size / rate)
     return max(found, default=None)
