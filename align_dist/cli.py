@@ -1,4 +1,4 @@
-"""The `align-dist` command: doctor · selftest · data · train · evaluate · report · bench. Thin, one verb each."""
+"""The `align-dist` command: doctor · selftest · data · train · status · evaluate · report · bench, one verb each."""
 
 from __future__ import annotations
 
@@ -111,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as evaluation.fill=blur")
     evaluate.add_argument("--theory", action="store_true", help="also the paper's lemmas: what backgrounds change")
     evaluate.add_argument("--on", type=Path, metavar="CONFIG", help="the benchmark of this config instead")
+
+    status = _verb(verbs, "status", "how runs stand: of grids, of searches, single ones", _status)
+    status.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, or folders of them")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="redraw until nothing is running, or Ctrl-C")
+    shown.add_argument("--json", action="store_true", help="one JSON line a run")
 
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
     report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
@@ -238,6 +244,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     other = load_config(options.on).benchmark if options.on else None
     overrides = [*options.overrides, *(["evaluation.theory=true"] if options.theory else [])]
     print(evaluate_again(options.folder, other, overrides))
+
+
+def _status(options: argparse.Namespace) -> None:
+    from align_dist.status import show_status
+
+    show_status(options.folders, options.watch, options.json)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -27,16 +27,16 @@ def description(squares: RunConfig, tmp_path: Path) -> Path:
     return path
 
 
-def start(description: Path, *options: str) -> subprocess.Popen[str]:
+def start(description: Path, *options: str, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(CHECKOUT / "launch" / "submit.py"), str(description), *options]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **variables}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
-def says(description: Path, *options: str) -> tuple[int, str]:
-    process = start(description, *options)
+def says(description: Path, *options: str, **variables: str) -> tuple[int, str]:
+    process = start(description, *options, **variables)
     said = process.communicate(timeout=300)[0]
     return process.returncode, said
 
@@ -94,3 +94,21 @@ def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(de
 def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, said: str) -> None:
     found, text = says(description, *options)
     assert found == code and said in text and text.count("\n") == 1, text
+
+
+def test_without_slurm_a_plan_is_shown_and_nothing_submitted(description: Path, tmp_path: Path) -> None:
+    (tmp_path / "no commands").mkdir()
+    without = {"PATH": str(tmp_path / "no commands")}
+    grid = ("--domains", "dark,bright", "--methods", "erm", "--seeds", "0", "--nodes", "2", "--minutes", "90")
+    code, said = says(description, *grid, "--plan", "--cpus-per-task", "4", **without)
+    assert code == 0 and "Traceback" not in said, said
+    assert said.count("submit dark erm seed 0") == said.count("submit bright erm seed 0") == 1
+    assert "24.0 CPU-hours" in said and "GPU" not in said, "2 jobs × 2 tasks × 4 CPUs × 1.5 hours"
+    for line in ("--time=90", "--nodes=2", "--cpus-per-task=4", "--array=0-1%2"):
+        assert f"\n#SBATCH {line}\n" in said
+    _, said = says(description, *grid, "--plan", "--tasks-per-node", "2", "--gpus-per-node", "2", **without)
+    assert "12.0 GPU-hours" in said and "CPU" not in said, "2 jobs × 2 nodes × 2 GPUs × 1.5 hours"
+    assert not (tmp_path / "my runs").exists(), "a plan makes nothing"
+    code, said = says(description, *grid, **without)
+    assert code == 5 and said.count("\n") == 1 and "srun" in said, said
+    assert not list((tmp_path / "my runs").glob("*/folders-*"))
