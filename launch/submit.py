@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _submit(options: argparse.Namespace) -> int:
     cells = cells_of(
         options.config, options.overrides, options.domains.split(","), options.methods.split(","),
-        parse_seeds(options.seeds),
+        parse_seeds(options.seeds), options.share_warmup,
     )  # fmt: skip
     resources = resources_of(options, cells)
     if options.collect:
@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--domains", default="all", help="to train on, or to hold out: names with commas, or all")
     grid.add_argument("--methods", default="erm,align")
     grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")
+    grid.add_argument("--share-warmup", action="store_true", help="runs that agree on their warm-up train it once")
     what = parser.add_argument_group("what to do (default: submit what has to run, then show the table)")
     only = what.add_mutually_exclusive_group()
     only.add_argument("--plan", action="store_true", help="show cells, sbatch text, hours and disk; submit nothing")

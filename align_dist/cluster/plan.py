@@ -11,7 +11,9 @@ from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, 
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
 from align_dist.cluster.survival import survival_findings
+from align_dist.data.beton import is_written
 from align_dist.finding import Finding
+from align_dist.runs.warmup import cost_of
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
@@ -24,6 +26,8 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
     if not chosen:
         return
     print(_costs(chosen, resources))
+    if chosen[0].share_warmup and is_written(chosen[0].config.benchmark.beton):
+        print(cost_of([cell.config for cell in chosen]))
     if cluster == "slurm":
         _print_submissions(chosen, resources)
 

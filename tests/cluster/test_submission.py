@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from weights import assert_same_weights
 
 from align_dist.cluster.jobs import submissions_of
 from align_dist.config import RunConfig, to_yaml
@@ -52,6 +54,18 @@ def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, 
     assert (runs[0] / "done").stat().st_mtime != (runs[1] / "done").stat().st_mtime
     code, said = says(description, *grid, "--nodes", "2", "--collect")
     assert code == 0 and "Accuracy %" in said and "Missing" not in said
+
+
+def test_cells_train_the_warmup_that_they_share_once(description: Path, tmp_path: Path) -> None:
+    plain = ("align.lambda4=0", "--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "debug")
+    code, said = says(description, *plain, "--share-warmup")
+    assert code == 0, said
+    code, said = says(description, f"runs={tmp_path / 'alone'}", *plain)
+    assert code == 0, said
+    (trunk,) = (tmp_path / "my runs").glob("*/warmups/*")
+    assert len(json.loads((trunk / "environment.json").read_text())) == 1
+    for run in (tmp_path / "alone").glob("*/folders-*"):
+        assert_same_weights(run, next((tmp_path / "my runs").glob(f"*/{run.name}")))
 
 
 def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(description: Path, tmp_path: Path) -> None:
