@@ -140,6 +140,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="on which the file is checked")
     export.add_argument("--selection", default="validation", choices=SELECTIONS)
 
+    monitor = _verb(verbs, "monitor", "serve TensorBoard on this machine's loopback", _monitor)
+    monitor.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
+    monitor.add_argument("--port", type=int, default=6006, help="0 for any free one (default 6006)")
+
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
     bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
     _add_config(bench, needed=False)
@@ -336,6 +340,12 @@ def _export(options: argparse.Namespace) -> None:
 
     difference = export_model(load(options.folder, options.selection, "cpu"), pictures, options.file)
     print(f"{options.file}: differs by {difference:.2g} at most on {len(pictures)} pictures")
+
+
+def _monitor(options: argparse.Namespace) -> None:
+    from align_dist.tensorboard import show_tensorboard
+
+    show_tensorboard(options.folders, options.port)
 
 
 def _bench(options: argparse.Namespace) -> None:
