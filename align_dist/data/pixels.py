@@ -23,9 +23,9 @@ def open_picture(data: bytes) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a picture could not be read, in a few words."""
-    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
-        return "no picture of a known format"
+    """Why an image could not be read, in a few words."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow's message names an object in memory
+        return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
