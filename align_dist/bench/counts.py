@@ -1,4 +1,4 @@
-"""What a step asks of a device besides arithmetic: operations, kernel launches, and waits of the host for a number."""
+"""Counts per step: operations, kernel launches, and waits of the host for the device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# Each needs a value of a tensor on the host: on an accelerator all that is queued is waited for.
+# Operations that need a tensor's value on the host, and so wait for all queued work of an accelerator.
 HOST_READS = {
     "aten::_local_scalar_dense",
     "aten::nonzero",
@@ -24,7 +24,7 @@ HOST_READS = {
 
 
 class Counts(NamedTuple):
-    """operations: of torch, nested ones as well. launches: of kernels on an accelerator. reads: by the host."""
+    """operations: torch operations, including nested ones. launches: accelerator kernels. reads: waits of the host."""
 
     operations: int
     launches: int
@@ -32,13 +32,13 @@ class Counts(NamedTuple):
 
 
 def count(work: Callable[[], object]) -> Counts:
-    """What one call of `work` asks for, by torch's profiler."""
+    """Counts of one call of `work`, from torch's profiler."""
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as seen:
+    with profile(activities=activities) as trace:
         work()
-    events = seen.events() or []
+    events = trace.events() or []
     names = [event.name for event in events]
     return Counts(
         operations=sum(name.startswith("aten::") for name in names),

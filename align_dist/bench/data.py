@@ -1,4 +1,4 @@
-"""What preparing a benchmark and asking for its order cost as it grows: made pictures, seconds and peak memory."""
+"""Cost of preparing a benchmark and computing its order by the number of synthetic images: time and peak memory."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from align_dist.machine import available_cores
 
 COUNTS, MOST = (1_000, 10_000), 100_000
 SIDE = 64
-STEPS = ("reading and hashing", "near-copies", "writing", "opening the beton", "an epoch of orders")
+STEPS = ("reading and hashing", "near-duplicates", "writing", "opening the beton", "an epoch of orders")
 
 Result = TypeVar("Result")
 
 
 def bench(benchmark: BenchmarkConfig, data: DataConfig, most: bool) -> None:
-    """Prints a row for each step of 1,000 and 10,000 made pictures, and of 100,000 if `most`."""
+    """Print the cost of each step for 1,000 and 10,000 synthetic images, and for 100,000 if `most`."""
     counts = (*COUNTS, MOST) if most else COUNTS
-    found = {count: measure(count, benchmark, data) for count in counts}
+    costs_by_count = {count: measure(count, benchmark, data) for count in counts}
     print(
-        f"made pictures of {SIDE} px in one domain, stored as {benchmark.storage}, {available_cores()} cores: "
+        f"synthetic images of {SIDE} px in one domain, stored as {benchmark.storage}, {available_cores()} cores: "
         "seconds, peak MiB of the main process"
     )
-    print(f"  {'pictures':20}" + "".join(f"{count:>20,}" for count in counts))
+    print(f"  {'images':20}" + "".join(f"{count:>20,}" for count in counts))
     for step in STEPS:
-        costs = [found[count][step] for count in counts]
+        costs = [costs_by_count[count][step] for count in counts]
         cells = [f"{seconds:.2f} s {peak / 2**20:,.0f} MiB" for seconds, peak in costs]
         print(f"  {step:20}" + "".join(f"{cell:>20}" for cell in cells))
 
 
 def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[str, tuple[float, int]]:
-    """Seconds and peak bytes of each of STEPS for `count` pictures, which are made first and then thrown away."""
+    """Seconds and peak bytes of each of STEPS for `count` temporary synthetic images."""
     cores, field = available_cores(), ImageField(benchmark.storage, benchmark.max_side, benchmark.quality)
     with tempfile.TemporaryDirectory() as folder:
         samples, beton = make_pictures(Path(folder), count), Path(folder) / "made.beton"
@@ -59,27 +59,27 @@ def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[st
 
 
 def make_pictures(folder: Path, count: int) -> list[Sample]:
-    """JPEGs of blurred noise, each unlike all others, of one class, a thousand to a folder."""
+    """Write distinct JPEGs of blurred noise, all of one class, a thousand per folder."""
     samples = []
     for index in range(count):
-        noise = np.random.default_rng(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        pixels = np.random.default_rng(index).integers(0, 256, (12, 12, 3), dtype=np.uint8)
         path = folder / str(index // 1000) / f"{index}.jpg"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
+        Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(path)
         samples.append(Sample(path, "made", "picture"))
     return samples
 
 
 def epoch_of_orders(count: int, batch_size: int) -> None:
-    """Asks for every batch of an epoch over `count` samples."""
+    """Compute every batch of an epoch over `count` samples."""
     order = make_order((np.arange(count),), batch_size, seed=0, balanced=False)
     for step in range(round(order.steps_per_epoch)):
         order.batch(step)
 
 
 def cost(work: Callable[[], Result]) -> tuple[Result, tuple[float, int]]:
-    """What `work` returns, and its seconds and the most memory, in bytes, that this process held meanwhile."""
-    Path("/proc/self/clear_refs").write_text("5")  # the kernel's record of the peak begins anew
+    """The result of `work`, its seconds, and the peak memory of this process in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's record of the peak
     start = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What loading costs: our FFCV loader against torch's DataLoader with torchvision's transforms, and where it goes."""
+"""Loading: align_dist's FFCV loader against torch's DataLoader with torchvision's transforms, and a profile."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ IMAGES, PROFILED = 4096, 256
 
 
 class _Files(torch.utils.data.Dataset[Any]):
-    """What a user would write: PIL and torchvision, the same augmentation."""
+    """A dataset as a user would write it: PIL and torchvision with the same augmentation."""
 
     def __init__(self, config: RunConfig, manifest: Manifest, samples: list[int]) -> None:
         from torchvision.transforms import v2
 
-        chosen, size, benchmark = config.data.augmentation, config.data.image_size, config.benchmark
+        augmentation, size, benchmark = config.data.augmentation, config.data.image_size, config.benchmark
         root = read_described(benchmark).root
         self.paths = [root / manifest.paths[i] for i in samples]
         self.transform = v2.Compose(
             [
-                v2.RandomResizedCrop(size, chosen.crop_scale, chosen.crop_ratio),
-                v2.RandomHorizontalFlip(chosen.flip),
-                v2.ColorJitter(*chosen.jitter),
-                v2.RandomGrayscale(chosen.greyscale),
+                v2.RandomResizedCrop(size, augmentation.crop_scale, augmentation.crop_ratio),
+                v2.RandomHorizontalFlip(augmentation.flip),
+                v2.ColorJitter(*augmentation.jitter),
+                v2.RandomGrayscale(augmentation.greyscale),
                 v2.PILToTensor(),
             ]
         )
@@ -59,9 +59,9 @@ class _Files(torch.utils.data.Dataset[Any]):
 
 
 def bench(config: RunConfig) -> None:
-    """Prints images a second of both, from the same pictures to normalised float batches, and our profile."""
+    """Print images per second of both loaders, from the same images to normalised float batches, and a profile."""
     manifest = beton_of(config.benchmark)
-    # A small benchmark is gone through again: a turn is long enough not to feel how either begins.
+    # A small benchmark is repeated, so that a round is long compared with the start of either loader.
     count = IMAGES // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))
     loader = make_loader(config, manifest, torch.device("cpu"))
@@ -73,22 +73,22 @@ def bench(config: RunConfig) -> None:
         persistent_workers=True,
     )
 
-    def ours() -> None:
+    def run_loader() -> None:
         for _ in loader.batches(order.batch, count // config.data.batch_size):
             pass
 
-    def theirs() -> None:
+    def run_dataloader() -> None:
         for pixels in files:
             (pixels.float() / 255 - 0.5) / 0.25
 
-    seconds = seconds_in_turn({"torch DataLoader": theirs, "align_dist": ours}, rounds=5)
-    title = f"{count} images to {config.data.image_size} px, {available_cores()} workers, median of 5 turns"
+    seconds = seconds_in_turn({"torch DataLoader": run_dataloader, "align_dist": run_loader}, rounds=5)
+    title = f"{count} images to {config.data.image_size} px, {available_cores()} workers, median of 5 rounds"
     print_ratios(title, seconds, count, "torch DataLoader")
     _print_profile(profile(config, pack(samples[:PROFILED], 1)))
 
 
 def _print_profile(microseconds: dict[str, float]) -> None:
-    print("a picture on one thread, µs: " + " · ".join(f"{step} {spent:.0f}" for step, spent in microseconds.items()))
+    print("per image on one thread, µs: " + " · ".join(f"{step} {spent:.0f}" for step, spent in microseconds.items()))
     cores, all_of_it = available_cores(), sum(microseconds.values())
     print(f"  so {cores} cores can reach {cores * 1e6 / all_of_it:,.0f} images/s", end="")
     if microseconds["decode"]:
@@ -97,14 +97,18 @@ def _print_profile(microseconds: dict[str, float]) -> None:
 
 
 def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
-    """Microseconds a picture of each step of loading `draws`, one step at a time on one thread: medians of 5 turns.
+    """Microseconds per image of each step of loading, one step at a time on one thread: medians of 5 rounds.
 
-    decode is 0 for raw pixels. greyscale is what its share of the pictures costs, averaged over all.
+    draws: sample keys. decode is 0 for raw pixels. greyscale is the cost of its share of images, averaged over all.
     """
-    chosen, size, seed = config.data.augmentation, config.data.image_size, np.uint64(config.seed)
-    scale, ratio, strength = np.array(chosen.crop_scale), np.array(chosen.crop_ratio), np.array(chosen.jitter)
-    stored = stored_pictures(config.benchmark.beton, sample_of(draws))
-    sides = [(height, width) for _, height, width in stored]
+    augmentation, size, seed = config.data.augmentation, config.data.image_size, np.uint64(config.seed)
+    scale, ratio, strength = (
+        np.array(augmentation.crop_scale),
+        np.array(augmentation.crop_ratio),
+        np.array(augmentation.jitter),
+    )
+    pictures_in_beton = stored_pictures(config.benchmark.beton, sample_of(draws))
+    sides = [(height, width) for _, height, width in pictures_in_beton]
     boxes = [crop_box(*side, scale, ratio, seed, draw) for side, draw in zip(sides, draws, strict=True)]
     is_jpeg = config.benchmark.storage == "jpg"
     parts = [kernels.reduction(min(height, width), size) if is_jpeg else 1 for _, _, height, width in boxes]
@@ -112,8 +116,8 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
 
     def decode() -> list[NDArray[np.uint8]]:
         if not is_jpeg:
-            return [data.reshape(height, width, 3) for data, height, width in stored]
-        return [decode_jpeg(*picture, part)[1] for picture, part in zip(stored, parts, strict=True)]
+            return [data.reshape(height, width, 3) for data, height, width in pictures_in_beton]
+        return [decode_jpeg(*picture, part)[1] for picture, part in zip(pictures_in_beton, parts, strict=True)]
 
     def resize() -> None:
         for picture, box, part, target in zip(pictures, boxes, parts, planes, strict=True):
@@ -125,7 +129,7 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
             kernels.jitter(image, strength, seed, draw)
 
     def greyscale() -> None:
-        for image in planes[: round(chosen.greyscale * len(planes))]:
+        for image in planes[: round(augmentation.greyscale * len(planes))]:
             kernels.blend(image, 2, 0.0)
 
     def normalise() -> None:
@@ -148,7 +152,7 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
 
 @contextmanager
 def on_one_thread() -> Iterator[None]:
-    """torch on one thread meanwhile."""
+    """Run torch on one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -158,7 +162,7 @@ def on_one_thread() -> Iterator[None]:
 
 
 def stored_pictures(beton: Path, samples: NDArray[np.int64]) -> list[tuple[NDArray[np.uint8], int, int]]:
-    """The bytes (N,), height and width of samples of a beton, as they are stored."""
+    """Stored bytes (N,), height and width of samples in a beton."""
     reader = Reader(str(beton))
     fields = reader.metadata[f"f{list(reader.handlers).index('image')}"][samples]
     sizes = dict(zip(reader.alloc_table["ptr"].tolist(), reader.alloc_table["size"].tolist(), strict=True))

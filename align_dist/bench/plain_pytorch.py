@@ -1,10 +1,10 @@
-"""What a user would write for ALIGN in plain PyTorch: torchvision's folder of pictures, two networks, two optimisers.
+"""ALIGN as a careful user would write it in plain PyTorch: an image folder, two networks, two optimisers.
 
-Written as well as a careful user would: no copy, pass or wait that the algorithm does not need. Pictures are read by
-Pillow and augmented by torchvision in as many worker processes as there are cores, normalised there, and collated to
-float32 batches; networks are contiguous and float32, torch has all cores. Each step updates the masker through the
-classifier, which is fixed and sees x⊙M and x⊙(1−M) in one pass, then the classifier under the new mask. Grad-CAM is a
-second backward from the logit to the last stage's features (hooked), with its graph kept: its loss trains.
+The code has no copy, pass or wait that the algorithm does not need. Images are read by Pillow and augmented and
+normalised by torchvision in one worker process per core, and collated to float32 batches; networks are contiguous and
+float32, and torch has all cores. Each step updates the masker through the frozen classifier, which sees x⊙M and
+x⊙(1−M) in one pass, then the classifier with the new mask. Grad-CAM is a second backward pass from the logit to the
+last stage's features (by a hook), with its graph kept for the loss.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from align_dist.networks.backbones import Statistics
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """Picture files and their labels, as torchvision's ImageFolder gives them."""
+    """Image files and their labels, as in torchvision's ImageFolder."""
 
     def __init__(self, files: list[tuple[Path, int]], transform: Any) -> None:
         self.files, self.transform = files, transform
@@ -38,16 +38,16 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
             return self.transform(picture.convert("RGB")), label
 
 
-def augmentation(chosen: AugmentationConfig, side: int, statistics: Statistics) -> Any:
-    """torchvision's transforms of a picture to a normalised tensor (3, side, side)."""
+def augmentation(settings: AugmentationConfig, side: int, statistics: Statistics) -> Any:
+    """torchvision's transforms from an image to a normalised tensor (3, side, side)."""
     from torchvision.transforms import v2
 
     return v2.Compose(
         [
-            v2.RandomResizedCrop(side, chosen.crop_scale, chosen.crop_ratio),
-            v2.RandomHorizontalFlip(chosen.flip),
-            v2.ColorJitter(*chosen.jitter),
-            v2.RandomGrayscale(chosen.greyscale),
+            v2.RandomResizedCrop(side, settings.crop_scale, settings.crop_ratio),
+            v2.RandomHorizontalFlip(settings.flip),
+            v2.ColorJitter(*settings.jitter),
+            v2.RandomGrayscale(settings.greyscale),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
             v2.Normalize(*statistics),
@@ -56,7 +56,7 @@ def augmentation(chosen: AugmentationConfig, side: int, statistics: Statistics) 
 
 
 class PlainAlign:
-    """One guided step of ALIGN at a time. classifier: ends in pooling and a head. masker: images → (B, H, W)."""
+    """Guided steps of ALIGN. classifier: ends in pooling and a head. masker: images (B, 3, H, W) to masks (B, H, W)."""
 
     def __init__(
         self, classifier: nn.Module, masker: nn.Module, options: AlignOptions, rates: tuple[float, float]
@@ -70,7 +70,7 @@ class PlainAlign:
         pooling.register_forward_pre_hook(lambda _module, inputs: self._features.append(inputs[0]))
 
     def step(self, images: Tensor, labels: Tensor) -> None:
-        """One update of the masker, then one of the classifier."""
+        """Update the masker, then the classifier."""
         self._update_masker(images, labels)
         self._update_classifier(images, labels)
 
@@ -78,8 +78,8 @@ class PlainAlign:
         self.classifier.requires_grad_(False).eval()
         mask = self.masker(images)
         masked = torch.cat([images * mask[:, None], images * (1 - mask[:, None])])
-        kept, removed = torch.softmax(self.classifier(masked), 1).chunk(2)
-        difference = (kept - removed).gather(1, labels[:, None])
+        kept_probabilities, removed_probabilities = torch.softmax(self.classifier(masked), 1).chunk(2)
+        difference = (kept_probabilities - removed_probabilities).gather(1, labels[:, None])
         smoothness = mask.diff(dim=1).abs().mean() + mask.diff(dim=2).abs().mean()
         loss = (difference - 1).square().mean() + self.options.lambda1 * mask.mean()
         loss = loss + self.options.lambda2 * smoothness
@@ -110,7 +110,7 @@ class PlainAlign:
 
 
 def make_batches(pictures: Pictures, batch_size: int, workers: int) -> torch.utils.data.DataLoader[Any]:
-    """Shuffled whole batches; the worker processes stay from one pass to the next."""
+    """A loader of shuffled whole batches with persistent worker processes."""
     return torch.utils.data.DataLoader(
         pictures, batch_size, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
     )

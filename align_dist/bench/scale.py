@@ -1,4 +1,4 @@
-"""How a run would scale: one rank's step and this machine's all-reduce, measured; 1 to 1,024 ranks, predicted."""
+"""Scaling of a run: measured for one rank's step and this machine's all-reduce, predicted for 1 to 1,024 ranks."""
 
 from __future__ import annotations
 
@@ -13,70 +13,77 @@ from align_dist.files import write_text
 from align_dist.machine import available_cores, describe_machine
 from align_dist.parallel.local import start_ranks
 
-# Of a backward pass, behind which DDP sends: about two thirds of a step.
+# Share of a step behind which DDP can hide communication: the backward pass.
 OVERLAP = 2 / 3
-# For comparison, assumed and not measured: bytes and seconds of a 200 Gbit/s fabric.
+# Assumed for comparison: bytes per second and latency in seconds of a 200 Gbit/s fabric.
 FABRIC = (25e9 * 0.8, 5e-6)
 
 
 def bench(config: RunConfig) -> None:
-    """Prints the measured points and the predictions, and draws them. Raises MachineError if no rank can start."""
+    """Print and draw the measurements and the predictions. Raises MachineError if no rank can start."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         write_text(path, to_yaml(config))
-        one, two, apart = _ranks(1, path), _ranks(2, path), _ranks(2, path, joined=False)
-    here = Measured(one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"])
-    there = Measured(here.seconds, here.gradient_bytes, here.messages, *FABRIC)
-    print(
-        f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images a rank on "
-        f"{_threads()} of the cores of {describe_machine()}: {here.seconds:.3f} s, "
-        f"{here.gradient_bytes / 2**20:.1f} MiB of gradients, {here.messages} messages; all-reduce "
-        f"over 2 ranks: {here.bandwidth / 2**20:.0f} MiB/s, {here.latency * 1e6:.0f} µs a hop"
+        one, two, unconnected = _ranks(1, path), _ranks(2, path), _ranks(2, path, is_connected=False)
+    measurement = Measured(
+        one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"]
     )
-    measured, shared = one["seconds"] / two["seconds"], one["seconds"] / apart["seconds"]
-    print(f"measured on 2 ranks under DDP: efficiency {measured:.2f}; predicted {efficiency(here, 'ddp', 2):.2f}")
+    assumption = Measured(measurement.seconds, measurement.gradient_bytes, measurement.messages, *FABRIC)
     print(
-        f"2 such processes side by side that never talk: {shared:.2f}, which is what this machine shares, not the ring"
+        f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images per rank on "
+        f"{_threads()} of the cores of {describe_machine()}: {measurement.seconds:.3f} s, "
+        f"{measurement.gradient_bytes / 2**20:.1f} MiB of gradients, {measurement.messages} messages; all-reduce "
+        f"over 2 ranks: {measurement.bandwidth / 2**20:.0f} MiB/s, {measurement.latency * 1e6:.0f} µs per hop"
     )
+    measured_efficiency, shared_efficiency = one["seconds"] / two["seconds"], one["seconds"] / unconnected["seconds"]
+    print(
+        f"measured on 2 ranks under DDP: efficiency {measured_efficiency:.2f}; "
+        f"predicted {efficiency(measurement, 'ddp', 2):.2f}"
+    )
+    print(f"2 such processes without communication: {shared_efficiency:.2f}, the effect of sharing this machine")
     if available_cores() < 2:
-        print("note: both ranks shared one core, which the prediction does not know")
-    print("\npredicted efficiency, batch fixed a rank (pessimistic: nothing hidden – optimistic: hidden by backward)")
+        print("note: both ranks shared one core, which the prediction ignores")
+    print("\npredicted efficiency, fixed batch per rank (pessimistic: nothing hidden – optimistic: hidden by backward)")
     print(f"{'ranks':>6}  {'DDP, ZeRO-0/1/2, here':>24}  {'ZeRO-3, here':>16}  {'DDP, 200 Gbit/s (assumed)':>26}")
     for ranks in RANKS:
-        cells = [_range(here, "ddp", ranks), _range(here, "zero3", ranks), _range(there, "ddp", ranks)]
+        cells = [
+            _range(measurement, "ddp", ranks),
+            _range(measurement, "zero3", ranks),
+            _range(assumption, "ddp", ranks),
+        ]
         print(f"{ranks:>6}  {cells[0]:>24}  {cells[1]:>16}  {cells[2]:>26}")
-    print("On paper: a ring without contention or stragglers. Nothing beyond 2 ranks was run here.")
-    print(_draw(here, there, measured, config.runs))
+    print("Predicted for a ring without contention or stragglers. Nothing beyond 2 ranks was run here.")
+    print(_draw(measurement, assumption, measured_efficiency, config.runs))
 
 
 def _range(measured: Measured, engine: str, ranks: int) -> str:
     return f"{efficiency(measured, engine, ranks):.2f} – {efficiency(measured, engine, ranks, OVERLAP):.2f}"
 
 
-def _ranks(count: int, config: Path, joined: bool = True) -> dict[str, float]:
-    """The measurement by the first of `count` processes: ranks on the loopback, or (not joined) each for itself."""
+def _ranks(count: int, config: Path, is_connected: bool = True) -> dict[str, float]:
+    """Measurement of the first of `count` processes, connected over the loopback or each on its own."""
     command = ["-m", "align_dist.bench.scale_rank", str(config)]
     threads = {"OMP_NUM_THREADS": str(_threads())}
-    if joined:
+    if is_connected:
         ranks = start_ranks(count, command, threads)
     else:
         ranks = [process for _ in range(count) for process in start_ranks(1, command, threads)]
-    said = [process.communicate() for process in ranks]
-    for process, (_, errors) in zip(ranks, said, strict=True):
+    outputs = [process.communicate() for process in ranks]
+    for process, (_, errors) in zip(ranks, outputs, strict=True):
         if process.returncode:
-            last = errors.strip().splitlines()[-1] if errors.strip() else "no word"
-            raise MachineError(f"bench scale: a rank of {count} ended with {process.returncode}: {last}")
-    found: dict[str, float] = json.loads(said[0][0].strip().splitlines()[-1])
-    return found
+            last_line = errors.strip().splitlines()[-1] if errors.strip() else "no output"
+            raise MachineError(f"bench scale: a rank of {count} ended with {process.returncode}: {last_line}")
+    measurement: dict[str, float] = json.loads(outputs[0][0].strip().splitlines()[-1])
+    return measurement
 
 
 def _threads() -> int:
-    """Of each rank, also of one alone: half the cores, so that two have what one has."""
+    """Threads per rank: half the cores, so that one rank and two ranks have the same threads each."""
     return max(1, available_cores() // 2)
 
 
-def _draw(here: Measured, there: Measured, measured: float, folder: Path) -> Path:
-    """Predicted bands and measured points, over the number of ranks."""
+def _draw(measurement: Measured, assumption: Measured, measured_efficiency: float, folder: Path) -> Path:
+    """Draw predicted bands and measured points over the number of ranks."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -84,16 +91,16 @@ def _draw(here: Measured, there: Measured, measured: float, folder: Path) -> Pat
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     for label, model, engine in [
-        ("DDP, this machine", here, "ddp"),
-        ("ZeRO-3, this machine", here, "zero3"),
-        ("DDP, 200 Gbit/s (assumed)", there, "ddp"),
+        ("DDP, this machine", measurement, "ddp"),
+        ("ZeRO-3, this machine", measurement, "zero3"),
+        ("DDP, 200 Gbit/s (assumed)", assumption, "ddp"),
     ]:
         low = [efficiency(model, engine, ranks) for ranks in RANKS]
         high = [efficiency(model, engine, ranks, OVERLAP) for ranks in RANKS]
         axes.fill_between(RANKS, low, high, alpha=0.25, label=label)
-    axes.plot([1, 2], [1.0, measured], "ko", label="measured")
+    axes.plot([1, 2], [1.0, measured_efficiency], "ko", label="measured")
     axes.set(
-        xscale="log", ylim=(0, 1.05), xlabel="ranks", ylabel="efficiency", title="Predicted: ring, batch fixed a rank"
+        xscale="log", ylim=(0, 1.05), xlabel="ranks", ylabel="efficiency", title="Predicted: ring, fixed batch per rank"
     )
     axes.set_xticks(RANKS, [str(ranks) for ranks in RANKS])
     axes.legend()

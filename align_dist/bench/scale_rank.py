@@ -1,4 +1,4 @@
-"""One rank of `align-dist bench scale`: times a guided step and all-reduces; rank 0 prints one line of JSON.
+"""One rank of `align-dist bench scale`: timing of a guided step and of all-reduces. Rank 0 prints one line of JSON.
 
 python -m align_dist.bench.scale_rank CONFIG [KEY=VALUE ...]
 """
@@ -37,14 +37,14 @@ CLASSES, DOMAINS, REPEATS, SMALL = 7, 2, 7, 1024
 
 
 def main(arguments: list[str]) -> None:
-    """Measures, with synthetic pictures: what is timed is the step, not the loader."""
+    """Measure with synthetic images, so that only the step is timed and not the loader."""
     config = load_config(Path(arguments[0]), arguments[1:])
     device = choose_device(config.training.device)
     with connected(config.distributed, device.type) as group:
         use_cores(config.training.threads, group, os.environ)
-        found = _measure(config, device, group)
+        measurement = _measure(config, device, group)
         if group.is_first:
-            print(json.dumps(found))
+            print(json.dumps(measurement))
 
 
 def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
@@ -54,28 +54,32 @@ def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str,
     method = find_method(config.method)(networks, config.options, context)
     batch = _batch(config, method, device)
     sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
-    found = {
+    measurement = {
         "seconds": _seconds(lambda: method.step(batch, 1), device),
         "gradient_bytes": sum(sizes),
-        # DDP's buckets, and BatchNorm's sums: two forward and two backward a layer.
-        "messages": sum(1 + size // (25 * 2**20) for size in sizes) + 4 * _synchronised(networks["classifier"].module),
+        # DDP's buckets, and BatchNorm's sums: two in forward and two in backward per layer.
+        "messages": sum(1 + size // (25 * 2**20) for size in sizes)
+        + 4 * _count_synchronised(networks["classifier"].module),
     }
     if group.world_size > 1:
         large, small = torch.zeros(max(sum(sizes) // 4, 2**20), device=device), torch.zeros(SMALL // 4, device=device)
         hops = 2 * (group.world_size - 1)
         latency = _seconds(lambda: dist.all_reduce(small), device) / hops
-        travelling = _seconds(lambda: dist.all_reduce(large), device) - hops * latency
-        found |= {"latency": latency, "bandwidth": hops / group.world_size * large.numel() * 4 / max(travelling, 1e-9)}
-    return found
+        transfer = _seconds(lambda: dist.all_reduce(large), device) - hops * latency
+        measurement |= {
+            "latency": latency,
+            "bandwidth": hops / group.world_size * large.numel() * 4 / max(transfer, 1e-9),
+        }
+    return measurement
 
 
-def _synchronised(module: torch.nn.Module) -> int:
+def _count_synchronised(module: torch.nn.Module) -> int:
     kinds = (SynchronisedBatchNorm, torch.nn.SyncBatchNorm)
     return sum(isinstance(child, kinds) for child in module.modules())
 
 
 def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batch:
-    """A rank's share at the size that the config gives one rank: the batch is fixed a rank, not over all."""
+    """A rank's batch of data.batch_size images, because the batch per rank is fixed."""
     size, side = config.data.batch_size, config.data.image_size
     images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     labels = (torch.arange(size) % CLASSES).to(device)
@@ -86,12 +90,12 @@ def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batc
     values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)
     samples = torch.arange(size, device=device)
-    found = torch.from_numpy(domains).to(device)
-    return Batch(images, labels, found, samples, draws, masks, images.roll(1, 0), values)
+    domain_labels = torch.from_numpy(domains).to(device)
+    return Batch(images, labels, domain_labels, samples, draws, masks, images.roll(1, 0), values)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The median of a few runs after a first one."""
+    """Median seconds of several runs after a first run."""
     times = []
     for _ in range(REPEATS + 1):
         start = time.perf_counter()

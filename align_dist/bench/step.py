@@ -1,4 +1,4 @@
-"""What a step costs, in both precisions: ERM, ALIGN, Grad-CAM in closed form and by a library's second backward."""
+"""Speed of a step in both precisions: ERM, the run's method, and Grad-CAM in closed form and by autograd."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Work = Callable[[], object]
 
 
 def bench(config: RunConfig) -> None:
-    """Prints images a second of training steps and of explained forwards."""
+    """Print images per second of training steps and of forward passes with explanations."""
     run = assemble(config)
     (batch,) = run.loader.shares(lambda _: share_of(run, run.order.batch(0), run.schedule.length), 1)
     methods = {precision: _method_in(run, precision) for precision in PRECISIONS}
     steps: dict[str, Work] = {}
     for precision, method in methods.items():
-        steps |= {f"{name}, {precision}": _finished(run, work) for name, work in _steps(run, method, batch).items()}
+        steps |= {f"{name}, {precision}": _synchronised(run, work) for name, work in _steps(run, method, batch).items()}
     title = f"{config.classifier.backbone}, batch {len(batch.images)}, {run.device}, {torch.get_num_threads()} threads"
     print_ratios(
         f"{title}; training.precision is {config.training.precision}",
@@ -37,13 +37,15 @@ def bench(config: RunConfig) -> None:
         f"ERM step, {PRECISIONS[0]}",
     )
     for name, work in steps.items():
-        found = count(work)
-        print(f"  {name:36} {found.operations} operations, {found.launches} kernels, {found.reads} waits of the host")
+        counts = count(work)
+        print(
+            f"  {name:36} {counts.operations} operations, {counts.launches} kernels, {counts.reads} waits of the host"
+        )
     _explanations(run, methods[config.training.precision], batch)
 
 
 def _method_in(run: Assembly, precision: str) -> Method[Any]:
-    """The run's method on networks of its own, in one precision."""
+    """The run's method with new networks, in one precision."""
     config = run.config
     config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
     networks = make_networks(config, run.learners, run.device, run.group)
@@ -59,8 +61,8 @@ def _steps(run: Assembly, method: Method[Any], batch: Batch) -> dict[str, Work]:
     }
 
 
-def _finished(run: Assembly, work: Work) -> Work:
-    """`work`, and on an accelerator the wait for it."""
+def _synchronised(run: Assembly, work: Work) -> Work:
+    """`work`, followed on an accelerator by a wait until it is done."""
 
     def run_and_wait() -> None:
         work()
@@ -78,8 +80,10 @@ def _explanations(run: Assembly, method: Method[Any], batch: Batch) -> None:
 
     with torch.no_grad():
         maps = {
-            "forward alone": _finished(run, lambda: classifier(batch.images)),
-            "forward and Grad-CAM, closed form": _finished(run, lambda: classifier(batch.images, explain=batch.labels)),
-            "forward and Grad-CAM, by autograd": _finished(run, by_autograd),
+            "forward alone": _synchronised(run, lambda: classifier(batch.images)),
+            "forward and Grad-CAM, closed form": _synchronised(
+                run, lambda: classifier(batch.images, explain=batch.labels)
+            ),
+            "forward and Grad-CAM, by autograd": _synchronised(run, by_autograd),
         }
         print_ratios("explanations, no training", seconds_in_turn(maps), len(batch.images), "forward alone")

@@ -1,4 +1,4 @@
-"""Honest small timings: alone on the machine or not at all, contestants in turn, the median, ratios within one run."""
+"""Timings without other load on the machine: alternatives in turn, medians, ratios within one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 
 from align_dist.errors import MachineError
 
-# Of the cores: what others may take before a ratio is no longer one.
+# Share of the cores that other processes may use before a ratio is unreliable.
 TOLERATED = 0.1
 BEFOREHAND = 1.0
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,10 +23,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a machine. clock: seconds. busy: seconds that our cores have worked, for anybody, all cores together.
+    """A snapshot of the machine's load. clock: seconds. busy: CPU seconds of all processes, summed over the cores of
+    this process.
 
-    own: those that this process and its children have worked. others: name and seconds of each other process, by its
-    id: the kernel's threads change their names.
+    own: CPU seconds of this process and its children. others: name and CPU seconds of every other process by process
+    id, because kernel threads change their names.
     """
 
     clock: float
@@ -36,38 +37,38 @@ class Look:
 
 
 def measured_alone(measure: Callable[[], object]) -> None:
-    """Prints what `measure` prints, if nothing else worked on the machine before and while it ran.
+    """Run `measure` and print its output, if no other process has loaded the machine before or meanwhile.
 
-    Raises MachineError, and prints nothing, where other processes took more than a tenth of the cores.
+    Raises MachineError, without output, where other processes took more than a tenth of the cores.
     """
     start = look()
     time.sleep(BEFOREHAND)
     refuse_company(start, look(), "before")
-    told = io.StringIO()
+    output = io.StringIO()
     start = look()
-    with redirect_stdout(told):
+    with redirect_stdout(output):
         measure()
     refuse_company(start, look(), "during")
-    print(told.getvalue(), end="")
+    print(output.getvalue(), end="")
 
 
 def look() -> Look:
-    """The machine now, by Linux's own accounts; the cores are those that this process may use."""
-    mine = os.getpid()
-    tree = {mine, *(child.pid for child in psutil.Process().children(recursive=True))}
+    """A snapshot of the machine's load from Linux, for the cores that this process may use."""
+    own_id = os.getpid()
+    tree = {own_id, *(child.pid for child in psutil.Process().children(recursive=True))}
     own, others = 0.0, dict[int, tuple[str, float]]()
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            spent = process.cpu_times()
+            cpu_times = process.cpu_times()
             if process.pid in tree:
-                own += spent.user + spent.system + spent.children_user + spent.children_system
+                own += cpu_times.user + cpu_times.system + cpu_times.children_user + cpu_times.children_system
             else:
-                others[process.pid] = process.name(), spent.user + spent.system
+                others[process.pid] = process.name(), cpu_times.user + cpu_times.system
     return Look(time.monotonic(), _busy_seconds(os.sched_getaffinity(0)), own, others)
 
 
 def _busy_seconds(cores: set[int]) -> float:
-    """What /proc/stat counts as neither idle nor waiting; guests are in user time already."""
+    """CPU seconds in /proc/stat that are neither idle nor waiting; user time already includes guests."""
     names = {f"cpu{core}" for core in cores}
     busy = 0
     for line in Path("/proc/stat").read_text().splitlines():
@@ -79,42 +80,42 @@ def _busy_seconds(cores: set[int]) -> float:
 
 
 def share_of_others(before: Look, after: Look, cores: int) -> float:
-    """What others worked between two looks, as a share of all that the cores could have; ≥ 0."""
-    worked = (after.busy - before.busy) - (after.own - before.own)
-    return max(0.0, worked) / ((after.clock - before.clock) * cores)
+    """CPU time of other processes between two snapshots, as a share of all cores' time; ≥ 0."""
+    others_seconds = (after.busy - before.busy) - (after.own - before.own)
+    return max(0.0, others_seconds) / ((after.clock - before.clock) * cores)
 
 
 def refuse_company(before: Look, after: Look, when: str) -> None:
-    """Raises MachineError, naming the busiest, where others took more than is tolerated between two looks."""
+    """Raise MachineError, with the busiest process, where other processes took more than TOLERATED."""
     share = share_of_others(before, after, len(os.sched_getaffinity(0)))
     if share <= TOLERATED:
         return
-    spent = {
+    seconds_of_others = {
         f"{name} ({process})": seconds - before.others.get(process, ("", 0.0))[1]
         for process, (name, seconds) in after.others.items()
     }
-    busiest = max(spent, key=lambda name: spent[name], default="")
-    named = f", most of it {busiest}" if spent.get(busiest, 0) > 0 else ""
+    busiest = max(seconds_of_others, key=lambda name: seconds_of_others[name], default="")
+    culprit = f", most of it {busiest}" if seconds_of_others.get(busiest, 0) > 0 else ""
     raise MachineError(
-        f"bench: {when} the measurement other work took {share:.0%} of the cores{named}; nothing measured beside it "
-        "would be a ratio: wait for it, or end it"
+        f"bench: {when} the measurement other processes took {share:.0%} of the cores{culprit}; ratios would be "
+        "unreliable: wait until they end, or end them"
     )
 
 
 def seconds_in_turn(contestants: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
-    """Median seconds of each, after one round that does not count. Turns cancel the machine's drift."""
-    taken: dict[str, list[float]] = {name: [] for name in contestants}
+    """Median seconds of each alternative, after one warm-up round. Taking turns cancels the machine's drift."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for round_number in range(rounds + 1):
         for name, run in contestants.items():
             start = time.perf_counter()
             run()
             if round_number:
-                taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def print_ratios(title: str, seconds: dict[str, float], images: int, reference: str) -> None:
-    """Images a second of each, and how many times faster than the reference."""
+    """Print images per second of each alternative, and the ratio to the reference."""
     print(title)
     for name, value in seconds.items():
         print(f"  {name:36} {images / value:9,.1f} images/s   {seconds[reference] / value:6.2f} x {reference}")

@@ -1,4 +1,4 @@
-"""What training costs: guided ALIGN steps with loading, as `align-dist train` runs them against plain PyTorch."""
+"""Training speed: guided ALIGN steps with loading, in `align-dist train` and in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import statistics
 from align_dist.training.batches import share_of
 
-# Batches of a turn: loading starts anew in each, for both, so that neither loads in the other's time.
+# Batches per turn. Loading restarts in each turn for both, so that neither loads during the other's turn.
 BATCHES, ROUNDS = 4, 5
 
 
 def bench(config: RunConfig, rounds: int = ROUNDS) -> None:
-    """Prints images a second of both, from the same pictures, and their ratio. Raises ConfigError for few pictures.
+    """Print images per second of both, from the same images, and their ratio. Raises ConfigError for too few images.
 
-    λ4 is 0 in both: its second, mixed batch is no part of the comparison.
+    λ4 is 0 in both, because the comparison excludes the second, mixed batch.
     """
-    run = assemble(_unregularised(config.with_method("align")))
+    run = assemble(_without_regulariser(config.with_method("align")))
     images = BATCHES * config.data.batch_size
     if len(run.split.train) < images:
         raise ConfigError(f"data.batch_size: {BATCHES} batches are more than {len(run.split.train)} images; lower it")
-    seconds = seconds_in_turn({"plain PyTorch": _theirs(run), "align_dist": _ours(run)}, rounds)
-    told = arithmetic_of(run)
+    seconds = seconds_in_turn({"plain PyTorch": _plain_turn(run), "align_dist": _align_dist_turn(run)}, rounds)
+    arithmetic = arithmetic_of(run)
     print_ratios(
         f"{config.classifier.backbone}, {config.data.image_size} px, batch {config.data.batch_size}: guided ALIGN "
-        f"steps with loading on {told['device']}, {told['threads']} threads; ours {told['precision']}, "
-        f"{told['memory_format']}; median of {rounds} turns of {images} images",
+        f"steps with loading on {arithmetic['device']}, {arithmetic['threads']} threads; ours "
+        f"{arithmetic['precision']}, {arithmetic['memory_format']}; median of {rounds} turns of {images} images",
         seconds,
         images,
         "plain PyTorch",
     )
 
 
-def _unregularised(config: RunConfig) -> RunConfig:
+def _without_regulariser(config: RunConfig) -> RunConfig:
     options = config.options.model_copy(update={"lambda4": 0.0})
     return config.model_copy(update={"methods": {config.method: options}})
 
 
-def _ours(run: Assembly) -> Callable[[], None]:
-    """What `align-dist train` does with the run's batches once guidance has started."""
-    guided = run.schedule.length
+def _align_dist_turn(run: Assembly) -> Callable[[], None]:
+    """Guided steps on the run's batches as in `align-dist train`."""
+    guided_step = run.schedule.length
 
     def turn() -> None:
-        shares = run.loader.shares(lambda index: share_of(run, run.order.batch(index), guided), BATCHES)
+        shares = run.loader.shares(lambda index: share_of(run, run.order.batch(index), guided_step), BATCHES)
         for index, batch in enumerate(shares):
-            run.method.step(batch, guided + index)
-        _finish(run.device)
+            run.method.step(batch, guided_step + index)
+        _wait_for_device(run.device)
 
     return turn
 
 
-def _theirs(run: Assembly) -> Callable[[], None]:
-    """The same networks, initial weights, optimisers' rates and batch size in plain PyTorch, from the same files."""
+def _plain_turn(run: Assembly) -> Callable[[], None]:
+    """The same networks, initial weights, learning rates, batch size and files in plain PyTorch."""
     config, benchmark = run.config, run.config.benchmark
     root = read_described(benchmark).root
-    chosen = run.split.train[: BATCHES * config.data.batch_size]
-    files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in chosen]
+    samples = run.split.train[: BATCHES * config.data.batch_size]
+    files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in samples]
     transform = augmentation(config.data.augmentation, config.data.image_size, statistics(config.classifier.backbone))
     batches = make_batches(Pictures(files, transform), config.data.batch_size, available_cores())
     learners = list(run.learners.values())
@@ -73,17 +73,17 @@ def _theirs(run: Assembly) -> Callable[[], None]:
     rates = [learner.optimiser.learning_rate for learner in learners]
     options = config.options
     assert isinstance(options, AlignOptions)
-    theirs = PlainAlign(networks[0].network, networks[1], options, (rates[0], rates[1]))  # type: ignore[arg-type]
+    plain = PlainAlign(networks[0].network, networks[1], options, (rates[0], rates[1]))  # type: ignore[arg-type]
 
     def turn() -> None:
         for images, labels in batches:
-            theirs.step(images.to(run.device), labels.to(run.device))
-        _finish(run.device)
+            plain.step(images.to(run.device), labels.to(run.device))
+        _wait_for_device(run.device)
 
     return turn
 
 
-def _finish(device: torch.device) -> None:
-    """Waits for what an accelerator has still to do."""
+def _wait_for_device(device: torch.device) -> None:
+    """Wait until an accelerator has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""Do the runs that a table averages share their configuration, all but the seed? What were they run with?"""
+"""Differences between the configs of averaged runs, and the environments of runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABSENT = "absent"
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
-    """Line -> dotted key -> the values it takes in the line's runs, for keys that differ, seeds aside.
+    """Line -> dotted key -> values in the line's runs, for keys other than seeds that differ.
 
     Runs without a readable config.yaml are left out of the comparison.
     """
@@ -26,12 +26,12 @@ def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
         flat = read_settings(RunFolder(run.folder).description)
         for line in {Line(row.group, row.method, row.variant) for row in run.rows} if flat else ():
             settings.setdefault(line, []).append(flat)
-    differing = {line: _differences(some) for line, some in sorted(settings.items())}
-    return {line: found for line, found in differing.items() if found}
+    differing = {line: _differences(line_settings) for line, line_settings in sorted(settings.items())}
+    return {line: differences for line, differences in differing.items() if differences}
 
 
 def read_settings(path: Path) -> dict[str, str]:
-    """Dotted key -> value as text; empty if there is no such file or it is not a YAML mapping."""
+    """Dotted key -> value as text; empty for a missing file or a file that is not a YAML mapping."""
     from yaml import YAMLError, safe_load
 
     try:
@@ -42,23 +42,23 @@ def read_settings(path: Path) -> dict[str, str]:
 
 
 def environments(runs: Sequence[Run]) -> dict[str, int]:
-    """Code, packages, machine and arithmetic in one line each -> how many of the runs were started with them.
+    """Environment (code, packages, machine, arithmetic) in one line -> number of runs started in that environment.
 
-    A run that was resumed with others counts for each. Runs without a readable environment.json count for none.
+    A run resumed in another environment counts for each. Runs without a readable environment.json do not count.
     """
-    started = [read_starts(RunFolder(run.folder).environment) for run in runs]
-    lines = [line for starts in started for line in sorted({_line(start) for start in starts})]
+    starts_of_runs = [read_starts(RunFolder(run.folder).environment) for run in runs]
+    lines = [line for starts in starts_of_runs for line in sorted({_line(start) for start in starts})]
     return dict(sorted(Counter(lines).items(), key=lambda item: (-item[1], item[0])))
 
 
 def _line(start: Mapping[str, Any]) -> str:
     packages = start.get("packages") or {}
-    named = [f"{package} {version}" for package, version in packages.items()]
-    facts = [f"code {start.get('revision')}", f"Python {start.get('python')}", *named, str(start.get("machine"))]
-    # Of starts that say so: what their steps computed with.
-    computed = [f"{start['threads']} threads"] if "threads" in start else []
-    computed += [str(start[key]) for key in ("precision", "memory_format") if key in start]
-    return " · ".join([*facts, *computed])
+    versions = [f"{package} {version}" for package, version in packages.items()]
+    facts = [f"code {start.get('revision')}", f"Python {start.get('python')}", *versions, str(start.get("machine"))]
+    # Only newer starts record their arithmetic.
+    arithmetic = [f"{start['threads']} threads"] if "threads" in start else []
+    arithmetic += [str(start[key]) for key in ("precision", "memory_format") if key in start]
+    return " · ".join([*facts, *arithmetic])
 
 
 def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
@@ -71,5 +71,5 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
 
 def _differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     keys = sorted(set().union(*settings))
-    values = {key: sorted({some.get(key, ABSENT) for some in settings}) for key in keys}
+    values = {key: sorted({run_settings.get(key, ABSENT) for run_settings in settings}) for key in keys}
     return {k: v for k, v in values.items() if len(v) > 1 and k.rsplit(".", 1)[-1] not in MAY_DIFFER}

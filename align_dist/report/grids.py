@@ -1,4 +1,4 @@
-"""The tables of a paper: one row a method, one column a domain that was trained on, or held out."""
+"""The tables of a grid of runs: one row per method, one column per domain trained on or held out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IN_DOMAIN_METRICS = ("accuracy", "insertion_auc", "roc_auc", "sufficiency", "com
 
 
 class Place(NamedTuple):
-    """A cell of a grid: what a run was to fill. label: of the method, with its variant."""
+    """A run of a grid: domain, method, variant and seed."""
 
     domain: str
     method: str
@@ -29,11 +29,11 @@ class Place(NamedTuple):
         return f"{self.domain} {label} seed {self.seed}"
 
 
-def grid_tables(rows: Iterable[Row], wanted: Sequence[Place], protocol: str, selection: str) -> list[Table]:
-    """Every table of a grid of runs under one model selection; what is not there yet is marked and named.
+def grid_tables(rows: Iterable[Row], places: Sequence[Place], protocol: str, selection: str) -> list[Table]:
+    """Every table of a grid of runs for one model selection; missing runs are marked and listed.
 
-    single_source and in_domain: a column is the domain trained on; in-domain measures, then the mean accuracy on
-    all other domains. leave_one_out: a column is the domain held out. Raises DataError for rows that claim one place.
+    single_source and in_domain: a column is the domain trained on, with in-domain metrics, then the mean accuracy on
+    all other domains. leave_one_out: a column is the domain held out. Raises DataError for two rows of one run's place.
     """
     finished = list(rows)
     held_out = protocol == LEAVE_ONE_OUT
@@ -41,43 +41,51 @@ def grid_tables(rows: Iterable[Row], wanted: Sequence[Place], protocol: str, sel
     kinds += [] if held_out else [("trained on and tested on", IN_DOMAIN, m) for m in IN_DOMAIN_METRICS]
     if protocol == "single_source":
         kinds.append(("trained on, mean over all other domains", OUT_OF_DOMAIN, "accuracy"))
-    tables = [_grid_table(finished, wanted, protocol, selection, *kind) for kind in kinds]
+    tables = [_grid_table(finished, places, protocol, selection, *kind) for kind in kinds]
     return [table for table in tables if table.rows]
 
 
 def _grid_table(
-    rows: Sequence[Row], wanted: Sequence[Place], protocol: str, selection: str, what: str, role: str, metric: str
+    rows: Sequence[Row],
+    places: Sequence[Place],
+    protocol: str,
+    selection: str,
+    description: str,
+    role: str,
+    metric: str,
 ) -> Table:
     group = Group("", "", protocol, "", "")
-    placed = [row for row in _placed(rows, role, group) if metric in row.metrics]
-    lines = dict.fromkeys(Line(group, place.method, place.variant) for place in wanted)
-    found = lines_of(placed, selection) if any(row.selection == selection for row in placed) else {}
-    ordered = {line: list(found.get(line, [])) for line in lines}
-    domains = list(dict.fromkeys(place.domain for place in wanted))
+    domain_rows = [row for row in _rows_by_domain(rows, role, group) if metric in row.metrics]
+    lines = dict.fromkeys(Line(group, place.method, place.variant) for place in places)
+    rows_by_line = lines_of(domain_rows, selection) if any(row.selection == selection for row in domain_rows) else {}
+    lines_in_order = {line: list(rows_by_line.get(line, [])) for line in lines}
+    domains = list(dict.fromkeys(place.domain for place in places))
     columns = [Column(domain, metric, IN_DOMAIN, domain) for domain in domains]
     columns += [Column("mean", metric, IN_DOMAIN)] if len(domains) > 1 else []
-    title = f"{named(metric)}, domain {what}, {SELECTIONS[selection]}"
-    notes = (ERROR_NOTE, *_missing(ordered, wanted))
-    return make_table(title, ordered, columns, notes, plain_values(ordered))
+    title = f"{named(metric)}, domain {description}, {SELECTIONS[selection]}"
+    notes = (ERROR_NOTE, *_missing(lines_in_order, places))
+    return make_table(title, lines_in_order, columns, notes, plain_values(lines_in_order))
 
 
-def _placed(rows: Sequence[Row], role: str, group: Group) -> list[Row]:
-    """One row for each run and selection, under the run's own domain: the mean over its domains of that role."""
+def _rows_by_domain(rows: Sequence[Row], role: str, group: Group) -> list[Row]:
+    """One row per run and selection, under the run's own domain: the mean over the run's domains of that role."""
     runs: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if row.role == role:
             runs.setdefault((row.run, row.selection), []).append(row)
-    placed = []
-    for found in runs.values():
-        first = found[0]
+    domain_rows = []
+    for run_rows in runs.values():
+        first = run_rows[0]
         home = first.group.target if first.group.protocol == LEAVE_ONE_OUT else first.group.source
-        shared = set.intersection(*(set(row.metrics) for row in found))
-        metrics = {name: fmean(row.metrics[name] for row in found) for name in shared}
-        placed.append(replace(first, domain=home, role=IN_DOMAIN, group=group, metrics=metrics))
-    return placed
+        metric_names = set.intersection(*(set(row.metrics) for row in run_rows))
+        metrics = {name: fmean(row.metrics[name] for row in run_rows) for name in metric_names}
+        domain_rows.append(replace(first, domain=home, role=IN_DOMAIN, group=group, metrics=metrics))
+    return domain_rows
 
 
-def _missing(lines: dict[Line, list[Row]], wanted: Sequence[Place]) -> list[str]:
-    there = {Place(row.domain, line.method, line.variant, row.seed) for line, found in lines.items() for row in found}
-    missing = [place.text for place in wanted if place not in there]
-    return [f"Missing, {len(missing)} of {len(wanted)} runs: {'; '.join(missing)}."] if missing else []
+def _missing(lines: dict[Line, list[Row]], places: Sequence[Place]) -> list[str]:
+    present = {
+        Place(row.domain, line.method, line.variant, row.seed) for line, line_rows in lines.items() for row in line_rows
+    }
+    missing = [place.text for place in places if place not in present]
+    return [f"Missing, {len(missing)} of {len(places)} runs: {'; '.join(missing)}."] if missing else []

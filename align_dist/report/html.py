@@ -1,6 +1,6 @@
-"""One HTML file that tells what was compared, what came out, and what the models look at.
+"""The HTML report: compared runs, results, and attribution maps in one file.
 
-It holds everything it shows and asks the network for nothing.
+The file is self-contained and loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from align_dist.runs.results import Row
 
 BASELINE = "erm"
 SHEETS_NOTE = (
-    "A sheet for each domain; a row for an image, which a rule chose: the first of each class. Beside it "
-    "true class \N{RIGHTWARDS ARROW} predicted class. Grad-CAM, or the gradient in its place: where the evidence "
-    "for the true class lies, from 0 to 1, and laid over the image; mask: what the masker has learned to keep; masked: "
-    "the image under it."
+    "One sheet per domain, one row per image: the first image of each class, with "
+    "true class \N{RIGHTWARDS ARROW} predicted class. Grad-CAM, or the input gradient in its place: the evidence "
+    "for the true class, from 0 to 1, and as an overlay on the image; mask: the region that the masker keeps; masked: "
+    "the image inside the mask."
 )
-# The browser itself then refuses whatever might slip in: scripts, and anything from elsewhere.
+# Makes the browser refuse scripts and external content.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(run_folders: Sequence[Path], destination: Path) -> None:
-    """Writes the report on all runs among and below the folders to one HTML file, atomically.
+    """Write the report on all runs among and below the folders to one HTML file, atomically.
 
-    Raises DataError when there is no finished run, for a bad line of results and for runs that must
-    not be averaged; StorageError when the file cannot be written. An older report then stays as it was.
+    Raises DataError without a finished run, for an invalid line of results and for runs that must not be averaged;
+    StorageError where the file cannot be written. An older report then stays unchanged.
     """
     if not destination.parent.is_dir():
         raise StorageError(f"{destination}: cannot be written (no folder {destination.parent}); make it first")
@@ -56,7 +56,7 @@ def write_report(run_folders: Sequence[Path], destination: Path) -> None:
 
 
 def provenance() -> dict[str, str]:
-    """What made this report, not its runs: command, time and code."""
+    """Command, time and version of this report."""
     import shlex
     import time
 
@@ -67,12 +67,15 @@ def provenance() -> dict[str, str]:
     }
 
 
-def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
-    """The whole page as text: the same runs give the same page. Raises DataError as `write_report` does."""
+def report_page(runs: Sequence[Run], origin: Mapping[str, str]) -> str:
+    """The page as text, a pure function of runs and origin. Raises DataError as `write_report` does.
+
+    origin: facts about the report, such as `provenance()`.
+    """
     finished = _by_method([run for run in runs if run.finished and run.rows])
     rows = finished_rows(runs)
     if not rows:
-        raise DataError(f"none of the {len(runs)} runs has finished with results; finish one, then report")
+        raise DataError(f"none of the {len(runs)} runs has finished with results; finish a run first")
     title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run in finished))
     sections = [
         _overview(runs, rows, title),
@@ -83,7 +86,7 @@ def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
         *(_further_tables(name, some) for name, some in _sections(rows).items()),
         _configurations(finished),
         _environments(finished),
-        _definitions("How this report was made", made),
+        _definitions("How this report was made", origin),
     ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -96,12 +99,12 @@ def report_page(runs: Sequence[Run], made: Mapping[str, str]) -> str:
 
 
 def _by_method(runs: Sequence[Run]) -> list[Run]:
-    """Baseline first, then by label, then by seed: the order of every part of the page."""
+    """Runs in the order of the page: the baseline first, then by label and seed."""
     return sorted(runs, key=lambda r: (r.label != BASELINE, r.label, r.rows[0].seed, str(r.folder)))
 
 
 def _sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The rows by benchmark, backbone and protocol: one table should not mix them."""
+    """The rows by benchmark, backbone and protocol, which one table should not mix."""
     parts: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.group):
         parts.setdefault(", ".join(row.group[:3]), []).append(row)
@@ -109,7 +112,7 @@ def _sections(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
-    """Title, what is compared, and what the reader must know before trusting a number."""
+    """Title, overview and warnings."""
     seeds = sorted({row.seed for row in rows})
     count = sum(run.finished and bool(run.rows) for run in runs)
     facts = {
@@ -121,47 +124,47 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
     parts = [f"<header><h1>{escape(title)}</h1>{_list(facts)}</header>"]
     if missing := unfinished(runs):
         names = ", ".join(f"{run.folder.name} ({run.label}, {run.status.state})" for run in missing)
-        parts.append(_warning(f"Not finished, and left out of everything below: {names}."))
-    parts += [_warning(text) for text in _mixed(runs)]
+        parts.append(_warning(f"Not finished, and excluded below: {names}."))
+    parts += [_warning(text) for text in _difference_warnings(runs)]
     return "\n".join(parts)
 
 
-def _mixed(runs: Sequence[Run]) -> list[str]:
-    """A sentence for every line whose runs differ in more than their seed."""
-    found: Mapping[Line, Mapping[str, Sequence[str]]] = differing_settings([run for run in runs if run.finished])
+def _difference_warnings(runs: Sequence[Run]) -> list[str]:
+    """A warning for every line whose runs differ in more than their seed."""
+    differences: Mapping[Line, Mapping[str, Sequence[str]]] = differing_settings([run for run in runs if run.finished])
     sentences = []
-    for line, keys in found.items():
-        named = "; ".join(f"{key}: {' / '.join(values)}" for key, values in keys.items())
-        sentences.append(f"Runs averaged as {line.label} differ in more than their seed: {named}.")
+    for line, keys in differences.items():
+        values_text = "; ".join(f"{key}: {' / '.join(values)}" for key, values in keys.items())
+        sentences.append(f"Runs averaged as {line.label} differ in more than their seed: {values_text}.")
     return sentences
 
 
 def _first_table(name: str, rows: Sequence[Row]) -> str:
-    """The first summary: what a reader looks for before anything else."""
-    return f"<section><h2>{escape(name)}</h2>\n{_shown(name, _tables(rows)[:1])}</section>"
+    """The first summary table."""
+    return f"<section><h2>{escape(name)}</h2>\n{_tables_html(name, _tables(rows)[:1])}</section>"
 
 
 def _further_tables(name: str, rows: Sequence[Row]) -> str:
-    """The differences to the baseline, and the other selections."""
-    shown = _shown(name, _tables(rows)[1:])
-    return f"<section><h2>{escape(name)}, further tables</h2>\n{shown}</section>" if shown else ""
+    """Differences to the baseline, and the other selections."""
+    tables = _tables_html(name, _tables(rows)[1:])
+    return f"<section><h2>{escape(name)}, further tables</h2>\n{tables}</section>" if tables else ""
 
 
-def _shown(name: str, tables: Sequence[Table]) -> str:
-    """Tables under a heading that says `name`, which their titles need not repeat."""
+def _tables_html(name: str, tables: Sequence[Table]) -> str:
+    """Tables below a heading `name`, which is removed from their titles."""
     return "\n".join(to_html(replace(table, title=table.title.replace(f", {name}", "", 1))) for table in tables)
 
 
 def _meanings(rows: Sequence[Row]) -> str:
-    """What each measure that the tables show says."""
+    """Explanations of the metrics in the tables."""
     names = (*AVERAGE_AND_WORST, *EXPLANATION_METRICS, *THEORY_METRICS)
-    shown = [measure(name) for name in names if any(name in row.metrics for row in rows)]
-    facts = {one.title: one.meaning for one in shown}
+    measures = [measure(name) for name in names if any(name in row.metrics for row in rows)]
+    facts = {item.title: item.meaning for item in measures}
     return f'<section class="soft"><h3>What the measures say</h3>{_list(facts)}</section>'
 
 
 def _tables(rows: Sequence[Row]) -> list[Table]:
-    """For each selection a summary, and the differences to the baseline where it ran."""
+    """A summary for each selection, and the differences to the baseline where the baseline has runs."""
     present = {row.selection for row in rows}
     tables: list[Table] = []
     for selection in [s for s in SELECTIONS if s in present] + sorted(present - set(SELECTIONS)):
@@ -172,25 +175,25 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def _curves(runs: Sequence[Run]) -> str:
-    """The training curves, if any run wrote some."""
+    """The training curves; empty without curves."""
     picture = training_curves(runs)
     if picture is None:
         return ""
-    note = '<p class="soft">One line a run; runs of one method share a colour.</p>'
+    note = '<p class="soft">One line per run; runs of one method share a colour.</p>'
     return f"<section><h2>Training</h2>{note}{_image(picture, 'training curves')}</section>"
 
 
 def _pictures(runs: Sequence[Run]) -> str:
-    """Contact sheets: open for the first run of each method, folded for its others."""
-    parts, shown = [], set()
+    """Contact sheets: open for the first run of each method, folded for its other runs."""
+    parts, open_labels = [], set()
     for run in runs:
         files = sorted(RunFolder(run.folder).pictures.glob("*.png"))
         if not files:
             continue
         sheets = '<div class="sheets">' + "".join(map(_sheet, files)) + "</div>"
         heading = escape(f"{run.label}, seed {run.rows[0].seed}")
-        first = run.label not in shown
-        shown.add(run.label)
+        first = run.label not in open_labels
+        open_labels.add(run.label)
         parts.append(f"<h3>{heading}</h3>{sheets}" if first else _folded(heading, sheets))
     note = f'<p class="soft">{escape(SHEETS_NOTE)}</p>'
     return f"<section><h2>What the models look at</h2>{note}{''.join(parts)}</section>" if parts else ""
@@ -209,7 +212,7 @@ def _configurations(runs: Sequence[Run]) -> str:
 
 
 def _environments(runs: Sequence[Run]) -> str:
-    """What the runs themselves ran with: the report may be made elsewhere, and later."""
+    """The environments of the runs, which may differ from the report's."""
     facts = {environment: f"{count} of {len(runs)} runs" for environment, count in environments(runs).items()}
     return _definitions("What the runs ran with", facts) if facts else ""
 
@@ -227,7 +230,7 @@ def _warning(text: str) -> str:
 
 
 def _folded(summary: str, content: str) -> str:
-    """Content behind its summary; both are HTML already."""
+    """Content folded behind a summary; both are HTML."""
     return f"<details><summary>{summary}</summary>{content}</details>"
 
 

@@ -1,4 +1,4 @@
-"""A paper's tables, filled from runs: our numbers and the published ones in rows of their own, never in one cell."""
+"""A paper's tables, filled from runs: own and published numbers in separate rows, never in one cell."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ OURS, PUBLISHED = "ours", "published"
 
 
 class Filling(NamedTuple):
-    """Which results fill a table: of runs of these protocols, on domains of that role. Results that differ in nothing
-    but `merged`, a field of their group, stand in one row.
+    """The results that fill a table: runs of these protocols, on domains of that role. Results that differ only in
+    `merged`, a field of their group, share one row.
     """
 
     protocols: tuple[str, ...]
@@ -28,7 +28,7 @@ class Filling(NamedTuple):
 
 
 FILLINGS = {
-    # What single_source trains on a domain, and tests there, is what in_domain does (`data/splits.py`).
+    # single_source trains and tests on its source domain exactly as in_domain does (`data/splits.py`).
     "in_domain": Filling(("in_domain", "single_source"), IN_DOMAIN, "source"),
     "single_source": Filling(("single_source",), OUT_OF_DOMAIN, None),
     "leave_one_out": Filling((LEAVE_ONE_OUT,), OUT_OF_DOMAIN, "target"),
@@ -36,7 +36,7 @@ FILLINGS = {
 
 
 class Cell(NamedTuple):
-    """What stands in a column of a block. domain: empty for the average over the benchmark's domains."""
+    """A cell's content. domain: empty for the average over the benchmark's domains."""
 
     benchmark: str
     domain: str
@@ -44,17 +44,17 @@ class Cell(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The columns' titles, and the blocks of rows: a block's name and its cells, one for each column."""
+    """The columns' titles, and blocks of rows: a block's name and its cells, one per column."""
 
     titles: list[str]
     blocks: list[tuple[str, list[Cell]]]
 
 
 def paper_tables(rows: Iterable[Row], paper: Paper, selection: str) -> list[Table]:
-    """Those tables of a paper that some result has a place in, under one model selection: one for each benchmark, or
-    with the benchmarks side by side, as the paper has them. What is missing is marked.
+    """The tables of a paper with at least one result, for one model selection: one per benchmark, or with benchmarks
+    side by side, as in the paper. Missing results are marked.
 
-    Raises DataError for rows that claim one place.
+    Raises DataError for two rows of one place.
     """
     results = list(rows)
     tables = []
@@ -70,26 +70,26 @@ def paper_tables(rows: Iterable[Row], paper: Paper, selection: str) -> list[Tabl
 
 
 def left_out(runs: Sequence[Run], paper: Paper, selection: str) -> list[str]:
-    """A line for each experiment and reason: finished runs without a place in any of the tables, and why."""
+    """One line per experiment and reason about finished runs without a place in any table."""
     counts: dict[tuple[str, str], int] = {}
     for run in (run for run in runs if run.finished and run.rows):
-        found = [obstacle(row, shape, selection) for shape in paper.tables for row in run.rows]
-        if None not in found:
-            reason = max(some for some in found if some)[1]
+        obstacles = [obstacle(row, shape, selection) for shape in paper.tables for row in run.rows]
+        if None not in obstacles:
+            reason = max(obstacle_of_row for obstacle_of_row in obstacles if obstacle_of_row)[1]
             key = (run.rows[0].experiment or "no experiment", reason)
             counts[key] = counts.get(key, 0) + 1
-    return [f"left out, {n} of the runs of {experiment}: {why}" for (experiment, why), n in counts.items()]
+    return [f"left out, {n} of the runs of {experiment}: {reason}" for (experiment, reason), n in counts.items()]
 
 
 def obstacle(row: Row, shape: PaperTable, selection: str) -> tuple[int, str] | None:
-    """Why a result has no place in a table, with how near it came; None where it has one."""
+    """The reason why a result has no place in a table, with the number of conditions met; None for a place."""
     filling, known = FILLINGS[shape.protocol], shape.domains(row.group.benchmark)
     if row.group.protocol not in filling.protocols:
-        return 0, f"no table is of runs with protocol.kind={row.group.protocol}"
+        return 0, f"no table takes runs with protocol.kind={row.group.protocol}"
     if row.selection != selection:
         return 1, f"there are no results with selection {selection}"
     if row.role != filling.role:
-        return 2, f"the tables take results that are {filling.role}, and there are none"
+        return 2, f"the tables take {filling.role} results, and there are none"
     if not shape.other_methods and row.label not in shape.methods:
         return 3, f"no table has a row for {row.label}"
     if known and row.domain not in known:
@@ -133,13 +133,13 @@ def _grid(shape: PaperTable, lines: Lines) -> Grid:
 
 
 def _domains(shape: PaperTable, lines: Lines, benchmark: str) -> list[str]:
-    """The paper's of a benchmark that it has, else those of the results."""
+    """The paper's domains of a benchmark; for a benchmark not in the paper, the domains of the results."""
     measured = {row.domain for line, rows in lines.items() if line.group.benchmark == benchmark for row in rows}
     return shape.domains(benchmark) or sorted(measured)
 
 
 def _block(shape: PaperTable, lines: Lines, cells: Sequence[Cell], varying: Sequence[str]) -> list[tuple[str, ...]]:
-    """The paper's methods, ours above the published numbers of each; then further methods of ours."""
+    """Rows of the paper's methods, each with own numbers above the published ones; then rows of further methods."""
     ours: dict[str, dict[Line, None]] = {method: {} for method in shape.methods}
     for line in lines:
         merged = line._replace(group=line.group._replace(benchmark=""))
@@ -151,45 +151,49 @@ def _block(shape: PaperTable, lines: Lines, cells: Sequence[Cell], varying: Sequ
             rows.append((name, *(getattr(line.group, field) for field in varying), *_ours(shape, lines, line, cells)))
         if not merged_lines:
             rows.append((name, *[MISSING] * len(varying), OURS, "0", *[MISSING] * len(cells)))
-        printed = _printed(shape, cells, label)
-        if any(text != MISSING for text in printed):
-            rows.append((name, *[MISSING] * len(varying), PUBLISHED, MISSING, *printed))
+        published_texts = _published(shape, cells, label)
+        if any(text != MISSING for text in published_texts):
+            rows.append((name, *[MISSING] * len(varying), PUBLISHED, MISSING, *published_texts))
     return rows
 
 
 def _ours(shape: PaperTable, lines: Lines, line: Line, cells: Sequence[Cell]) -> list[str]:
-    """From `numbers` on, the texts of a line's row. line: of no benchmark, for a row may have several."""
+    """The texts of a line's row from the column `numbers` on. line: without benchmark, since a row may have several."""
     values = [_values(shape, lines, line, cell) for cell in cells]
     seeds = len(set().union(*values))
     forms = [shape.metrics[cell.metric].measure(cell.metric) for cell in cells]
-    return [OURS, str(seeds), *(cell_text(some, form, seeds) for some, form in zip(values, forms, strict=True))]
+    return [
+        OURS,
+        str(seeds),
+        *(cell_text(seed_values, form, seeds) for seed_values, form in zip(values, forms, strict=True)),
+    ]
 
 
 def _values(shape: PaperTable, lines: Lines, line: Line, cell: Cell) -> SeedValues:
-    """Seed -> value; an average only for the seeds that have all domains of the table, as the paper's average does."""
-    own = line._replace(group=line.group._replace(benchmark=cell.benchmark))
-    if own not in lines:
+    """Seed -> value; an average only for seeds with all domains of the table, as in the paper."""
+    benchmark_line = line._replace(group=line.group._replace(benchmark=cell.benchmark))
+    if benchmark_line not in lines:
         return {}
     domains = [cell.domain] if cell.domain else _domains(shape, lines, cell.benchmark)
     role = FILLINGS[shape.protocol].role
-    values = [values_of(lines, own, Column(domain, cell.metric, role, domain)) for domain in domains]
-    seeds = sorted(set.intersection(*(set(some) for some in values)))
-    return {seed: fmean(some[seed] for some in values) for seed in seeds}
+    values = [values_of(lines, benchmark_line, Column(domain, cell.metric, role, domain)) for domain in domains]
+    seeds = sorted(set.intersection(*(set(seed_values) for seed_values in values)))
+    return {seed: fmean(seed_values[seed] for seed_values in values) for seed in seeds}
 
 
-def _printed(shape: PaperTable, cells: Sequence[Cell], method: str) -> list[str]:
+def _published(shape: PaperTable, cells: Sequence[Cell], method: str) -> list[str]:
     numbers = [shape.number(cell.benchmark, cell.domain, cell.metric, method) for cell in cells]
     decimals = [shape.metrics[cell.metric].measure(cell.metric).decimals for cell in cells]
-    return [MISSING if n is None else f"{n:.{places}f}" for n, places in zip(numbers, decimals, strict=True)]
+    return [MISSING if n is None else f"{n:.{digits}f}" for n, digits in zip(numbers, decimals, strict=True)]
 
 
 def _notes(paper: Paper, shape: PaperTable, rows: Sequence[Sequence[str]]) -> list[str]:
-    """What the published numbers are, which method of ours the paper calls otherwise, and what we do not measure."""
+    """Notes on the source of published numbers, on methods renamed in the paper, and on unmeasured metrics."""
     renamed = [f"{name} is our {label}" for label, name in shape.methods.items() if name.lower() != label]
-    unmeasured = {n.measure(metric).name: n.unmeasured for metric, n in shape.metrics.items() if n.unmeasured}
-    printed = any(PUBLISHED in row for row in rows)
+    reasons = {n.measure(metric).name: n.unmeasured for metric, n in shape.metrics.items() if n.unmeasured}
+    has_published = any(PUBLISHED in row for row in rows)
     return [
-        *([f"Published, not ours: {paper.title}, {paper.url}; {shape.source}."] if printed else []),
+        *([f"Published, not ours: {paper.title}, {paper.url}; {shape.source}."] if has_published else []),
         *([f"{'; '.join(renamed)}."] if renamed else []),
-        *(f"{name} is not measured by us: {reason}." for name, reason in unmeasured.items()),
+        *(f"{name} is not measured here: {reason}." for name, reason in reasons.items()),
     ]

@@ -1,4 +1,4 @@
-"""The tables of papers, their shapes and the numbers printed in them: a YAML file for each paper in `published/`."""
+"""Published tables: their shapes and numbers, one YAML file per paper in `published/`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FOLDER = Path(__file__).with_name("published")
 
 
 class Notation(Described):
-    """How a paper writes a metric, where that is not how ours is written (`Measure`).
+    """A paper's presentation of a metric, where different from `Measure`.
 
-    unmeasured: why no run has the metric, for one that is the paper's own.
+    unmeasured: the reason why no run has the metric, for a metric of the paper alone.
     """
 
     name: str | None = None
@@ -29,13 +29,13 @@ class Notation(Described):
     unmeasured: str = ""
 
     def measure(self, metric: str) -> Measure:
-        """The metric as the paper writes it."""
+        """The metric in the paper's presentation."""
         return replace(measure(metric), **self.model_dump(exclude={"unmeasured"}, exclude_none=True))
 
 
 class Numbers(Described):
-    """What was printed of a metric on a benchmark, in the table's unit: method -> a number for each domain, and last
-    their average where the table has averages. A number that was not printed is null.
+    """Published numbers of a metric on a benchmark, in the table's unit: method -> one number per domain, then the
+    average where the table has averages. A missing number is null.
     """
 
     domains: tuple[str, ...]
@@ -43,13 +43,13 @@ class Numbers(Described):
 
 
 class PaperTable(Described):
-    """A table's shape and its numbers. Benchmarks, domains, methods and metrics have the names that results have.
+    """A table's shape and numbers. Benchmarks, domains, methods and metrics have the same names as in results.
 
-    source: where the numbers stand. protocol: of the runs that fill the table: a domain is the one trained on
-    (in_domain), held out (leave_one_out), or tested on by runs of one other domain (single_source).
-    metrics_in: columns, a table for each benchmark, or rows, a block for each metric and the benchmarks side by side.
-    methods: method, with its variant in brackets -> the paper's name of it. other_methods: whether further methods of
-    ours have rows too. numbers: benchmark -> metric -> what was printed.
+    source: where the numbers were published. protocol: of the runs that fill the table; a domain is trained on
+    (in_domain), held out (leave_one_out), or tested on by runs of one other domain (single_source). metrics_in:
+    columns, with one table per benchmark, or rows, with one block per metric and the benchmarks side by side. methods:
+    method, with its variant in brackets -> the paper's name. other_methods: whether methods that are not in the paper
+    have rows. numbers: benchmark -> metric -> published numbers.
     """
 
     title: str
@@ -69,25 +69,27 @@ class PaperTable(Described):
                 place = f"{benchmark} {metric}"
                 if metric not in self.metrics:
                     raise ValueError(f"{place}: is not among the table's metrics")
-                for method, printed in numbers.methods.items():
+                for method, values in numbers.methods.items():
                     if method not in self.methods:
                         raise ValueError(f"{place} {method}: is not among the table's methods")
-                    if len(printed) != (wanted := len(numbers.domains) + self.average):
-                        raise ValueError(f"{place} {method}: takes {wanted} numbers, got {len(printed)}")
+                    if len(values) != (count := len(numbers.domains) + self.average):
+                        raise ValueError(f"{place} {method}: takes {count} numbers, got {len(values)}")
         return self
 
     def domains(self, benchmark: str) -> list[str]:
-        """The domains of a benchmark that numbers were printed of, in the paper's order; none for another benchmark."""
-        printed = self.numbers.get(benchmark, {})
-        return list(dict.fromkeys(domain for numbers in printed.values() for domain in numbers.domains))
+        """Domains of a benchmark with published numbers, in the paper's order; empty for other benchmarks."""
+        numbers_by_metric = self.numbers.get(benchmark, {})
+        return list(dict.fromkeys(domain for numbers in numbers_by_metric.values() for domain in numbers.domains))
 
     def has(self, benchmark: str, domain: str, metric: str) -> bool:
-        """Whether the table has such a column. On a benchmark that is not the paper's it has one for everything."""
-        printed = self.numbers.get(benchmark)
-        return printed is None or (metric in printed and domain in printed[metric].domains)
+        """Whether the table has such a column; True for every column of a benchmark that is not in the paper."""
+        numbers_by_metric = self.numbers.get(benchmark)
+        return numbers_by_metric is None or (
+            metric in numbers_by_metric and domain in numbers_by_metric[metric].domains
+        )
 
     def number(self, benchmark: str, domain: str, metric: str, method: str) -> float | None:
-        """What was printed there; None for nothing. domain: empty for the average over the benchmark's domains."""
+        """The published number or None. domain: empty for the average over the benchmark's domains."""
         numbers = self.numbers.get(benchmark, {}).get(metric)
         if numbers is None or method not in numbers.methods:
             return None
@@ -96,7 +98,7 @@ class PaperTable(Described):
 
 
 class Paper(Described):
-    """A paper's short name, its title, where it can be read, and its tables."""
+    """A paper's short name, title, URL and tables."""
 
     name: str
     title: str
@@ -105,12 +107,12 @@ class Paper(Described):
 
 
 def known_papers() -> list[str]:
-    """The names that `read_paper` takes: those of the files."""
+    """The names of papers that `read_paper` accepts."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read_paper(name: str) -> Paper:
-    """A paper's tables by the name of their file. Raises ConfigError for an unknown one and for one that is damaged."""
+    """A paper's tables by the name of the file. Raises ConfigError for an unknown name or an invalid file."""
     known = known_papers()
     if name not in known:
         raise ConfigError(f"report --table: unknown {name!r}{nearest_name(name, known)}; known: {', '.join(known)}")
@@ -118,10 +120,10 @@ def read_paper(name: str) -> Paper:
 
 
 def parse_paper(path: Path) -> Paper:
-    """A file's tables. Raises ConfigError, one line: the file, the first wrong key and what is wrong with it."""
+    """The tables in a file. Raises ConfigError in one line: the file, the first invalid key and the problem."""
     try:
         return Paper.model_validate(typed(read_description(path, "paper's tables")))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}; mend the file") from None
+        raise ConfigError(f"{path}: {key}: {first['msg'].removeprefix('Value error, ')}; correct the file") from None

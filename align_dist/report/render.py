@@ -1,4 +1,4 @@
-"""A table of texts, and its forms: terminal text, Markdown, LaTeX, CSV, HTML."""
+"""A table of text cells, rendered as terminal text, Markdown, LaTeX, CSV or HTML."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 MISSING = "\N{EN DASH}"
-# A value with its standard error, and the number of its seeds where that is not its line's.
+# A value with its standard error, and the number of seeds where different from the line's.
 _CELL = re.compile(r"(?P<value>[+-]?[\d.]+)(?: ± (?P<error>[\d.]+))?(?: \(n=(?P<count>\d+)\))?")
 _ARROWS = str.maketrans("", "", "\N{UPWARDS ARROW}\N{DOWNWARDS ARROW}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header, rows of cells as texts, and notes that qualify the whole.
+    """A title, a header, rows of text cells, and notes on the whole table.
 
     The first `names` columns name the row and align left; the others hold values and align right.
     """
@@ -34,7 +34,7 @@ class Table:
 
 
 def to_rich(table: Table) -> RichTable:
-    """For printing on a rich console."""
+    """The table for a rich console."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -50,19 +50,19 @@ def to_rich(table: Table) -> RichTable:
 
 
 def to_text(table: Table) -> str:
-    """Plain text as wide as the table needs, without colours; title and notes unbroken, however narrow it is."""
+    """Plain text, as wide as the table, without colours; title and notes are not wrapped."""
     from rich.console import Console
 
     stream = io.StringIO()
     width = sum(max(map(len, column)) + 4 for column in zip(table.header, *table.rows, strict=True))
     bare = replace(table, title="", notes=())
     Console(file=stream, width=width, color_system=None, force_terminal=False).print(to_rich(bare))
-    drawn = [line.rstrip() for line in stream.getvalue().splitlines()]
-    return "\n".join([table.title, *drawn, *table.notes]) + "\n"
+    body_lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    return "\n".join([table.title, *body_lines, *table.notes]) + "\n"
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table under its title, notes below."""
+    """A GitHub-flavoured Markdown table below its title, with notes at the end."""
     rules = [":---" if index < table.names else "---:" for index in range(len(table.header))]
     lines = [_markdown_line(cells) for cells in (table.header, rules, *table.rows)]
     parts = [f"**{table.title}**", "\n".join(lines), *table.notes]
@@ -70,7 +70,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A table environment with its caption and notes; needs the package booktabs."""
+    """A LaTeX table environment with caption and notes; needs the package booktabs."""
     form = "l" * table.names + "r" * (len(table.header) - table.names)
     rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
     notes = "".join(f"\\par\\smallskip\\footnotesize {_latex(note)}\n" for note in table.notes)
@@ -87,7 +87,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # At a row's start they would be an argument of the line's end before it.
+    # At the start of a row these would be arguments of the preceding line break.
     "[": "{[}",
     "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -105,32 +105,32 @@ def _latex(text: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Header and rows for programs: names without arrows, missing values empty, standard errors and counts of seeds
-    that differ in columns of their own. Title and notes are left out so that the file stays a table.
+    """Header and rows for programs: names without arrows, empty missing values, separate columns for standard errors
+    and differing numbers of seeds. Title and notes are left out, so that the file stays a table.
     """
     columns = [[name, *(row[index] for row in table.rows)] for index, name in enumerate(table.header)]
-    plain = [part for index, column in enumerate(columns) for part in _plain(column, index < table.names)]
+    plain = [part for index, column in enumerate(columns) for part in _csv_columns(column, index < table.names)]
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(zip(*plain, strict=True))
     return stream.getvalue()
 
 
-def _plain(column: Sequence[str], names: bool) -> list[list[str]]:
-    """A column for programs: its values, and beside them what stood within its cells."""
+def _csv_columns(column: Sequence[str], names: bool) -> list[list[str]]:
+    """A column of values, followed by columns of the other parts of the cells."""
     title = column[0].translate(_ARROWS).strip()
     if names:
         return [[title, *column[1:]]]
-    found = [_CELL.fullmatch(cell) for cell in column[1:]]
+    matches = [_CELL.fullmatch(cell) for cell in column[1:]]
     values = ["" if cell == MISSING else cell for cell in column[1:]]
-    parts = [[title, *(match["value"] if match else cell for match, cell in zip(found, values, strict=True))]]
+    parts = [[title, *(match["value"] if match else cell for match, cell in zip(matches, values, strict=True))]]
     for part, name in (("error", "standard error"), ("count", "seeds")):
-        inside = [(match and match[part]) or "" for match in found]
-        parts += [[f"{title} {name}", *inside]] if any(inside) else []
+        parts_of_cells = [(match and match[part]) or "" for match in matches]
+        parts += [[f"{title} {name}", *parts_of_cells]] if any(parts_of_cells) else []
     return parts
 
 
 def to_html(table: Table) -> str:
-    """A <figure> with the table, its title and its notes; every text is escaped."""
+    """A <figure> with the table, its title and its notes, all escaped."""
     head = _html_line("th", table.header, table.names)
     body = "\n".join(_html_line("td", row, table.names) for row in table.rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
@@ -156,12 +156,12 @@ def _html_line(tag: str, cells: tuple[str, ...], names: int) -> str:
 
 
 def _html_header(cell: str) -> str:
-    """Words that break only between one another, not at the hyphen of "in-domain"."""
+    """A header that wraps only between words, not at the hyphen of "in-domain"."""
     return " ".join(f"<span>{html.escape(word)}</span>" for word in cell.split())
 
 
 def _html_value(cell: str) -> str:
-    """A value with its error set smaller."""
+    """A value with its error in a smaller font."""
     value, sign, error = cell.partition(" \N{PLUS-MINUS SIGN} ")
     small = f" <small>{sign.strip()} {html.escape(error)}</small>" if sign else ""
     return html.escape(value) + small
@@ -176,6 +176,6 @@ RENDERERS: dict[str, Callable[[Table], str]] = {
 
 
 def rendered(tables: Sequence[Table], form: str) -> str:
-    """Tables in one of `RENDERERS`' forms; in CSV, which has no place for titles, each below a comment."""
+    """Tables in one of the forms of `RENDERERS`; in CSV, each table follows a comment with its title."""
     titles = [f"# {table.title}\n" if form == "csv" else "" for table in tables]
     return "\n".join(title + RENDERERS[form](table) for title, table in zip(titles, tables, strict=True))

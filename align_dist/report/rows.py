@@ -1,4 +1,4 @@
-"""Runs as a report sees them: how they stand, and the rows of their results."""
+"""Runs of a report: their status and their rows of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from align_dist.runs.status import State, Status, status_of
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder, how the run stands, and its rows."""
+    """A run's folder, status and rows of results."""
 
     folder: Path
     status: Status
@@ -21,32 +21,32 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the rows are all that the run was to be measured for."""
+        """Whether the run has finished, with all its rows."""
         return self.status.state is State.FINISHED
 
     @property
     def label(self) -> str:
-        """The method of its rows, or the folder's name while there are none."""
+        """The method of the run's rows, or the folder's name without rows."""
         return self.rows[0].label if self.rows else self.folder.name
 
 
 def read_runs(places: Sequence[Path]) -> list[Run]:
-    """All runs among and below the places, unfinished ones included. Raises DataError for a bad line."""
+    """All runs among and below the folders, including unfinished ones. Raises DataError for an invalid line."""
     return [read_run(folder) for folder in find_run_folders(places)]
 
 
 def read_run(path: Path) -> Run:
-    """One run folder; a run that has no results yet has no rows. Raises DataError for a bad line."""
+    """The run in a folder; without results it has no rows. Raises DataError for an invalid line."""
     folder = RunFolder(path)
     rows = read_rows(folder.results) if folder.results.exists() else []
     return Run(path, status_of(folder), tuple(rows))
 
 
 def finished_rows(runs: Sequence[Run]) -> list[Row]:
-    """The rows of the runs that finished."""
+    """The rows of the finished runs."""
     return [row for run in runs if run.finished for row in run.rows]
 
 
 def unfinished(runs: Sequence[Run]) -> list[Run]:
-    """The runs that have not finished: they belong in no average and are listed by name instead."""
+    """The unfinished runs, which are listed by name and left out of averages."""
     return [run for run in runs if not run.finished]

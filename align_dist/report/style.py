@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: quiet, printable, light or dark as the reader's system is."""
+"""The style sheet of the HTML report: printable, light or dark by the reader's system setting."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #5b6270; --line: #d9dce2; --paper: #ffffff;

@@ -1,4 +1,4 @@
-"""What a method gains over ERM as one setting changes: a table, and a figure of it."""
+"""Gains over ERM against one setting: a table and a figure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BASELINE = "erm"
 
 
 class Point(NamedTuple):
-    """A line of runs at one value of the setting, in percent: accuracy, and the gain over ERM's runs of equal seeds.
+    """A line of runs at one value of the setting: accuracy and gain over ERM's runs of the same seeds, in percent.
 
     A standard error is None for fewer than two seeds; gain is None where no seed has an ERM run.
     """
@@ -36,42 +36,41 @@ class Point(NamedTuple):
 
 
 def sweep(runs: Sequence[Run], key: str, selection: str, metric: str = "accuracy") -> list[Point]:
-    """The points of finished runs, by value and line; the mean over the domains that were not trained on.
+    """The points of finished runs, by value and line, as means over the out-of-domain domains.
 
-    key: dotted, of the runs' config.yaml. ERM's runs that know nothing of a key, for it is another method's, count at
-    every value. Raises ConfigError where another run has no number there, for runs of several tasks, and where none was
-    measured on a domain that it was not trained on; DataError for rows that belong in no average
-    (`aggregate.lines_of`).
+    key: dotted key of the runs' config.yaml. ERM runs without the key, which belongs to another method, count at every
+    value. Raises ConfigError where another run has no number for the key, for runs of several tasks, and where no run
+    has out-of-domain results; DataError for rows that must not be averaged (`aggregate.lines_of`).
     """
     by_value: dict[float, list[Run]] = {}
-    everywhere = [run for run in runs if run.finished and _is_silent(run, key)]
+    silent_runs = [run for run in runs if run.finished and _is_independent(run, key)]
     for run in runs:
-        if run.finished and run not in everywhere:
+        if run.finished and run not in silent_runs:
             by_value.setdefault(_number(run, key), []).append(run)
-    found = [
+    points = [
         point
-        for value, some in sorted(by_value.items())
-        for point in _points(value, [*some, *everywhere], selection, metric)
+        for value, value_runs in sorted(by_value.items())
+        for point in _points(value, [*value_runs, *silent_runs], selection, metric)
     ]
-    tasks = {point.line.group for point in found}
+    tasks = {point.line.group for point in points}
     if len(tasks) != 1:
-        told = "; ".join(" ".join(filter(None, task)) for task in sorted(tasks)) or "none"
+        task_names = "; ".join(" ".join(filter(None, task)) for task in sorted(tasks)) or "none"
         raise ConfigError(
-            f"report --against {key}: takes runs of one task that were measured on domains they were not trained on; "
-            f"these are: {told}; name the folders of one"
+            f"report --against {key}: takes runs of one task with results on domains that were not trained on; "
+            f"got: {task_names}; give the folders of one task"
         )
-    return found
+    return points
 
 
 def sweep_table(points: Sequence[Point], key: str, selection: str) -> Table:
-    """A row a point."""
+    """The table of a sweep, one row per point."""
     rows = tuple(
         (
             f"{point.value:g}",
             point.line.label,
             str(point.seeds),
-            _shown(point.accuracy, point.accuracy_error),
-            MISSING if point.gain is None else _shown(point.gain, point.gain_error, sign="+"),
+            _number_text(point.accuracy, point.accuracy_error),
+            MISSING if point.gain is None else _number_text(point.gain, point.gain_error, sign="+"),
         )
         for point in points
     )
@@ -81,7 +80,7 @@ def sweep_table(points: Sequence[Point], key: str, selection: str) -> Table:
 
 
 def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
-    """Writes a PNG of the gains with their standard errors: a line a method, ERM the line at zero."""
+    """Write a PNG of the gains with standard errors: one line per method, with ERM as the line at zero."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -89,9 +88,9 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.axhline(0, color="#888888", linewidth=0.8)
-    for number, (label, some) in enumerate(_gains_by_label(points).items()):
-        values, gains = [point.value for point in some], [point.gain or 0.0 for point in some]
-        errors = [point.gain_error or 0.0 for point in some]
+    for number, (label, label_points) in enumerate(_gains_by_label(points).items()):
+        values, gains = [point.value for point in label_points], [point.gain or 0.0 for point in label_points]
+        errors = [point.gain_error or 0.0 for point in label_points]
         axes.errorbar(
             values, gains, errors, color=COLORS[number % len(COLORS)], marker="o", markersize=4, capsize=3, label=label
         )
@@ -103,17 +102,17 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
     write_whole(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
 
 
-def _is_silent(run: Run, key: str) -> bool:
+def _is_independent(run: Run, key: str) -> bool:
     return run.label == BASELINE and key not in read_settings(RunFolder(run.folder).description)
 
 
 def _number(run: Run, key: str) -> float:
-    found = read_settings(RunFolder(run.folder).description).get(key)
+    text = read_settings(RunFolder(run.folder).description).get(key)
     try:
-        return float(found or "")
+        return float(text or "")
     except ValueError:
         raise ConfigError(
-            f"report --against {key}: {run.folder} has {found!r} there; name a key of config.yaml that is a number, "
+            f"report --against {key}: {run.folder} has {text!r}; give a key of config.yaml with a number, "
             "such as benchmark.agreement"
         ) from None
 
@@ -126,12 +125,12 @@ def _points(value: float, runs: Sequence[Run], selection: str, metric: str) -> l
 
 
 def _point(value: float, line: Line, by_line: Mapping[Line, Mapping[int, float]]) -> Point:
-    accuracies = {seed: 100 * found for seed, found in by_line[line].items()}
+    accuracies = {seed: 100 * values for seed, values in by_line[line].items()}
     baseline = by_line.get(Line(line.group, BASELINE, ""), {})
     gains = [] if line.method == BASELINE else [a - 100 * baseline[s] for s, a in accuracies.items() if s in baseline]
-    found = list(accuracies.values())
+    values = list(accuracies.values())
     gain = fmean(gains) if gains else None
-    return Point(value, line, len(found), fmean(found), standard_error(found), gain, standard_error(gains))
+    return Point(value, line, len(values), fmean(values), standard_error(values), gain, standard_error(gains))
 
 
 def _gains_by_label(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -142,5 +141,5 @@ def _gains_by_label(points: Sequence[Point]) -> dict[str, list[Point]]:
     return by_label
 
 
-def _shown(value: float, error: float | None, sign: str = "") -> str:
+def _number_text(value: float, error: float | None, sign: str = "") -> str:
     return f"{value:{sign}.1f}" + ("" if error is None else f" ± {error:.1f}")

@@ -1,4 +1,4 @@
-"""The tables of a report: means over seeds with standard errors, and differences to a baseline."""
+"""The tables of a report: means over seeds with standard errors, and differences from a baseline."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ Values = Callable[[Line, Column], SeedValues]
 
 
 def usual_tables(rows: Sequence[Row], selection: str) -> list[Table]:
-    """The tables of a report: the summary, and where results have them groups, the lemmas and held-out domains.
+    """The tables of a report: the summary, and if present in the results, groups, lemmas and held-out domains.
 
     Raises DataError as `metric_table` does.
     """
@@ -83,9 +83,9 @@ def usual_tables(rows: Sequence[Row], selection: str) -> list[Table]:
 
 
 def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
-    """One metric on every domain, a line a method: in-domain first, then the others and their mean.
+    """One metric on every domain, one line per method: in-domain first, then the other domains and their mean.
 
-    Raises DataError for a selection without rows and for rows that claim the same place.
+    Raises DataError for a selection without rows and for two rows of the same place.
     """
     lines = lines_of(rows, selection)
     title = f"{named(metric)}, {_setting(lines, selection)}"
@@ -93,14 +93,14 @@ def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
 
 
 def summary_table(rows: Iterable[Row], selection: str) -> Table:
-    """A line a method: accuracy in-domain, on every other domain and their mean, then the quality of its
-    explanations averaged over the out-of-domain domains (over the in-domain ones where there are no others).
+    """One line per method: accuracy in-domain, on every other domain and their mean, then explanation metrics averaged
+    over the out-of-domain domains (over the in-domain domains where there are no others).
 
     Metrics that no method has are left out. Raises DataError as `metric_table` does.
     """
     lines = lines_of(rows, selection)
-    averaged = "out-of-domain" if domains_of(lines, OUT_OF_DOMAIN) else "in-domain"
-    note = f"Accuracy % by domain; the named measures are means over the {averaged} domains."
+    role = "out-of-domain" if domains_of(lines, OUT_OF_DOMAIN) else "in-domain"
+    note = f"Accuracy % by domain; other metrics are means over the {role} domains."
     title = f"Summary, {_setting(lines, selection)}"
     return make_table(title, lines, summary_columns(lines), (note, ERROR_NOTE), plain_values(lines))
 
@@ -118,17 +118,19 @@ def summary_columns(lines: Lines) -> list[Column]:
 
 
 def group_table(rows: Iterable[Row], selection: str) -> Table | None:
-    """A line a method: average accuracy, adjusted and worst-group accuracy, then that of each group, domain by domain.
+    """One line per method: average, adjusted and worst-group accuracy, then each group's accuracy, by domain.
 
     None where no result has groups. Raises DataError as `metric_table` does.
     """
     lines = lines_of(rows, selection)
-    found = {name for some in lines.values() for row in some for name in row.metrics}
-    metrics = [*AVERAGE_AND_WORST, *sorted(name for name in found if name.startswith(OF_GROUP))]
-    places = [(role, domain) for role in (IN_DOMAIN, OUT_OF_DOMAIN) for domain in domains_of(lines, role, WORST_GROUP)]
+    metric_names = {name for line_rows in lines.values() for row in line_rows for name in row.metrics}
+    metrics = [*AVERAGE_AND_WORST, *sorted(name for name in metric_names if name.startswith(OF_GROUP))]
+    role_domains = [
+        (role, domain) for role in (IN_DOMAIN, OUT_OF_DOMAIN) for domain in domains_of(lines, role, WORST_GROUP)
+    ]
     columns = [
-        Column(measure(metric).title + (f", {domain}" if len(places) > 1 else ""), metric, role, domain)
-        for role, domain in places
+        Column(measure(metric).title + (f", {domain}" if len(role_domains) > 1 else ""), metric, role, domain)
+        for role, domain in role_domains
         for metric in metrics
         if domain in domains_of(lines, role, metric)
     ]
@@ -138,19 +140,19 @@ def group_table(rows: Iterable[Row], selection: str) -> Table | None:
 
 
 def theory_tables(rows: Iterable[Row], selection: str) -> list[Table]:
-    """Lemma 1 in-domain, where the network has learned its backgrounds, and lemmas 2 and 3 out of domain; each in the
-    other role where that one is not tested. None where no run has measured them.
+    """Lemma 1 in-domain, where the network has learned the backgrounds, and lemmas 2 and 3 out of domain; each in the
+    other role where the first has no results. Empty where no run has measured the lemmas.
 
-    Runs measured under different masks stand in lines of their own. Raises DataError as `metric_table` does.
+    Runs measured with different masks have separate lines. Raises DataError as `metric_table` does.
     """
-    measured = [
+    measured_rows = [
         replace(row, group=row.group._replace(evaluation=", ".join(filter(None, (row.group.evaluation, masks)))))
         for row in rows
         if row.selection == selection and (masks := row.theory_masks and f"masks {row.theory_masks}")
     ]
-    if not measured:
+    if not measured_rows:
         return []
-    lines = lines_of(measured, selection)
+    lines = lines_of(measured_rows, selection)
     tables = []
     for name, metrics, roles in (
         ("Lemma 1", OF_LEMMA_1, (IN_DOMAIN, OUT_OF_DOMAIN)),
@@ -164,8 +166,8 @@ def theory_tables(rows: Iterable[Row], selection: str) -> list[Table]:
 
 
 def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
-    """Leave-one-domain-out, every target once: a column a target, each from the runs that held it out, and
-    their mean over the seeds that have them all (DomainBed's "Avg").
+    """Leave-one-domain-out, one column per target, each from the runs that held the target out, and the mean over seeds
+    with all targets (DomainBed's "Avg").
 
     Raises DataError as `metric_table` does; `targets_of` says whether there is more than one target.
     """
@@ -180,7 +182,7 @@ def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
 
 
 def targets_of(rows: Iterable[Row]) -> set[str]:
-    """The domains that leave-one-domain-out runs among the rows held out."""
+    """The domains that leave-one-domain-out runs have held out."""
     return {row.group.target for row in rows if row.group.protocol == LEAVE_ONE_OUT}
 
 
@@ -188,23 +190,23 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     """Each line of `summary_table` minus a baseline of the same group, paired by seed: mean difference and its standard
     error.
 
-    `baseline` is a label of the tables, "erm" or "align (constant 0.14)". Raises DataError when no row has
-    it, and as `metric_table` does.
+    baseline: a label of the tables, such as "erm" or "align (constant 0.14)". Raises DataError where no row has the
+    label, and as `metric_table` does.
     """
     lines = lines_of(rows, selection)
     bases = {line.group: line for line in lines if line.label == baseline}
     if not bases:
         labels = ", ".join(sorted({line.label for line in lines}))
-        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; there are: {labels}")
+        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; present: {labels}")
 
-    def paired(line: Line, column: Column) -> SeedValues:
+    def difference(line: Line, column: Column) -> SeedValues:
         ours, theirs = values_of(lines, line, column), values_of(lines, bases[line.group], column)
         return {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
 
-    compared = {key: some for key, some in lines.items() if key.group in bases and key.label != baseline}
+    other_lines = {key: line_rows for key, line_rows in lines.items() if key.group in bases and key.label != baseline}
     title = f"Difference to {baseline}, {_setting(lines, selection)}"
-    note = f"Differences are paired: only the seeds that {baseline} has too."
-    return make_table(title, compared, summary_columns(lines), (note, ERROR_NOTE), paired, signed=True)
+    note = f"Differences are paired by seed: only seeds with a run of {baseline} count."
+    return make_table(title, other_lines, summary_columns(lines), (note, ERROR_NOTE), difference, signed=True)
 
 
 def plain_values(lines: Lines) -> Values:
@@ -219,26 +221,26 @@ def make_table(
     values: Values,
     signed: bool = False,
 ) -> Table:
-    """Lines and columns as texts; `values` gives the value of every seed in a cell."""
+    """A table of lines and columns. values: returns the value of every seed in a cell."""
     varying = [i for i, parts in enumerate(_parts(lines)) if len(parts) > 1]
     header = ("method", *(Group._fields[i] for i in varying), "seeds", *(c.title for c in columns))
     cells: list[tuple[str, ...]] = []
     for line in lines:
-        found = [values(line, column) for column in columns]
-        seeds = len(set().union(*found))
-        written = [cell_text(v, measure(c.metric), seeds, signed) for v, c in zip(found, columns, strict=True)]
-        cells.append((line.label, *(line.group[i] for i in varying), str(seeds), *written))
-    told = tuple(error_note(cells) if note == ERROR_NOTE else note for note in notes)
-    return Table(title, header, tuple(cells), told, 1 + len(varying))
+        values_by_column = [values(line, column) for column in columns]
+        seeds = len(set().union(*values_by_column))
+        texts = [cell_text(v, measure(c.metric), seeds, signed) for v, c in zip(values_by_column, columns, strict=True)]
+        cells.append((line.label, *(line.group[i] for i in varying), str(seeds), *texts))
+    final_notes = tuple(error_note(cells) if note == ERROR_NOTE else note for note in notes)
+    return Table(title, header, tuple(cells), final_notes, 1 + len(varying))
 
 
 def error_note(rows: Iterable[Sequence[str]]) -> str:
-    """What a table's values are: means with standard errors, or single ones."""
+    """The note on standard errors, or on their absence for single seeds."""
     return ERROR_NOTE if any("\N{PLUS-MINUS SIGN}" in cell for row in rows for cell in row) else ONE_SEED_NOTE
 
 
 def cell_text(values: SeedValues, form: Measure, seeds: int, signed: bool = False) -> str:
-    """Mean and standard error over the seeds of a cell; n where its line has more (`seeds`)."""
+    """Mean and standard error over the seeds of a cell, with n where different from the line's `seeds`."""
     if not values:
         return MISSING
     numbers = list(values.values())
@@ -249,7 +251,7 @@ def cell_text(values: SeedValues, form: Measure, seeds: int, signed: bool = Fals
 
 
 def _parts(lines: Lines) -> list[list[str]]:
-    """For each field of the group, the values it takes."""
+    """The values of each field of the group."""
     return [sorted({line.group[i] for line in lines}) for i in range(len(Group._fields))]
 
 
@@ -259,7 +261,7 @@ def named(metric: str) -> str:
 
 
 def _setting(lines: Lines, selection: str) -> str:
-    """What all lines share, for the title."""
+    """Settings shared by all lines, for the title."""
     prefixes = {"source": "source ", "target": "target "}
     shared = [
         f"{prefixes.get(field, '')}{parts[0]}"

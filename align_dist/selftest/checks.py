@@ -127,7 +127,9 @@ def _in_bfloat16(against: Trial) -> Check:
 
 def _near(trial: Trial, against: Trial, tolerance: float) -> str:
     difference = distance(trial, against)
-    message = f"weights differ by {difference:.2g} of the training's change from {against.name} (at most {tolerance:g})"
+    message = (
+        f"weights differ from {against.name}'s by {difference:.2g} of the training's change (at most {tolerance:g})"
+    )
     if not difference <= tolerance:
         raise MachineError(message)
     return f"{message}, {images_per_second(trial):,.0f} images/s"
