@@ -59,7 +59,7 @@ def test_odd_modes_are_stored_as_they_look_and_counted(
     assert (pixels[:10] == 255).all() and (pixels[10:] == 0).all()
     said = capsys.readouterr().err.splitlines()
     (line,) = [line for line in said if "transparent" in line]
-    assert line.startswith("1 pictures") and "photo/cat/clear.png" in line
+    assert line.startswith("1 images") and "photo/cat/clear.png" in line
 
 
 def masked(benchmark: BenchmarkConfig, values: Any) -> BenchmarkConfig:

@@ -72,7 +72,7 @@ def test_it_goes_on_where_it_stopped_and_makes_again_what_changed(
     moved = {path.name for path, time in kept.items() if path.stat().st_mtime_ns != time}
     assert moved == {"1.png"} and masks_in(benchmark.masks)["b/right/1.png"] == (20, 10)
     told = capsys.readouterr()
-    assert "masks: 2 pictures" in told.err and "2 masks written, 6 kept; benchmark.mask_values=soft" in told.out
+    assert "masks: 2 images" in told.err and "2 masks written, 6 kept; benchmark.mask_values=soft" in told.out
 
 
 def test_masks_of_two_models_are_never_mixed(benchmark: BenchmarkConfig, model: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_cannot_be_is_one_line(benchmark: BenchmarkConfig, model: Path) -> 
     assert write_masks(benchmark.model_copy(update={"on_unreadable": "skip"}), model) == 6
     broken.write_bytes(whole)
     Image.new("RGB", (8, 8)).save(broken.with_suffix(".jpg"))
-    with raises(DataError, "a/left/1.png", "a/left/1.jpg"):
+    with raises(DataError, "a/left/1.png", "1.jpg"):
         write_masks(benchmark, model)
 
 

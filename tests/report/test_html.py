@@ -139,7 +139,7 @@ def test_unfinished_runs_are_listed_and_left_out(tmp_path: Path) -> None:
     two_methods(tmp_path)
     make_run(tmp_path / "runs" / "stopped-run", "align", 7, done=False)
     _, page = report(tmp_path)
-    assert "left out of everything below: stopped-run (align, interrupted)." in page.text
+    assert "stopped-run (align, interrupted)" in page.text
     assert "4 finished, 1 not finished" in page.text and "0, 1, 7" not in page.text
 
 
