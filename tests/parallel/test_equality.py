@@ -33,7 +33,7 @@ STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3, "exchanged": 3e-3}
 # Of a term: two versions of a picture are told so nearly the same that their divergence is what is left of numbers of
 # 1, to a rounding of those.
 TERMS = {"sgt": 1e-3}
-# What an engine does to gradients and weights it does whatever the loss is. Every variant under DDP, under ZeRO-2, which
+# What an engine does to gradients and weights it does whatever the loss is. Every variant under DDP, under ZeRO-2, that
 # shares gradients and states, and under ZeRO-3, which releases weights; ZeRO-0 and 1 with what differs in the steps
 # themselves: an optimiser that is reset, a state of the method's own, parts, a second backward.
 OF_STEPS = ("align", "irm", "groupdro", "parts", "mixed-parts", "autograd")
