@@ -29,6 +29,7 @@ SLOW = (
     "cluster/test_study.py",
     "cluster/test_submission.py",
     "data/test_compiling.py",
+    "deployment/test_explain.py",
     "methods/test_compared_runs.py",
     "methods/test_learning.py",
     "parallel/test_batchnorm.py",
@@ -38,9 +39,11 @@ SLOW = (
     "parallel/test_input_attribution.py",
     "parallel/test_resume.py",
     "parallel/test_threads.py",
+    "runs/test_warmup.py",
     "search",
     "selftest",
     "slurm",
+    "test_tensorboard.py",
     "training",
 )
 
