@@ -141,7 +141,7 @@ def arithmetic_of(run: Assembly) -> dict[str, str | int]:
 def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is the accelerator where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise MachineError("training.device: cuda requested, but torch sees no CUDA device; run `align-dist doctor`")
+        raise MachineError("training.device: cuda was asked for, but torch sees none; run `align-dist doctor`")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 

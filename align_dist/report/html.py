@@ -124,7 +124,7 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
     parts = [f"<header><h1>{escape(title)}</h1>{_list(facts)}</header>"]
     if missing := unfinished(runs):
         names = ", ".join(f"{run.folder.name} ({run.label}, {run.status.state})" for run in missing)
-        parts.append(_warning(f"Not finished, and excluded below: {names}."))
+        parts.append(_warning(f"Not finished, and left out of everything below: {names}."))
     parts += [_warning(text) for text in _difference_warnings(runs)]
     return "\n".join(parts)
 
