@@ -23,6 +23,7 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network
+from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, map_places, statistics
 from align_dist.networks.classifier import Classifier
@@ -79,7 +80,7 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     set_arithmetic(device, config.training.precision)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, loader = materials
-    learners = learners_of(config, len(manifest.classes), schedule)
+    learners = learners_of(config, len(manifest.classes), schedule.clock)
     networks = make_networks(config, learners, device, ranks)
     counts = counts_of(manifest, split)
     context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
@@ -236,10 +237,10 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
     )
 
 
-def learners_of(config: RunConfig, classes: int, schedule: Schedule) -> dict[str, Network]:
+def learners_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
     """The trainable networks of a run by name: the classifier and the method's own."""
     classifier = Network(lambda: make_classifier(config, classes), config.classifier.optimiser)
-    return {"classifier": classifier, **find_method(config.method).own_networks(config.options, schedule.clock)}
+    return {"classifier": classifier, **find_method(config.method).own_networks(config.options, clock)}
 
 
 def make_networks(

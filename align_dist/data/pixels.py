@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 # The usual background of transparent pixels in viewers and browsers. On black, line art would vanish.
@@ -20,6 +20,15 @@ def open_picture(data: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(data))
     picture.load()
     return picture
+
+
+def reason_of(error: Exception) -> str:
+    """Why an image could not be read, in a few words."""
+    if isinstance(error, UnidentifiedImageError):  # Pillow's message names an object in memory
+        return "not an image of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def decode_image(data: bytes, max_side: int) -> Pixels:

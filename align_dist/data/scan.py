@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
 from align_dist.data.bursts import Taken, taken_of
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import content_hash, difference_hash
 from align_dist.data.masks import MaskFound, look_at_mask
-from align_dist.data.pixels import image_pixels, open_picture, remarks_on, upright
+from align_dist.data.pixels import image_pixels, open_picture, reason_of, remarks_on, upright
 from align_dist.data.progress import progress
 
 
@@ -62,7 +61,7 @@ def scan_one(sample: Sample, max_side: int) -> Scanned:
         pixels = image_pixels(picture, max_side)
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and others.
     except Exception as error:
-        return Scanned("", zero_hash, 0, _one_line(error))
+        return Scanned("", zero_hash, 0, reason_of(error))
     facts = Scanned(
         content_hash(data),
         difference_hash(pixels),
@@ -78,17 +77,9 @@ def _with_mask(facts: Scanned, path: Path, expected: tuple[int, int]) -> Scanned
         mask = open_picture(path.read_bytes())
         mask_content = look_at_mask(mask)
     except Exception as error:
-        return replace(facts, trouble=f"its mask {path}: {_one_line(error)}")
+        return replace(facts, trouble=f"its mask {path}: {reason_of(error)}")
     width, height = upright(mask).size
     if (width, height) != expected:
         trouble = f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}"
         return replace(facts, trouble=trouble)
     return replace(facts, mask=mask_content)
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # Pillow's message names an object in memory
-        return "not an image of a known format"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__

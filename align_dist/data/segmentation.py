@@ -13,10 +13,10 @@ from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Sample
 from align_dist.data.contents import file_sha256
-from align_dist.data.pixels import open_picture, to_rgb, upright
+from align_dist.data.pixels import open_picture, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
-from align_dist.errors import ConfigError, DataError, first_line
+from align_dist.errors import ConfigError, DataError
 from align_dist.files import read_json, write_text, write_whole
 
 RECORD = "made_from.json"
@@ -97,7 +97,7 @@ def _read(path: Path) -> Image.Image:
         return to_rgb(upright(open_picture(path.read_bytes())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path}: not a readable image ({first_line(error)}); repair it, or set benchmark.on_unreadable=skip"
+            f"{path}: not a readable image ({reason_of(error)}); repair it, or set benchmark.on_unreadable=skip"
         ) from None
 
 

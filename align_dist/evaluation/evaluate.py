@@ -22,7 +22,7 @@ from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
-from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of, variant_of
 from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metri
         experiment=config.experiment,
         group=group_of(config),
         method=config.method,
-        variant=config.variant,
+        variant=variant_of(config),
         seed=config.seed,
         selection=selection,
         step=step,

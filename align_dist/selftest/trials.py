@@ -93,7 +93,7 @@ def distance(trial: Trial, other: Trial) -> float:
     """Distance between two runs' weights over the distance that training moved the second's; the largest network's."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
-    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0))
+    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0).clock)
     start = make_networks(config, learners, torch.device("cpu"), Group())
     weights, reference, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
