@@ -108,9 +108,9 @@ def _materials(
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
-    lacking = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
-    if lacking:
-        raise ConfigError(f"method: {config.method} {lacking}")
+    problem = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
+    if problem:
+        raise ConfigError(f"method: {config.method} {problem}")
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     config.options.check(schedule.clock)
@@ -180,12 +180,12 @@ def warnings_of(run: Assembly) -> list[str]:
 def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Number of training images per domain and per group, in the manifest's order."""
 
-    def counted(indices: tuple[int, ...], length: int) -> tuple[int, ...]:
+    def counts(indices: tuple[int, ...], length: int) -> tuple[int, ...]:
         return tuple(np.bincount(np.asarray(indices)[split.train], minlength=length).tolist()) if length else ()
 
     return (
-        counted(manifest.domain_indices, len(manifest.domains)),
-        counted(manifest.group_indices, len(manifest.group_names)),
+        counts(manifest.domain_indices, len(manifest.domains)),
+        counts(manifest.group_indices, len(manifest.group_names)),
     )
 
 

@@ -79,11 +79,11 @@ def report_page(runs: Sequence[Run], origin: Mapping[str, str]) -> str:
     title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run in finished))
     sections = [
         _overview(runs, rows, title),
-        *(_first_table(name, some) for name, some in _sections(rows).items()),
+        *(_first_table(name, section_rows) for name, section_rows in _sections(rows).items()),
         _meanings(rows),
         _pictures(finished),
         _curves(finished),
-        *(_further_tables(name, some) for name, some in _sections(rows).items()),
+        *(_further_tables(name, section_rows) for name, section_rows in _sections(rows).items()),
         _configurations(finished),
         _environments(finished),
         _definitions("How this report was made", origin),
