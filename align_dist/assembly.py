@@ -108,9 +108,9 @@ def _materials(
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
-    lacking = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
-    if lacking:
-        raise ConfigError(f"method: {config.method} {lacking}")
+    problem = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
+    if problem:
+        raise ConfigError(f"method: {config.method} {problem}")
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     config.options.check(schedule.clock)
@@ -142,7 +142,7 @@ def arithmetic_of(run: Assembly) -> dict[str, str | int]:
 def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is the accelerator where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise MachineError("training.device: cuda requested, but torch sees no CUDA device; run `align-dist doctor`")
+        raise MachineError("training.device: cuda was asked for, but torch sees none; run `align-dist doctor`")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 
@@ -180,12 +180,12 @@ def warnings_of(run: Assembly) -> list[str]:
 def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Number of training images per domain and per group, in the manifest's order."""
 
-    def counted(indices: tuple[int, ...], length: int) -> tuple[int, ...]:
+    def counts(indices: tuple[int, ...], length: int) -> tuple[int, ...]:
         return tuple(np.bincount(np.asarray(indices)[split.train], minlength=length).tolist()) if length else ()
 
     return (
-        counted(manifest.domain_indices, len(manifest.domains)),
-        counted(manifest.group_indices, len(manifest.group_names)),
+        counts(manifest.domain_indices, len(manifest.domains)),
+        counts(manifest.group_indices, len(manifest.group_names)),
     )
 
 

@@ -43,7 +43,7 @@ def examine(config: RunConfig | None, minutes: int | None = None, partition: str
 
 
 def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Finding]:
-    """Findings about this machine, the data that a config names, and jobs of so many minutes."""
+    """Findings about this machine, the data that a config names, and jobs of that length in minutes."""
     supported = sys.version_info >= (3, 10)
     yield Finding(
         "ok" if supported else "missing", f"Python {platform.python_version()}", "" if supported else "Python ≥ 3.10"

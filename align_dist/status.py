@@ -1,4 +1,4 @@
-"""How runs stand, those of grids and searches and single ones alike, read from their folders alone."""
+"""`align-dist status`: the status of runs, read from their folders alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EVERY = 2.0  # seconds
 
 
 def show_status(places: Sequence[Path], watched: bool = False, as_json: bool = False) -> None:
-    """Prints a row for each run among and below the places, or a JSON line; `watched`: until no run is running.
+    """Print one row per run among and below the folders, or one JSON line. watched: repeat until no run is running.
 
-    Raises DataError for a place that holds no run.
+    Raises DataError for a folder without a run.
     """
     if watched:
         watch(lambda: [line for _, line in _lines_of(places)], EVERY)
@@ -31,7 +31,7 @@ def show_status(places: Sequence[Path], watched: bool = False, as_json: bool = F
 
 
 def _lines_of(places: Sequence[Path]) -> list[tuple[Path, Line]]:
-    """Each run's folder and its line, by path. A run is named by where it lies below all runs' common folder."""
+    """Folder and line of each run, sorted by path. A run's name is its path below the runs' common folder."""
     folders = find_run_folders(places)
     common = os.path.commonpath([folder.parent for folder in folders])
     return [
@@ -44,7 +44,7 @@ def _status_in(path: Path) -> Status:
     folder = RunFolder(path)
     if folder.is_held():
         return Status(State.RUNNING, "")
-    # A search's trial has no `done` mark; of a run that is none, the two say the same.
+    # A search's trial has no `done` mark; for other runs without the mark both functions agree.
     return status_of(folder) if folder.done.exists() else trial_status(path)
 
 

@@ -1,4 +1,4 @@
-"""TensorBoard on the loopback, with runs under names that can be read."""
+"""TensorBoard on the loopback, with readable names of runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EVERY = 5.0  # seconds between two looks for new runs
 
 
 def show_tensorboard(places: Sequence[Path], port: int) -> None:
-    """Serves the events of all runs among and below the places until Ctrl-C; runs that begin meanwhile appear.
+    """Serve the events of all runs among and below the folders until Ctrl-C; new runs appear while serving.
 
-    port: on 127.0.0.1; 0 for any free one. Raises DataError for a place that holds no run, MachineError where
-    TensorBoard ends by itself.
+    port: on 127.0.0.1; 0 for any free port. Raises DataError for a folder without a run, MachineError where
+    TensorBoard exits.
     """
     find_run_folders(places)
     with TemporaryDirectory(prefix="align-dist-") as links:
@@ -33,14 +33,16 @@ def show_tensorboard(places: Sequence[Path], port: int) -> None:
                 except subprocess.TimeoutExpired:
                     _link(places, Path(links))
                 else:
-                    raise MachineError(f"tensorboard ended with {code}; is port {port} free? name another with --port")
+                    raise MachineError(
+                        f"tensorboard exited with code {code}; port {port} may be in use, choose another with --port"
+                    )
         finally:
             server.terminate()
             server.wait()
 
 
 def readable_names(folders: Sequence[Path]) -> list[str]:
-    """A name for each run folder: its own without the id, with it where two are alike, and its path where that is."""
+    """Names of run folders: without the id; where two are equal, with the id; where two are still equal, the path."""
     for names in (
         [folder.name.rpartition("-")[0] for folder in folders],
         [folder.name for folder in folders],
@@ -51,7 +53,7 @@ def readable_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _link(places: Sequence[Path], links: Path) -> None:
-    """Links the events of runs that are not linked yet. A name once given stays."""
+    """Link the events of new runs; existing names stay."""
     try:
         folders = find_run_folders(places)
     except DataError:
@@ -60,5 +62,5 @@ def _link(places: Sequence[Path], links: Path) -> None:
     for folder, name in zip(folders, readable_names(folders), strict=True):
         events = RunFolder(folder).events
         if str(events) not in known and events.is_dir():
-            free = name if not (links / name).is_symlink() else str(folder).strip("/").replace("/", " ")
-            os.symlink(events, links / free)
+            link_name = name if not (links / name).is_symlink() else str(folder).strip("/").replace("/", " ")
+            os.symlink(events, links / link_name)

@@ -24,9 +24,9 @@ def bench(config: RunConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         write_text(path, to_yaml(config))
-        one, two, unconnected = _ranks(1, path), _ranks(2, path), _ranks(2, path, is_connected=False)
+        single, pair, unconnected = _ranks(1, path), _ranks(2, path), _ranks(2, path, is_connected=False)
     measurement = Measured(
-        one["seconds"], int(one["gradient_bytes"]), int(two["messages"]), two["bandwidth"], two["latency"]
+        single["seconds"], int(single["gradient_bytes"]), int(pair["messages"]), pair["bandwidth"], pair["latency"]
     )
     assumption = Measured(measurement.seconds, measurement.gradient_bytes, measurement.messages, *FABRIC)
     print(
@@ -35,7 +35,10 @@ def bench(config: RunConfig) -> None:
         f"{measurement.gradient_bytes / 2**20:.1f} MiB of gradients, {measurement.messages} messages; all-reduce "
         f"over 2 ranks: {measurement.bandwidth / 2**20:.0f} MiB/s, {measurement.latency * 1e6:.0f} µs per hop"
     )
-    measured_efficiency, shared_efficiency = one["seconds"] / two["seconds"], one["seconds"] / unconnected["seconds"]
+    measured_efficiency, shared_efficiency = (
+        single["seconds"] / pair["seconds"],
+        single["seconds"] / unconnected["seconds"],
+    )
     print(
         f"measured on 2 ranks under DDP: efficiency {measured_efficiency:.2f}; "
         f"predicted {efficiency(measurement, 'ddp', 2):.2f}"

@@ -75,7 +75,7 @@ def _hint(key: str) -> str:
     known = known_keys()
     ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = ends or difflib.get_close_matches(key, known, 1)
-    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` lists all keys"
+    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"
 
 
 def known_keys() -> list[str]:

@@ -16,7 +16,7 @@ def refuse_moved(values: dict[str, Any], method: str) -> None:
     """Raise ConfigError for the first key that has moved to another section."""
     for key in _old_keys(values):
         if key == "objective.changes":
-            raise ConfigError("objective.changes: no longer exists, like the population search; remove it")
+            raise ConfigError("objective.changes: gone, together with the population search; remove it")
         raise ConfigError(f"{key}: options have moved to the method's section; {_advice(key, method)}")
 
 

@@ -32,7 +32,7 @@ def _read_known(name: str, roots: list[Path], domains: list[str], remedy: str) -
         if present:
             absent = sorted(set(domains) - set(present))
             if absent:
-                raise DataError(f"{root}: missing domain folders {', '.join(absent)}; {remedy}")
+                raise DataError(f"{root}: no domain folder {', '.join(absent)}; {remedy}")
             return read_folders(name, root, sorted(domains))
     raise DataError(f"{roots[-1]}: none of the domain folders {', '.join(domains)}; {remedy}")
 

@@ -193,11 +193,11 @@ def _check_unchanged(samples: Sequence[Sample], stamps: Mapping[Path, Stamp]) ->
 
 def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: bool) -> None:
     per_pixel = (3.0 if mode == "raw" else _JPEG_BYTES_PER_PIXEL) + (3.0 if has_masks else 0.0)
-    needed = int(per_pixel * sum(fact.pixels for fact in facts))
+    required = int(per_pixel * sum(fact.pixels for fact in facts))
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < required:
         raise StorageError(
-            f"{folder}: {free / 1e9:.2f} GB free, the beton needs about {needed / 1e9:.2f} GB; "
+            f"{folder}: {free / 1e9:.2f} GB free, the beton needs about {required / 1e9:.2f} GB; "
             "free space, choose another folder with benchmark.betons, or lower benchmark.max_side"
         )
 

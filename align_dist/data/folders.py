@@ -65,9 +65,9 @@ def _subfolders(folder: Path) -> list[str]:
 def _strays(folder: Path) -> list[LeftOut]:
     """Images and dangling links in a place where only folders are expected."""
     paths = [Path(entry.path) for entry in os.scandir(folder) if not entry.is_dir()]
-    dangling = [(path, "a dangling link") for path in paths if not path.exists()]
+    dangling = [(path, "a link to nothing") for path in paths if not path.exists()]
     pictures = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.exists()]
-    return dangling + [(path, "outside the class folders") for path in pictures]
+    return dangling + [(path, "outside of the class folders") for path in pictures]
 
 
 def _read_domain(folder: Path, left_out: list[LeftOut]) -> list[Sample]:
@@ -115,7 +115,7 @@ def _rejection(path: Path, is_file: bool) -> str | None:
     if path.name.startswith("."):
         return "hidden"
     if not is_file:
-        return "a dangling link" if path.is_symlink() else "not a regular file"
+        return "a link to nothing" if path.is_symlink() else "not a regular file"
     if not path.suffix:
         return None if holds_picture(path) else "not an image by its content, and without a suffix"
     return None if path.suffix.lower() in IMAGE_SUFFIXES else "not the suffix of a supported image format"

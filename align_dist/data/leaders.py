@@ -107,9 +107,9 @@ def _settle(
     max_distance: int,
 ) -> int:
     """Assign a block's hashes to leaders within the block, or make them leaders. Returns the number of leaders."""
-    before = count
+    first = count
     for index in range(start, stop):
-        _search(hashes, index, index + 1, leaders, names, before, count, distances, assignments)
+        _search(hashes, index, index + 1, leaders, names, first, count, distances, assignments)
         if distances[index] > max_distance:
             leaders[:, count] = hashes[index]
             names[count] = index

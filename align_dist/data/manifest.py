@@ -130,7 +130,7 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: the manifest is damaged; {REMEDY}") from None
     if version != VERSION:
-        raise DataError(f"{path}: manifest version {version}, expected {VERSION}; {REMEDY}")
+        raise DataError(f"{path}: manifest version {version}, this program reads {VERSION}; {REMEDY}")
     if not intact:
         raise DataError(f"{path}: the manifest was changed after it was written; {REMEDY}")
     return _from_content(content)

@@ -94,7 +94,7 @@ def attach_metadata(catalogue: Catalogue, path: Path) -> Catalogue:
     unlisted = [name for name in names if name not in lines]
     if unlisted:
         raise DataError(
-            f"{path}: no line for {shown(unlisted[0])} ({len(unlisted):,} of {len(names):,} images); add the lines, or "
+            f"{path}: no line for {shown(unlisted[0])} ({len(unlisted):,} of {len(names):,} images); add them, or "
             "remove the images from the folders"
         )
     samples = (_with_line(sample, lines[name]) for sample, name in zip(catalogue.samples, names, strict=True))

@@ -59,9 +59,9 @@ def render(
     jpeg: bool,
     augmented: bool,
     planes: Pixels,
-    whole: NDArray[np.bool_],
+    intact: NDArray[np.bool_],
 ) -> None:
-    """planes (N, C, side, side) <- images of a beton for sample keys (N,); whole (N,) <- whether decoding succeeded.
+    """planes (N, C, side, side) <- images of a beton for sample keys (N,); intact (N,) <- whether decoding succeeded.
 
     starts, heights, widths: (N,), of the stored images. file: the beton's bytes. places, sizes: FFCV's allocation
     table, sorted by place. augmentation: `Augmentation.numbers`. C is 1 for geometry alone, or 3. jpeg: whether images
@@ -73,17 +73,17 @@ def render(
         is_augmented = draw >> np.uint64(PASS_SHIFT) > 0
         if is_augmented and not augmented:
             planes[i] = 0
-            whole[i] = True
+            intact[i] = True
             continue
         top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draw)
         data = file[starts[i] : starts[i] + sizes[np.searchsorted(places, starts[i])]]
         if jpeg:
             part = kernels.reduction(min(box_height, box_width), planes.shape[-1])
-            whole[i], picture = decode_jpeg(data, height, width, part)
+            intact[i], picture = decode_jpeg(data, height, width, part)
         else:
             part = 1
-            whole[i], picture = True, data.reshape(height, width, 3).copy()
-        if whole[i]:
+            intact[i], picture = True, data.reshape(height, width, 3).copy()
+        if intact[i]:
             kernels.resize_box(
                 picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes[i]
             )

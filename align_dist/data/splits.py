@@ -208,7 +208,7 @@ def _check_fractions(kind: str, validation_fraction: float, test_fraction: float
 
 
 def _unused_domain_error(role: str, domain: str, kind: str) -> ConfigError:
-    problem = f"protocol.{role}: got '{domain}', but protocol.kind={kind} takes no {role}"
+    problem = f"protocol.{role}: got '{domain}', but protocol.kind={kind} takes none"
     return ConfigError(f"{problem}; remove it, or set protocol.{role}=null")
 
 

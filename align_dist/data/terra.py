@@ -79,7 +79,7 @@ def read_terra_json(root: Path) -> Catalogue:
         path = root / image.file_name
         file = path if path.is_file() else pictures.get(path.name)
         if file is None or not file.is_file():
-            missing.append((path, "annotated, but not on disk"))
+            missing.append((path, "annotated, and not on disk"))
             continue
         domain = f"location_{image.location}"
         samples.extend(Sample(file, domain, label, sequence=image.sequence) for label in image.labels)

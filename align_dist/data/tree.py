@@ -61,7 +61,7 @@ def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[
     ]
     if manifest.skipped and benchmark.on_unreadable == "fail":
         differences.append(
-            _count_text(manifest.skipped, "skipped as unreadable, expected benchmark.on_unreadable fail")
+            _count_text(manifest.skipped, "left out as unreadable, expected benchmark.on_unreadable fail")
         )
     if benchmark.masks is not None and not manifest.has_masks:
         differences.append(f"no masks, expected benchmark.masks {benchmark.masks}")
@@ -136,7 +136,7 @@ def _picture_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
     changed_skips = [
         path for (path, _), digest in zip(skipped_samples, digests, strict=True) if not skipped[path].startswith(digest)
     ]
-    differences.append(_count_text(changed_skips, "skipped as unreadable and changed since"))
+    differences.append(_count_text(changed_skips, "left out as unreadable and changed since"))
     return [text for text in differences if text]
 
 

@@ -42,14 +42,14 @@ def evaluate_run(
     """
     masks = run.group.together(lambda: masks_of(run)) if run.config.evaluation.theory else ""
     if masks == LEARNED:
-        say(f"{folder.path.name}: the lemmas assume true masks; here the run's learned masks define the objects")
+        say(f"{folder.path.name}: the lemmas assume true masks; here the run's own masks define the objects")
     rows: list[Row] = []
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
     for selection in run.config.evaluation.selections:
         state = run.group.read(partial(_load, folder, selection))
         if state is None:
-            say(f"{folder.path.name}: {selection}: skipped, because the run was trained without it")
+            say(f"{folder.path.name}: {selection}: left out, the run was trained without it")
             continue
         first_selection = first.setdefault(state["step"], selection)
         if first_selection != selection:

@@ -52,15 +52,15 @@ def complete_settings(
         "bf16": "training.precision",
         "torch_autocast": "training.precision",
     }
-    for key, (value, ours) in owned.items():
+    for key, (value, source) in owned.items():
         if settings.get(key, "auto") not in ("auto", value):
             raise ConfigError(
-                f"distributed.deepspeed: {key}={settings[key]!r} contradicts {value!r} from {ours}; remove it"
+                f"distributed.deepspeed: {key}={settings[key]!r} contradicts {value!r} from {source}; remove it"
             )
-    for key, ours in refused.items():
+    for key, source in refused.items():
         value_in_json = settings.get(key)
         if value_in_json and not (isinstance(value_in_json, dict) and value_in_json.get("enabled") is False):
-            raise ConfigError(f"distributed.deepspeed: {key} is set by {ours}; remove it from the JSON")
+            raise ConfigError(f"distributed.deepspeed: {key} is set by {source}; remove it from the JSON")
     run_settings = {key: value for key, (value, _) in owned.items()}
     if stage == 0:
         run_settings["gradient_clipping"] = 0.0

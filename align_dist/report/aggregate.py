@@ -56,14 +56,14 @@ def lines_of(rows: Iterable[Row], selection: str) -> dict[Line, list[Row]]:
         other = row_by_place.setdefault((line, row.seed, row.domain), row)
         if other is not row:
             raise DataError(
-                f"runs {min(other.run, row.run)} and {max(other.run, row.run)} are both {row.label}, seed "
+                f"runs {min(other.run, row.run)} and {max(other.run, row.run)} both claim {row.label}, seed "
                 f"{row.seed}, {row.domain}, {selection} in {', '.join(filter(None, row.group))}: "
                 "remove one, or set different variants"
             )
         lines.setdefault(line, []).append(row)
     if not lines:
         present = ", ".join(sorted({row.selection for row in all_rows})) or "none"
-        raise DataError(f"no finished result with selection {selection!r}; present: {present}")
+        raise DataError(f"no finished result with selection {selection!r}; there are: {present}")
     return dict(sorted(lines.items(), key=lambda item: _order(item[0])))
 
 

@@ -79,11 +79,11 @@ def report_page(runs: Sequence[Run], origin: Mapping[str, str]) -> str:
     title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run in finished))
     sections = [
         _overview(runs, rows, title),
-        *(_first_table(name, some) for name, some in _sections(rows).items()),
+        *(_first_table(name, section_rows) for name, section_rows in _sections(rows).items()),
         _meanings(rows),
         _pictures(finished),
         _curves(finished),
-        *(_further_tables(name, some) for name, some in _sections(rows).items()),
+        *(_further_tables(name, section_rows) for name, section_rows in _sections(rows).items()),
         _configurations(finished),
         _environments(finished),
         _definitions("How this report was made", origin),
@@ -124,7 +124,7 @@ def _overview(runs: Sequence[Run], rows: Sequence[Row], title: str) -> str:
     parts = [f"<header><h1>{escape(title)}</h1>{_list(facts)}</header>"]
     if missing := unfinished(runs):
         names = ", ".join(f"{run.folder.name} ({run.label}, {run.status.state})" for run in missing)
-        parts.append(_warning(f"Not finished, and excluded below: {names}."))
+        parts.append(_warning(f"Not finished, and left out of everything below: {names}."))
     parts += [_warning(text) for text in _difference_warnings(runs)]
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""The live table of runs: how each stands, how far it is, how fast, how accurate, how long yet."""
+"""The live table of runs: state, progress, speed, accuracy and time left."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Line:
-    """A run in the table. names: what tells the run from the others, by column, the same columns in every line."""
+    """A run in the table. names: what distinguishes the run, by column, with the same columns in every line."""
 
     names: Mapping[str, str]
     status: Status
@@ -42,12 +42,12 @@ class Line:
 
     @property
     def active(self) -> bool:
-        """Whether the run may change by itself."""
+        """Whether the run's state may still change."""
         return self.status.state in ACTIVE
 
 
 def live_table(lines: Sequence[Line], levels: str = BLOCKS) -> Table:
-    """A row for each run, with those columns that have anything to show. levels: a history's characters, rising."""
+    """A table with one row per run, without empty columns. levels: characters of a sparkline, from low to high."""
     from rich.table import Table
     from rich.text import Text
 
@@ -58,7 +58,7 @@ def live_table(lines: Sequence[Line], levels: str = BLOCKS) -> Table:
     columns = [name for name in (rows[0] if rows else ()) if any(row[name] for row in rows)]
     names = lines[0].names if lines else ()
     for name in columns:
-        # A narrow terminal takes from the names and the reasons, not from what is as long everywhere.
+        # On a narrow terminal only names and reasons shrink.
         fixed = name not in names and name != "reason"
         table.add_column(name, justify="right" if name in NUMBERS else "left", overflow="fold", no_wrap=fixed)
     for line, row in zip(lines, rows, strict=True):
@@ -85,19 +85,19 @@ def _row(line: Line, levels: str) -> dict[str, str]:
 
 
 def sparkline(values: Sequence[float], levels: str = BLOCKS, points: int = POINTS) -> str:
-    """Values from their lowest to their highest as characters; of more than `points` evenly spaced ones, the last too.
+    """Values as characters from the lowest to the highest; at most `points` evenly spaced values, including the last.
 
-    Values that are all the same stand in the middle.
+    Equal values are drawn in the middle.
     """
     last = len(values) - 1
-    shown = values if last < points else [values[round(index * last / (points - 1))] for index in range(points)]
-    low, span = min(shown, default=0.0), max(shown, default=0.0) - min(shown, default=0.0)
-    heights = [(value - low) / span if span else 0.5 for value in shown]
+    points_shown = values if last < points else [values[round(index * last / (points - 1))] for index in range(points)]
+    low, span = min(points_shown, default=0.0), max(points_shown, default=0.0) - min(points_shown, default=0.0)
+    heights = [(value - low) / span if span else 0.5 for value in points_shown]
     return "".join(levels[min(int(height * len(levels)), len(levels) - 1)] for height in heights)
 
 
 def levels_of(encoding: str) -> str:
-    """The characters of a history that an encoding has."""
+    """The characters of a sparkline that an encoding supports."""
     try:
         BLOCKS.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -114,15 +114,15 @@ def duration(seconds: float) -> str:
 
 
 def print_table(lines: Sequence[Line]) -> None:
-    """The table on standard output."""
+    """Print the table to standard output."""
     console = _console()
     console.print(live_table(lines, levels_of(console.encoding)))
 
 
 class LiveTable:
-    """The table while runs go on: redrawn in place on a terminal, printed again in a log whenever a state changes.
+    """A table of running runs: redrawn in place on a terminal, and printed again in a log whenever a state changes.
 
-    What a terminal has shown is gone at the end, for a screen may have held a part of it.
+    On a terminal the table is cleared at the end, because the screen may have held only a part of it.
     """
 
     def __init__(self) -> None:
@@ -146,7 +146,7 @@ class LiveTable:
         self._live.stop()
 
     def show(self, lines: Sequence[Line]) -> None:
-        """Draws the table as things stand. Where a screen does not hold all lines, those that change come first."""
+        """Draw the current table. Where the screen does not hold all lines, active runs come first."""
         states = [line.status.state for line in lines]
         if self.in_place:
             fits = len(lines) < self._console.height - 2
@@ -158,7 +158,7 @@ class LiveTable:
 
 
 def watch(read: Callable[[], Sequence[Line]], every: float) -> None:
-    """Shows the table until no run is running or waiting, or until Ctrl-C. every: seconds between two looks."""
+    """Show the table until no run is running or waiting, or until Ctrl-C. every: seconds between two updates."""
     lines = read()
     with LiveTable() as table, suppress(KeyboardInterrupt):
         table.show(lines)

@@ -65,7 +65,9 @@ def paper_tables(rows: Iterable[Row], paper: Paper, selection: str) -> list[Tabl
             group = row.group._replace(**{merged: ""}) if merged else row.group
             key = (group.benchmark if shape.metrics_in == "columns" else "", group.source)
             parts.setdefault(key, []).append(replace(row, group=group))
-        tables += [_table(paper, shape, lines_of(some, selection), selection) for _, some in sorted(parts.items())]
+        tables += [
+            _table(paper, shape, lines_of(part_rows, selection), selection) for _, part_rows in sorted(parts.items())
+        ]
     return tables
 
 

@@ -197,7 +197,7 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     bases = {line.group: line for line in lines if line.label == baseline}
     if not bases:
         labels = ", ".join(sorted({line.label for line in lines}))
-        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; present: {labels}")
+        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; there are: {labels}")
 
     def difference(line: Line, column: Column) -> SeedValues:
         ours, theirs = values_of(lines, line, column), values_of(lines, bases[line.group], column)

@@ -54,10 +54,10 @@ class GroupDROOptions(Options):
 
     def lacking(self, domains: int, groups: int) -> str | None:
         if not self.weighs_groups(groups):
-            return None if domains > 1 else f"weights source domains, and there is only one; {SEVERAL}"
+            return None if domains > 1 else f"weighs source domains here, and there is only one; {SEVERAL}"
         if groups > 1:
             return None
-        return f"weights groups, and there is {groups or 'none'}; name groups (benchmark.metadata), or {SEVERAL}"
+        return f"weighs groups here, and {groups or 'none'} is known; name them (benchmark.metadata), or {SEVERAL}"
 
 
 class RSCOptions(Options):
