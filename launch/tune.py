@@ -1,4 +1,4 @@
-"""Searches λ1–λ4, the warm-up length, or anything else of a run's config, with one shared warm-up.
+"""Searches options of a method, the warm-up length, or anything else of a run's config, with one shared warm-up.
 
 python launch/tune.py configs/search/quickstart.yaml [KEY=VALUE ...] [--plan] [--samples N] [--concurrency N]
 """
@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 from align_dist.cli import EXIT_CODES, answer
-from align_dist.search.space import load_search
+from align_dist.search.config import load_search
 
 
 def main(arguments: list[str]) -> int:
-    """Carries out a search; a user's mistake is one line and an exit code of `align-dist`."""
+    """Runs a search; a user's mistake is one line and an exit code of `align-dist`."""
     parser = argparse.ArgumentParser(
         "tune.py",
-        description="Search settings of ALIGN. The same command goes on where a search stopped.",
+        description="Search the options of a method. The same command goes on where a search stopped.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,19 +27,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
     parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
-    parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
+    parser.add_argument("--plan", action="store_true", help="show trials, warm-ups and epochs, and train nothing")
 
     def search() -> None:
         options = parser.parse_intermixed_args(arguments)
         changes = {"samples": options.samples, "concurrency": options.concurrency}
         given = {key: value for key, value in changes.items() if value is not None}
-        described = load_search(options.search, given, options.overrides)
-        from align_dist.search.search import carry_out_search, show, show_plan
+        config = load_search(options.search, given, options.overrides)
+        from align_dist.search.results import show_results
+        from align_dist.search.tuner import run_search, show_plan
 
         if options.plan:
-            show_plan(described)
+            show_plan(config)
         else:
-            show(carry_out_search(described, options.ray_address, options.ray_nodes))
+            show_results(run_search(config, options.ray_address, options.ray_nodes))
 
     return answer(search, "tune.py", "interrupted; the same command goes on")
 

@@ -1,4 +1,4 @@
-"""Where a search looks for a setting's value, and the value that a number in [0, 1) stands for."""
+"""Where a search looks for a setting's value."""
 
 from __future__ import annotations
 
@@ -26,11 +26,6 @@ class LogUniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def at(self, share: float) -> float:
-        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
-        low, high = self.loguniform
-        return rounded(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
-
     def extremes(self) -> tuple[Value, ...]:
         return self.loguniform
 
@@ -45,11 +40,6 @@ class Uniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def at(self, share: float) -> float:
-        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
-        low, high = self.uniform
-        return rounded(low + share * (high - low), low, high)
-
     def extremes(self) -> tuple[Value, ...]:
         return self.uniform
 
@@ -58,9 +48,6 @@ class Choice(_Distribution):
     """One of a list."""
 
     choice: Annotated[tuple[Value, ...], Field(min_length=1)]
-
-    def at(self, share: float) -> Value:
-        return self.choice[int(share * len(self.choice))]
 
     def extremes(self) -> tuple[Value, ...]:
         return self.choice
