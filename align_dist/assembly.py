@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from align_dist.config import ClassifierConfig, RunConfig
+from align_dist.config import BenchmarkConfig, ClassifierConfig, DataConfig, ProtocolConfig, RunConfig
+from align_dist.data.beton import verify_beton
+from align_dist.data.contents import Stamp, stamp_of
 from align_dist.data.decoder import Augmentation
 from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
@@ -197,6 +200,22 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
         raise ConfigError(f"data.batch_size: {config.data.batch_size} gives some source domain no image; raise it")
     parts = tuple(split.train[domains == domain] for domain in np.unique(domains))
     return make_order(parts, config.data.batch_size, config.seed, config.data.balance_domains)
+
+
+def schedule_of(config: RunConfig) -> Schedule:
+    """A run's schedule in steps, from its benchmark's beton alone. Raises a UserError where that cannot be."""
+    steps = _steps_per_epoch(config.benchmark, config.protocol, config.data, stamp_of(config.benchmark.beton))
+    schedule = make_schedule(config.training, steps)
+    config.options.check(schedule.clock)
+    return schedule
+
+
+@lru_cache
+def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data: DataConfig, _written: Stamp) -> float:
+    """Kept for as long as the beton is the same: reading it takes longer than all else that is planned with it."""
+    config = RunConfig(benchmark=benchmark, protocol=protocol, data=data)
+    manifest = verify_beton(benchmark.beton, quick=True)
+    return training_order(manifest, split_of(manifest, config), config).steps_per_epoch
 
 
 def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cores: int = 0) -> Loader:

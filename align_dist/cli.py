@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     train = _verb(verbs, "train", "train a run from where it is, then evaluate it", _train)
     _add_config(train)
     train.add_argument("--print-config", action="store_true", help="show the resolved run and stop")
+    train.add_argument("--sources-only", action="store_true", help="read no picture of a target, and evaluate nothing")
+    train.add_argument("--share-warmup", action="store_true", help="begin with the warm-up of the experiment's runs")
+    train.add_argument("--keep-warmup", type=_steps, default=(), metavar="STEP,...", help="where other runs leave it")
 
     evaluate = _verb(verbs, "evaluate", "measure a trained run again, or on another benchmark", _evaluate)
     evaluate.add_argument("folder", type=Path, metavar="RUN")
@@ -137,6 +140,10 @@ def _add_config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     parser.add_argument("config", type=Path, nargs=count, help="a YAML file, such as configs/quickstart.yaml")
     # With a default it is not among "the following arguments are required".
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="for example align.lambda3=0.5")
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    return tuple(int(step) for step in text.split(","))
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -193,7 +200,12 @@ def _train(options: argparse.Namespace) -> None:
     from align_dist.parallel.ranks import find_ranks
     from align_dist.run import carry_out
 
-    folder = carry_out(config)
+    folder = carry_out(
+        config,
+        sources_only=options.sources_only,
+        share_warmup=options.share_warmup,
+        passing=options.keep_warmup,
+    )
     if find_ranks(os.environ).rank == 0:
         print(folder.path)
 

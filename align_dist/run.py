@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
 from align_dist.data.tree import beton_of
-from align_dist.errors import UserError
+from align_dist.errors import NonFiniteError, UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.evaluation.theory import masks_of
-from align_dist.files import disk_errors_in_words
+from align_dist.files import disk_errors_in_words, take_lock
 from align_dist.parallel.connect import connected
+from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.position import Position
 from align_dist.runs.results import Row
+from align_dist.runs.warmup import begin_at, keep_state, missing_steps, trunk_until, warmup_of
 from align_dist.training.hyperparameters import write_hyperparameters
-from align_dist.training.loop import Observer, Position, no_observer, train
+from align_dist.training.loop import Observer, no_observer, train
 from align_dist.training.pictures import draw_tests
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
 Say = Callable[[str], None]
 # What is left to do with a run that is trained to its end.
 Conclusion = Callable[[Assembly, RunFolder, StopRequest, Position, Say], None]
+TURN_EVERY = 1.0  # seconds between two looks whether a warm-up's folder is free
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def carry_out(config: RunConfig, say: Say = _say) -> RunFolder:
+def carry_out(
+    config: RunConfig,
+    say: Say = _say,
+    sources_only: bool = False,
+    share_warmup: bool = False,
+    passing: Sequence[int] = (),
+) -> RunFolder:
     """Trains and evaluates a run from where its folder says it is, on the ranks that the environment tells of.
 
     A finished run returns at once, or is measured again where other settings of its evaluation are asked for; one that
-    is to pause (training.until) is left there. Raises a UserError for whatever its description, its data or its ranks
-    make impossible, Preempted after a signal; the folder then says why in ended.json.
+    is to pause (training.until) is left there.
+
+    sources_only: no picture of a target domain can be read, and nothing is evaluated. share_warmup: a run that has not
+    begun begins with the warm-up that its experiment's runs share, which is trained first where it is missing; the
+    result is the same, bit for bit. passing: steps at which other runs leave that warm-up.
+
+    Raises a UserError for whatever its description, its data or its ranks make impossible, Preempted after a signal;
+    the folder then says why in ended.json.
     """
-    return carry_through(config, say, _evaluate)
+    conclude = _leave_unmeasured if sources_only else _evaluate
+    device = choose_device(config.training.device).type
+    with disk_errors_in_words(), connected(config.distributed, device) as group:
+        if share_warmup:
+            _begin_from_warmup(config, group, say, passing)
+        return _on_ranks(without_targets(config) if sources_only else config, group, say, conclude, sources_only)
 
 
 def carry_through(
@@ -51,9 +75,74 @@ def carry_through(
     sources_only: bool = False,
 ) -> RunFolder:
     """`carry_out` with another conclusion, an observer of validations, and blind to targets if `sources_only`."""
-    folder = RunFolder(config.folder)
     device = choose_device(config.training.device).type
-    with _ends_on_record(folder), disk_errors_in_words(), connected(config.distributed, device) as group:
+    with disk_errors_in_words(), connected(config.distributed, device) as group:
+        return _on_ranks(config, group, say, conclude, sources_only, observe)
+
+
+def without_targets(config: RunConfig) -> RunConfig:
+    """The same run without the selection that looks at targets."""
+    kept = tuple(name for name in config.evaluation.selections if name != "oracle") or ("validation",)
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"selections": kept})})
+
+
+def _begin_from_warmup(config: RunConfig, group: Group, say: Say, passing: Sequence[int]) -> None:
+    """Gives a run that has not begun its first checkpoint, training what it shares as far as that takes."""
+    folder = RunFolder(config.folder)
+    with _ends_on_record(folder, begun=True):
+        warmup = group.together(lambda: warmup_of(config))
+        if warmup.step == 0 or group.first(lambda: folder.has_checkpoint):
+            return
+        with _turn(warmup.trunk.folder, group, say):
+            if group.first(lambda: folder.has_checkpoint):
+                return  # by another process, which had its turn before
+            for step in group.first(lambda: missing_steps(warmup, passing)):
+                _train_warmup(warmup.trunk, step, group, say)
+            group.first(lambda: begin_at(config, warmup))
+
+
+def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
+    """Trains a shared warm-up to a step and keeps that state. Raises NonFiniteError, at once for one that diverged."""
+    ending = group.first(RunFolder(trunk.folder).ending)
+    try:
+        if ending is not None and ending.error is NonFiniteError:
+            raise NonFiniteError(ending.reason)
+        pausing = group.first(lambda: trunk_until(trunk, step))
+        _on_ranks(pausing, group, say, _leave_unmeasured, sources_only=True)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"in warm-up: {error}") from None
+    group.first(lambda: keep_state(trunk, step))
+
+
+@contextmanager
+def _turn(trunk: Path, group: Group, say: Say) -> Iterator[None]:
+    """A shared warm-up's folder for these ranks alone. They look again and again, for no rank may wait in a collective
+    for as long as others train.
+    """
+    lock = trunk / ".branching"
+    group.first(lambda: trunk.mkdir(parents=True, exist_ok=True))
+    with ExitStack() as stack:
+        file = stack.enter_context(lock.open("ab")) if group.is_first else None
+        first = True
+        while not group.first(lambda: file is not None and take_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)):
+            if first and group.is_first:
+                say(f"{trunk}: waiting for another run that trains this warm-up")
+            first = False
+            time.sleep(TURN_EVERY)
+        yield
+
+
+def _on_ranks(
+    config: RunConfig,
+    group: Group,
+    say: Say,
+    conclude: Conclusion,
+    sources_only: bool,
+    observe: Observer = no_observer,
+) -> RunFolder:
+    """A run on connected ranks: trained from where its folder says it is, then concluded."""
+    folder = RunFolder(config.folder)
+    with _ends_on_record(folder):
         told = say if group.is_first else _say_nothing
         try:
             done = group.first(lambda: _finished(folder, config))
@@ -61,12 +150,8 @@ def carry_through(
             if done and (sources_only or not otherwise):
                 told(f"{folder.path}: done already")
                 return folder
-            explained = config.evaluation.faithfulness_images > 0
-            if (
-                done and explained and group.first(lambda: folder.has_theory)
-            ):  # a row that is measured again loses nothing
-                config = with_theory(config)
             if done:
+                config = _with_measured_theory(config, folder, group)
                 told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
             run = assemble(config, group, sources_only)
             if config.evaluation.theory and not sources_only:
@@ -86,6 +171,12 @@ def carry_through(
             error.told_elsewhere = error.agreed and not group.is_first
             raise
     return folder
+
+
+def _with_measured_theory(config: RunConfig, folder: RunFolder, group: Group) -> RunConfig:
+    """A finished run as it is measured again: a row that has the lemmas keeps them."""
+    explained = config.evaluation.faithfulness_images > 0
+    return with_theory(config) if explained and group.first(lambda: folder.has_theory) else config
 
 
 def with_theory(config: RunConfig) -> RunConfig:
@@ -109,15 +200,20 @@ def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None
 
 
 @contextmanager
-def _ends_on_record(folder: RunFolder) -> Iterator[None]:
-    """Leaves the reason in the folder of a run that has begun and ends early."""
+def _ends_on_record(folder: RunFolder, begun: bool = False) -> Iterator[None]:
+    """Leaves the reason in the folder of a run that ends early, once it has begun; before that too if `begun`."""
     try:
         yield
     except Exception as error:
-        if folder.begun and find_ranks(os.environ).rank == 0:
+        if (begun or folder.begun) and find_ranks(os.environ).rank == 0:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             folder.end_badly(getattr(error, "exit_code", 1), reason)
         raise
+
+
+def _leave_unmeasured(run: Assembly, folder: RunFolder, _request: StopRequest, position: Position, say: Say) -> None:
+    """Nothing is measured of a run that may not look at its targets."""
+    say(f"{folder.path}: trained to step {position.step}; the same command without --sources-only measures it")
 
 
 def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:

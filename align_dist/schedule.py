@@ -38,6 +38,10 @@ class Schedule:
         intervals = (self.validate_every, self.checkpoint_every, self.pictures_every)
         return min([self.end, *((step // every + 1) * every for every in intervals if every)])
 
+    def is_stop(self, step: int) -> bool:
+        """Whether the loop pauses after `step` steps."""
+        return step == self.next_stop(step - 1)
+
     def due(self, step: int, every: int) -> bool:
         """Whether something that happens every so many steps happens after `step` steps."""
         return step == self.length or (every > 0 and step % every == 0)

@@ -26,7 +26,8 @@ done | sort -u | while read -r benchmark; do
   # shellcheck disable=SC2086
   .venv/bin/align-dist data prepare "$config" $benchmark "$@" </dev/null
 done
-for seed in $seeds; do printf "$common %s seed=$seed\n" "${kinds[@]}"; done | bash launch/many.sh "$config" "$@"
+# All seeds of a kind, then the next kind: no two that run at once wait for the same warm-up.
+for kind in "${kinds[@]}"; do printf "$common $kind seed=%s\n" $seeds; done | bash launch/many.sh "$config" "$@"
 # shellcheck disable=SC2086
 runs=$(.venv/bin/align-dist train "$config" $common ${kinds[0]} "$@" --print-config |
   awk '/^runs: /{runs=$2} /^experiment: /{name=$2} END{print runs "/" name}')

@@ -48,7 +48,8 @@ def test_no_two_rooms_import_each_other() -> None:
 
 
 def test_what_a_run_is_knows_nothing_of_what_is_done_with_it() -> None:
-    below = {"config", "schema", "errors", "files", "machine", "parallel"}
+    """Shared warm-up knows what it is to begin a run: its networks by name, and its schedule."""
+    below = {"config", "schema", "errors", "files", "machine", "parallel", "assembly", "methods"}
     assert rooms_of(PACKAGE)["runs"] <= below
 
 

@@ -15,7 +15,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Method
 from align_dist.methods.erm import ERM
 from align_dist.methods.options import Options
-from align_dist.training.loop import share_of
+from align_dist.training.batches import share_of
 
 PRECISIONS = ("float32", "bfloat16")
 Work = Callable[[], object]

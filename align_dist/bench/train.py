@@ -15,7 +15,7 @@ from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import statistics
-from align_dist.training.loop import share_of
+from align_dist.training.batches import share_of
 
 # Batches of a turn: loading starts anew in each, for both, so that neither loads in the other's time.
 BATCHES, ROUNDS = 4, 5

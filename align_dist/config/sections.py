@@ -159,7 +159,8 @@ class TrainingConfig(Described):
 class EvaluationConfig(Described):
     """selections: which weights are measured: best by accuracy on source validation, or by that of its worst group,
     last, or best on target validation. Without `oracle`, no target picture is looked at before the end.
-    theory: whether the lemmas are measured too, on as many images as faithfulness.
+    theory: whether the lemmas are measured too, on as many images as faithfulness. explain_validation: whether each
+    validation after warm-up measures explanations too, as a search for faithful ones asks.
     """
 
     batch_size: Count = 64
@@ -169,11 +170,12 @@ class EvaluationConfig(Described):
     fill: Literal["zero", "blur"] = "zero"
     soft: bool = False
     theory: bool = False
+    explain_validation: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
         """What results depend on, as plain values."""
-        return self.model_dump(mode="json", exclude={"batch_size"})
+        return self.model_dump(mode="json", exclude={"batch_size", "explain_validation"})
 
 
 class DistributedConfig(Described):

@@ -5,7 +5,7 @@ Training, validation and evaluation use the same loader with different draws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -146,7 +146,7 @@ class Loader:
         """`count` batches; batch i holds the draws `orders(i)`. See `shares`."""
         return self.shares(lambda i: Share(orders(i)), count)
 
-    def shares(self, share_of: Callable[[int], Share], count: int) -> Iterator[Batch]:
+    def shares(self, share_of: Callable[[int], Share], count: int) -> Generator[Batch]:
         """`count` batches; batch i holds the share `share_of(i)`. None may be larger than the first.
 
         Shares are made in FFCV's thread, a few batches ahead. The FFCV iterator closes with the generator, also when

@@ -96,7 +96,7 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
     metrics |= {f"accuracy_of/{names[label]}": value for label, value in per_class.items()}
     explained = subset(samples, run.config.evaluation.faithfulness_images)
     metrics |= group_metrics_of(run, samples, probabilities, labels)
-    return metrics | (_explanation_metrics(run, explained) | collapse_of(run, explained) if len(explained) else {})
+    return metrics | (explanation_metrics(run, explained) | collapse_of(run, explained) if len(explained) else {})
 
 
 def theory_on(run: Assembly, check: Callable[[], None]) -> dict[str, Metrics]:
@@ -120,7 +120,7 @@ def collapse_of(run: Assembly, samples: Ids) -> Metrics:
     return collapse_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group)
 
 
-def _explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
+def explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
     """Faithfulness and localisation, averaged over images; NaN (an image without an object) left out."""
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 

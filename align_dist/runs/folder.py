@@ -1,7 +1,8 @@
 """A run's folder: the only place where its state is read from.
 
 config.yaml · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
-results.jsonl · done (with which settings those were measured) · ended.json (why the latest start ended before that)
+trained.json (once it is trained to its end: which step each selection's weights are of) · results.jsonl ·
+done (with which settings those were measured) · ended.json (why the latest start ended before that)
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError, UserError, error_of
-from align_dist.files import take_lock, unwritable, write_text
+from align_dist.files import read_json, take_lock, unwritable, write_text
 from align_dist.runs.provenance import environment, read_starts
 from align_dist.runs.results import Row, write_rows
 
 HOLD_TRIES = 30
 CONFIG, RESULTS = "config.yaml", "results.jsonl"
 NEWEST, PREVIOUS = "last.ckpt", "previous.ckpt"
+WARMUPS = "warmups"  # of an experiment: the folder of what its runs share
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.results = path / RESULTS
         self.done = path / "done"
+        self.trained = path / "trained.json"
         self.ended = path / "ended.json"
         self.lock = path / ".lock"
         self.begun = False
@@ -111,6 +114,15 @@ class RunFolder:
             return Ending(int(told["exit_code"]), str(told["reason"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def write_trained(self, step: int, selected: Mapping[str, int]) -> None:
+        """Puts on record that the run is trained to its end. selected: the step of each selection's weights."""
+        write_text(self.trained, json.dumps({"step": step, "selected": dict(selected)}) + "\n")
+
+    def trained_steps(self) -> dict[str, int] | None:
+        """The step of each selection's weights; None for a run that is not trained to its end."""
+        selected = read_json(self.trained).get("selected")
+        return selected if isinstance(selected, dict) else None
 
     @property
     def has_checkpoint(self) -> bool:
@@ -175,13 +187,16 @@ class RunFolder:
 def find_run_folders(places: Sequence[Path]) -> list[Path]:
     """The run folders among and below the given places, each once, in order of their paths.
 
-    A run folder holds a description or results. Raises DataError for a place that does not exist or holds no run.
+    A run folder holds a description or results; a shared warm-up is none.
+
+    Raises DataError for a place that does not exist or holds no run.
     """
     found: set[Path] = set()
     for place in places:
         if not place.is_dir():
             raise DataError(f"{place}: expected a run folder or a folder of runs; check the path")
         below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
+        below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:
             raise DataError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
         found |= below

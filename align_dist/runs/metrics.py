@@ -14,7 +14,8 @@ from typing import NamedTuple
 from align_dist.files import json_object, last_lines, unwritable, write_text
 
 # The tag that tells how long a run will take.
-IMAGES_PER_SECOND = "speed/images_per_second"
+SPEED = "speed/"
+IMAGES_PER_SECOND = f"{SPEED}images_per_second"
 LATEST = 50
 
 Series = dict[int, float]
@@ -43,6 +44,16 @@ def forget_after(path: Path, step: int) -> None:
     if path.exists():
         kept = [line for line in _lines_of(path) if (record := parse_record(line)) and record.step <= step]
         write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def copy_metrics(source: Path, path: Path, step: int) -> None:
+    """Writes the lines of another run up to `step` as a run's first ones, without the other's speed."""
+    records = [record for record in read_metrics(source) if record.step <= step]
+    write_text(path, "")
+    for record in records:
+        values = {tag: value for tag, value in record.values.items() if not tag.startswith(SPEED)}
+        if values:
+            write_metrics(path, record.step, record.epoch, values)
 
 
 def read_metrics(path: Path) -> list[Record]:

@@ -23,7 +23,7 @@ from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, read_metrics
 from align_dist.runs.selection import load_selected
 from align_dist.schedule import make_schedule
-from align_dist.training.loop import share_of
+from align_dist.training.batches import share_of
 
 SECONDS = 300.0
 Networks = dict[str, dict[str, torch.Tensor]]

@@ -9,7 +9,7 @@ import pytest
 from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.parallel.group import Group
-from align_dist.training.loop import probe_batch
+from align_dist.training.batches import probe_batch
 from align_dist.training.monitor import gradient_norms
 
 

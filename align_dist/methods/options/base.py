@@ -21,6 +21,11 @@ class Options(Described):
         """
         return 1
 
+    @property
+    def plain_warmup(self) -> bool:
+        """Whether the steps before `begins` are those of ERM, whatever the options."""
+        return True
+
     def begins(self, clock: Clock) -> int:
         """The step before which options that are `after_warmup` change nothing; 0 where no warm-up can be shared."""
         return 0

@@ -59,6 +59,10 @@ class RegularisedOptions(Options):
     lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
 
+    @property
+    def plain_warmup(self) -> bool:
+        return self.lambda4 == 0
+
 
 class GuidedOptions(MaskedOptions, RegularisedOptions):
     """ALIGN's classifier: λ3 and how Grad-CAM is compared with the mask (`objectives.guidance`), λ4.

@@ -1,0 +1,55 @@
+"""The batches of a run, in order, as one stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+
+from align_dist.assembly import Assembly
+from align_dist.data.batch import Batch
+from align_dist.data.draws import Draws, sample_of, unaugmented
+from align_dist.data.share import GlobalBatch, Share
+from align_dist.parallel.group import Group
+
+
+def batches(run: Assembly, step: int) -> Iterator[tuple[Batch, float]]:
+    """This rank's batches from `step` to where the loop leaves, each with the seconds that it was waited for.
+
+    FFCV reads one stretch at a time, up to the next step after which the loader is wanted for something else.
+    """
+    while step < run.schedule.end:
+        stop = run.schedule.next_stop(step)
+        with closing(run.loader.shares(_shares_from(run, step), stop - step)) as stretch:
+            for left in range(stop - step, 0, -1):
+                start = time.perf_counter()
+                batch = next(stretch)
+                waited = time.perf_counter() - start
+                if left == 1:
+                    stretch.close()  # before the loop validates with the same loader
+                yield batch, waited
+        step = stop
+
+
+def _shares_from(run: Assembly, first: int) -> Callable[[int], Share]:
+    return lambda i: share_of(run, run.order.batch(first + i), first + i)
+
+
+def share_of(run: Assembly, draws: Draws, step: int) -> Share:
+    """What this rank reads of a global batch, and takes along, for a step."""
+    samples, group, loader = sample_of(draws), run.group, run.loader
+    labels, domains = loader.labels[samples], loader.domains[samples]
+    groups = None if loader.groups is None else loader.groups[samples]
+    classes = len(run.manifest.classes)
+    whole = GlobalBatch(draws, labels, classes, group.rank, group.world_size, domains, loader.views, groups)
+    return run.method.share(whole, step)
+
+
+def probe_batch(run: Assembly, step: int) -> Batch:
+    """The first training images, as they are: as many as a rank has graphs of in training."""
+    config, alone = run.config.data, replace(run, group=Group())
+    count = config.batch_size // (run.group.world_size * config.micro_batches)
+    draws = unaugmented(run.split.train[:count])
+    (batch,) = run.loader.shares(lambda _: share_of(alone, draws, step), 1)
+    return batch

@@ -1,0 +1,78 @@
+"""A run's state to and from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from align_dist.assembly import Assembly
+from align_dist.errors import CheckpointError
+from align_dist.methods.base import Method
+from align_dist.runs.checkpoint import load_checkpoint, save_checkpoint
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import forget_after
+from align_dist.runs.position import Position, checkpoint_of, position_in
+from align_dist.runs.selection import Weights, restore_selected, weights_now, write_selected
+
+Say = Callable[[str], None]
+
+
+def save(run: Assembly, folder: RunFolder, position: Position) -> None:
+    """Writes the checkpoint, with which what was selected since the one before becomes valid; then the files of that.
+    Collective.
+    """
+    state = _state_of(run.method)
+
+    def write() -> None:
+        save_checkpoint(folder.checkpoints, checkpoint_of(run.config.identity, state, position))
+        write_selected(folder.selected, {name: position.selected[name] for name in position.unwritten})
+        position.unwritten.clear()
+
+    run.group.first(write)
+
+
+def finish(run: Assembly, folder: RunFolder, position: Position) -> None:
+    """Keeps the last weights, and puts on record that the run is trained to its end. Collective."""
+    last = weights_now(position.step, run.method.networks, run.group)
+
+    def write() -> None:
+        write_selected(folder.selected, {"last": last})
+        folder.write_trained(position.step, {**position.selected_steps, "last": position.step})
+
+    run.group.first(write)
+
+
+def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
+    """Loads the newest usable checkpoint into the networks and returns where the run goes on. Rank 0 reads the file.
+
+    Raises CheckpointError for a checkpoint of another run, or where none of those that exist is usable.
+    """
+    selected: dict[str, Weights] = {}  # for the rank that writes alone
+
+    def read() -> dict[str, Any] | None:
+        state = load_checkpoint(folder.checkpoints, say)
+        if state is not None and state["identity"] != run.config.identity:
+            raise CheckpointError(f"{folder.checkpoints}: of another run, {state['identity']}; delete {folder.path}")
+        selected.update(state.pop("selected") if state is not None else {})
+        restore_selected(folder.selected, selected)
+        forget_after(folder.metrics, 0 if state is None else state["position"]["step"])
+        return state
+
+    state = run.group.read(read)
+    if state is None:
+        return Position()
+    # A checkpoint that was branched off a shared warm-up names the networks that had not begun there.
+    untouched = state.get("untouched", [])
+    for name, engine in run.method.networks.items():
+        if name not in untouched:
+            engine.load_state_dict(state["networks"][name])
+    run.method.state |= {name: value.to(run.device) for name, value in state["method"].items()}
+    position = position_in(state, selected)
+    say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
+    return position
+
+
+def _state_of(method: Method[Any]) -> dict[str, Any]:
+    """Of a method what a checkpoint holds: `networks`, engines' state dicts by name, and `method`. Collective."""
+    networks = {name: engine.state_dict() for name, engine in method.networks.items()}
+    return {"networks": networks, "method": {name: value.cpu() for name, value in method.state.items()}}
