@@ -8,9 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from align_dist.cli import EXIT_CODES, answer
-from align_dist.search.config import load_search
+from align_dist.search.config import SearchConfig, load_search
+
+if TYPE_CHECKING:
+    from align_dist.search.results import SearchResults
 
 
 def main(arguments: list[str]) -> int:
@@ -34,8 +38,7 @@ def main(arguments: list[str]) -> int:
         changes = {"samples": options.samples, "concurrency": options.concurrency}
         given = {key: value for key, value in changes.items() if value is not None}
         config = load_search(options.search, given, options.overrides)
-        from align_dist.search.results import show_results
-        from align_dist.search.tuner import run_search, show_plan
+        from align_dist.search.tuner import run_search
 
         if options.plan:
             show_plan(config)
@@ -43,6 +46,61 @@ def main(arguments: list[str]) -> int:
             show_results(run_search(config, options.ray_address, options.ray_nodes))
 
     return answer(search, "tune.py", "interrupted; the same command goes on")
+
+
+def show_plan(search: SearchConfig) -> None:
+    """Prints the trials that are known before training, their warm-ups, and the epochs that they will cost."""
+    from align_dist.assembly import schedule_of
+    from align_dist.runs.warmup import silent_in_warmup, warmup_of
+    from align_dist.schema.distributions import Choice
+    from align_dist.search.results import cost_of
+    from align_dist.search.sampler import TrialSampler
+    from align_dist.search.tuner import check_trials
+
+    trials = TrialSampler(search).trials
+    check_trials(search, trials)
+    lengths = [schedule_of(trial.config).length for trial in trials]
+    for trial, length in zip(trials, lengths, strict=True):
+        warmup = warmup_of(trial.config)
+        shared = f", from step {warmup.step} of {warmup.trunk.folder.name}" if search.share_warmup else ""
+        print(f"{trial}{shared}, {length} steps: {trial.folder}")
+    if len(trials) < search.samples:
+        print(f"{search.samples - len(trials)} trials follow from what others score ({search.algorithm}): no list yet")
+    if search.confirm is not None:
+        print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
+    if trials:
+        print(cost_of(search, trials, lengths))
+    silent = silent_in_warmup(search.base().method)
+    for key, distribution in sorted(search.space.items()):
+        acts = not any(key == name or key.startswith(f"{name}.") for name in silent)
+        if search.share_warmup and acts and not isinstance(distribution, Choice):
+            print(f"note: {key} acts in warm-up and has a range, so that hardly two trials share a warm-up")
+
+
+def show_results(results: SearchResults) -> None:
+    """Prints the trials, the best first, the finalists and the cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    folder, keys = results.search.folder(), list(results.search.space)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("trial", "objective", *(key.rpartition(".")[2] for key in keys), "step", "state", "run"):
+        table.add_column(name, justify="left" if name in ("state", "run") else "right")
+    for number, entry in sorted(results.entries.items(), key=lambda pair: -(pair[1].objective or 0.0)):
+        objective = "–" if entry.objective is None else f"{entry.objective:.4f}"
+        values = [str(entry.trial.values.get(key, "")) for key in keys]
+        ending = str(entry.status.steps), str(entry.status.state), entry.trial.folder.name
+        style = "green" if number in (results.best, *results.front) else ""
+        table.add_row(str(number), objective, *values, *ending, style=style)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for finalist in results.finalists:
+        print(f"finalist: trial {finalist.number}: {finalist}, {finalist.selected_on:.4f} on the seed of its selection")
+    print(results.cost)
+    for number in results.front:
+        print(f"on the front: trial {number}: {folder / f'front-{number:04}.yaml'}")
+    if results.best is not None:
+        print(f"best: trial {results.best}: {folder / 'best.yaml'}")
+    print(folder / "search.json")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class LogUniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def extremes(self) -> tuple[Value, ...]:
+    def extremes(self) -> tuple[float, float]:
         return self.loguniform
 
 
@@ -40,7 +40,7 @@ class Uniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def extremes(self) -> tuple[Value, ...]:
+    def extremes(self) -> tuple[float, float]:
         return self.uniform
 
 

@@ -30,7 +30,6 @@ LONGEST_SCRATCH = 30
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # By SIGKILL: a trial ends by itself when its parent does, and saves before.
     "RAY_kill_child_processes_on_worker_exit": "0",
@@ -41,6 +40,7 @@ SETTINGS = {
     # A trial may fail before it has anything to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
+QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
 @contextmanager
@@ -58,15 +58,19 @@ def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) ->
         os.environ.setdefault(name, value)
     if address is None:
         os.environ["RAY_AUTH_TOKEN"] = _own_token()
-    import ray
+    import ray  # not before: Ray reads its settings once
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     place = scratch_place([os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp"])
     with TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as scratch:
         try:
-            _start(address, nodes, scratch)
-            with _watching(_own_processes() if address is None else [], lost):
+            if address is not None:
+                _join(address, nodes)
+                yield
+                return
+            _start(scratch)
+            with _watching(lost):
                 yield
         finally:
             ray.shutdown()
@@ -86,72 +90,34 @@ def scratch_place(places: Sequence[str]) -> str:
     )
 
 
-def _object_store(scratch: str) -> str | None:
-    """Where Ray keeps what its processes share: None for shared memory, as it does unless told, if there is enough."""
-    try:
-        enough = os.access(SHARED_MEMORY, os.W_OK) and disk_usage(SHARED_MEMORY).free > OBJECT_STORE
-    except OSError:
-        enough = False
-    return None if enough else scratch
-
-
-def _own_processes() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children() if process.name() in SERVERS]
-
-
-@contextmanager
-def _watching(servers: list[psutil.Process], lost: Callable[[str], None]) -> Iterator[None]:
-    names, leaving = {server: server.name() for server in servers}, threading.Event()
-
-    def watch() -> None:
-        while not leaving.wait(0.5):
-            gone = [server for server in servers if not _lives(server)]
-            if gone and not leaving.is_set():
-                for server in set(servers) - set(gone):
-                    with suppress(psutil.NoSuchProcess):
-                        server.kill()  # with it go its workers, whose trials then save
-                lost(names[gone[0]])
-                return
-
-    watching = threading.Thread(target=watch, daemon=True)
-    watching.start()
-    try:
-        yield
-    finally:
-        leaving.set()
-        watching.join()
-
-
-def _lives(server: psutil.Process) -> bool:
-    try:
-        return server.is_running() and bool(server.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
 @cache
 def _own_token() -> str:
     """One a process: Ray reads it once, and would not let itself in with the next."""
     return secrets.token_hex(32)
 
 
-def _start(address: str | None, nodes: int, scratch: str) -> None:
+def _start(scratch: str) -> None:
+    """Starts Ray on this machine, whatever RAY_ADDRESS is; objects lie in `scratch` where shared memory is short."""
     import ray
 
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
-        store = {"object_store_memory": OBJECT_STORE, "_temp_dir": scratch, "_plasma_directory": _object_store(scratch)}
-        store["num_cpus"] = available_cores()
-        try:
-            ray.init("local", _node_ip_address="127.0.0.1", **store, **quiet)  # whatever RAY_ADDRESS is
-        except Exception as error:  # Ray raises a dozen kinds
-            reason = " ".join(str(error).split())[:200]
-            raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
-        return
+    room = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) and disk_usage(SHARED_MEMORY).free
+    store = {"object_store_memory": OBJECT_STORE, "_plasma_directory": None if room > OBJECT_STORE else scratch}
+    own = {"_node_ip_address": "127.0.0.1", "_temp_dir": scratch, "num_cpus": available_cores()}
+    try:
+        ray.init("local", include_dashboard=False, **own, **store, **QUIET)
+    except Exception as error:  # Ray raises a dozen kinds
+        reason = " ".join(str(error).split())[:200]
+        raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
+
+
+def _join(address: str, nodes: int) -> None:
+    """Joins a cluster, waiting until it lets this process in and has so many nodes."""
+    import ray
+
     end = time.monotonic() + (PATIENCE if nodes else 0)
     while not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+            ray.init(address=address, **QUIET)
         except Exception as error:
             if time.monotonic() > end:
                 reason = " ".join(str(error).split())[:200]
@@ -162,3 +128,30 @@ def _start(address: str | None, nodes: int, scratch: str) -> None:
         if time.monotonic() > end:
             raise MachineError(f"--ray-address {address}: {there} of {nodes} nodes after {PATIENCE:g} s; look there")
         time.sleep(1)
+
+
+@contextmanager
+def _watching(lost: Callable[[str], None]) -> Iterator[None]:
+    """Looks after Ray's servers while inside. When one is gone, the others are ended, and with them their workers,
+    whose trials then save.
+    """
+    names, leaving = {process: process.name() for process in psutil.Process().children()}, threading.Event()
+    servers = [process for process, name in names.items() if name in SERVERS]
+
+    def watch() -> None:
+        while not leaving.is_set():
+            gone, left = psutil.wait_procs(servers, timeout=0.5)
+            if gone and not leaving.is_set():
+                for server in left:
+                    with suppress(psutil.NoSuchProcess):
+                        server.kill()
+                lost(names[gone[0]])
+                return
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        watching.join()

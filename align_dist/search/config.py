@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from align_dist.config import RunConfig, known_keys, load_config, parse_config
 from align_dist.data.manifest import with_pictures
@@ -18,7 +18,7 @@ from align_dist.methods.registry import METHODS, find_options
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars
 from align_dist.schedule import Schedule
-from align_dist.schema.distributions import KINDS, Choice, Distribution, LogUniform, Uniform, Value
+from align_dist.schema.distributions import KINDS, Choice, Distribution
 from align_dist.schema.text import Described, read_description, typed
 from align_dist.schema.values import Count, Positive, Seed, Weight, leaves, told_of
 
@@ -34,10 +34,8 @@ REFUSED = {
     "distributed": "it changes nothing but speed; set it in `overrides`",
     "seed": "the luckiest seed is no setting; set it in `overrides`",
     "method": "methods have no space in common; search each by itself, with method=NAME in `overrides`",
-    "experiment": "the search names its trials' folder",
-    "runs": "the search names its trials' folder",
-    "variant": "the search names its trials' folder",
     "training.until": "a trial is trained to its end; a scheduler may stop it",
+    **dict.fromkeys(("experiment", "runs", "variant"), "the search names its trials' folder"),
 }
 
 
@@ -54,9 +52,10 @@ class Objective(Described):
 
     @model_validator(mode="after")
     def _whole(self) -> Objective:
-        needed = {"accuracy": [], "combined": ["metric", "weight"], "pareto": ["metric"]}[self.kind]
-        if [name for name in ("metric", "weight") if getattr(self, name) is not None] != needed:
-            raise ValueError(f"objective: takes {FORMS['objective']}")
+        needed = {"accuracy": (False, False), "combined": (True, True), "pareto": (True, False)}[self.kind]
+        if (self.metric is not None, self.weight is not None) != needed:
+            forms = "{kind: accuracy}, {kind: combined, metric: M, weight: W} or {kind: pareto, metric: M}"
+            raise ValueError(f"takes {forms}")
         return self
 
     @property
@@ -64,17 +63,15 @@ class Objective(Described):
         """The metrics of a validation that the objective is made of."""
         return ("accuracy",) if self.metric is None else ("accuracy", self.metric)
 
-    def value(self, metrics: Mapping[str, float]) -> float:
-        """The number to maximise; of a Pareto search, its accuracy."""
-        if self.metric is None or self.weight is None:
-            return metrics["accuracy"]
-        return metrics["accuracy"] + self.weight * SIGNS[self.metric] * metrics[self.metric]
-
     def values(self, metrics: Mapping[str, float]) -> list[float]:
         """All that is maximised: one number, or accuracy and the signed metric of a Pareto search."""
-        if self.kind == "pareto" and self.metric is not None:
-            return [metrics["accuracy"], SIGNS[self.metric] * metrics[self.metric]]
-        return [self.value(metrics)]
+        signed = 0.0 if self.metric is None else SIGNS[self.metric] * metrics[self.metric]
+        accuracy = metrics["accuracy"]
+        return [accuracy, signed] if self.kind == "pareto" else [accuracy + (self.weight or 0.0) * signed]
+
+    def value(self, metrics: Mapping[str, float]) -> float:
+        """The number to maximise; of a Pareto search, its accuracy."""
+        return self.values(metrics)[0]
 
 
 @dataclass(frozen=True)
@@ -94,18 +91,11 @@ def read_validations(folder: Path, schedule: Schedule, objective: Objective) -> 
     return [Validation(step, {name: values[step] for name, values in series.items()}) for step in whole]
 
 
-def results_of(validations: Sequence[Validation], schedule: Schedule, objective: Objective) -> list[dict[str, float]]:
-    """Validations as schedulers see them, counted from 1. is_last: 1 at the trial's end, else 0."""
-    return [
-        {
-            **validation.metrics,
-            "objective": objective.value(validation.metrics),
-            CLOCK: number,
-            "step": validation.step,
-            "is_last": int(validation.step == schedule.length),
-        }
-        for number, validation in enumerate(validations, 1)
-    ]
+def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) -> list[dict[str, float]]:
+    """A run's validations as Ray's schedulers see them. is_last: 1 at the run's end, else 0."""
+    validations = enumerate(read_validations(folder, schedule, objective), 1)
+    scores = [(number, validation.step, objective.value(validation.metrics)) for number, validation in validations]
+    return [{CLOCK: n, "step": step, "objective": x, "is_last": int(step == schedule.length)} for n, step, x in scores]
 
 
 class Scheduler(Described):
@@ -128,7 +118,10 @@ class Confirmation(Described):
 
 
 class SearchConfig(Described):
-    """A search. What its trials are follows from all but samples, concurrency and resources."""
+    """A search. What its trials are follows from all but samples, concurrency and resources.
+
+    space: what varies, by dotted key of a run; left out, what the method's options name.
+    """
 
     config: Path
     overrides: tuple[str, ...] = ()
@@ -146,25 +139,14 @@ class SearchConfig(Described):
     share_warmup: bool = True
     confirm: Confirmation | None = None
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _kinds(cls, given: Any) -> Any:
-        """Says of a value of no known kind what there is, where pydantic would list three failures."""
-        for key, value in given.items() if isinstance(given, dict) else ():
-            if isinstance(value, LogUniform | Uniform | Choice):
-                continue
-            if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in KINDS:
-                raise ValueError(f"{key} takes one of {', '.join(KINDS)} with a list, got {value}")
-        return given
-
     @model_validator(mode="after")
     def _possible(self) -> SearchConfig:
         if self.scheduler.kind == "asha" and self.objective.kind == "pareto":
             raise ValueError("scheduler: asha ranks by one number, a Pareto search has two; take kind: none")
-        if self.confirm is not None and self.confirm.finalists > self.samples:
-            raise ValueError(f"confirm.finalists: {self.confirm.finalists} are more than the {self.samples} samples")
         if self.confirm is not None and self.objective.kind == "pareto":
             raise ValueError("confirm: a Pareto search has no best trial but a front; leave it out")
+        if self.confirm is not None and self.confirm.finalists > self.samples:
+            raise ValueError(f"confirm.finalists: {self.confirm.finalists} are more than the {self.samples} samples")
         if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
             raise ValueError(f"scheduler.max: {self.scheduler.max} validations is not after scheduler.grace")
         return self
@@ -181,9 +163,8 @@ class SearchConfig(Described):
     def identity(self) -> dict[str, Any]:
         """What the trials and what is known of them follow from."""
         rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial", "confirm"}
-        base = self.base()
-        measured = base.evaluation.model_dump(mode="json")
-        return self.model_dump(mode="json", exclude=rest) | {"base run": base.identity, "evaluation": measured}
+        measured = {"base run": self.base().identity, "evaluation": self.base().evaluation.model_dump(mode="json")}
+        return self.model_dump(mode="json", exclude=rest) | measured
 
 
 def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Sequence[str] = ()) -> SearchConfig:
@@ -202,10 +183,7 @@ def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Se
 
 
 def parse_search(values: dict[str, Any]) -> SearchConfig:
-    """Plain values as a checked search, whose every bound and choice makes a possible run. Raises ConfigError.
-
-    A search without a space has the one that its method's options name.
-    """
+    """Plain values as a checked search, whose every bound and choice makes a possible run. Raises ConfigError."""
     try:
         search = SearchConfig.model_validate(values)
     except ValidationError as error:
@@ -213,14 +191,21 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
     base = search.base()
     if "space" not in search.model_fields_set:
         search = search.model_copy(update={"space": default_space(base.method)})
-    _check_space(search, base)
+    if not search.space:
+        raise ConfigError("space: nothing varies; name a key, such as align.lambda1: {loguniform: [0.3, 30]}")
+    for key, distribution in search.space.items():
+        _check_key(key, base, distribution)
+    choices = [len(space.choice) for space in search.space.values() if isinstance(space, Choice)]
+    if len(choices) == len(search.space) and search.samples > math.prod(choices):
+        most = math.prod(choices)
+        raise ConfigError(f"samples: {search.samples} are more than the {most} different trials of this space")
     return search
 
 
 def default_space(method: str) -> dict[str, Distribution]:
     """Where a search looks unless told otherwise: what the method's options say of themselves, by dotted key."""
     ranges = {key: told_of(field, "search") for key, field in leaves(find_options(method), f"{method}.")}
-    return {key: DISTRIBUTION.validate_python(range_) for key, range_ in ranges.items() if range_}
+    return {key: DISTRIBUTION.validate_python(plain) for key, plain in ranges.items() if plain}
 
 
 def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
@@ -235,64 +220,42 @@ def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     return parse_config(plain)
 
 
-def _check_space(search: SearchConfig, base: RunConfig) -> None:
-    if not search.space:
-        raise ConfigError("space: nothing varies; name a key, such as align.lambda1: {loguniform: [0.3, 30]}")
-    for key, distribution in search.space.items():
-        _check_key(key, base.method)
-        identities = {_trial_at(base, key, value).identity for value in distribution.extremes()}
-        if len(identities) == 1 < len(distribution.extremes()):
-            raise ConfigError(f"space: {key} changes nothing of a run's result; leave it out")
-    choices = [distribution for distribution in search.space.values() if isinstance(distribution, Choice)]
-    most = math.prod(len(distribution.choice) for distribution in choices)
-    if len(choices) == len(search.space) and search.samples > most:
-        raise ConfigError(f"samples: {search.samples} are more than the {most} different trials of this space")
-
-
-def _check_key(key: str, method: str) -> None:
-    """Raises ConfigError for a key that the run does not have, or that must not differ between trials."""
+def _check_key(key: str, base: RunConfig, distribution: Distribution) -> None:
+    """Raises ConfigError for a key that the run does not have, that must not differ, or whose values make no run."""
     known, section = known_keys(), key.partition(".")[0]
     if key not in known:
         raise ConfigError(f"space: unknown key {key}; did you mean {_nearest(key, known)}?")
-    if section in METHODS and section != method:
-        raise ConfigError(f"space: {key}: the base run's method is {method}; leave it out, or take method={section}")
-    for refused, reason in REFUSED.items():
-        if key == refused or key.startswith(f"{refused}."):
+    if section in METHODS and section != base.method:
+        raise ConfigError(f"space: {key}: the run's method is {base.method}; leave it out, or take method={section}")
+    for reason in (REFUSED.get(key), REFUSED.get(section)):
+        if reason is not None:
             raise ConfigError(f"space: {key} cannot be searched: {reason}")
-
-
-def _trial_at(base: RunConfig, key: str, value: Value) -> RunConfig:
-    try:
-        return with_values(base, {key: value})
-    except ConfigError as error:
-        raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
-
-
-FORMS = {
-    "objective": "{kind: accuracy}, {kind: combined, metric: M, weight: W} or {kind: pareto, metric: M}",
-    "scheduler": "{kind: asha, grace: 2, factor: 3}",
-    "confirm": "{finalists: 3, seeds: 2}",
-    "overrides": "a list, [KEY=VALUE, ...]",
-    "space": "{KEY: {loguniform: [LOW, HIGH]}, ...}",
-}
-PARTS = {"objective": Objective, "scheduler": Scheduler, "confirm": Confirmation}
-MISSHAPEN = ("model_type", "model_attributes_type", "dict_type", "tuple_type")
+    identities = set()
+    for value in distribution.extremes():
+        try:
+            identities.add(with_values(base, {key: value}).identity)
+        except ConfigError as error:
+            raise ConfigError(f"space: {key}: {value!r} makes no run: {error}") from None
+    if len(identities) == 1 < len(distribution.extremes()):
+        raise ConfigError(f"space: {key} changes nothing of a run's result; leave it out")
 
 
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = list(dict.fromkeys(str(part) for part in first["loc"]))  # a kind of distribution is named twice
-    key, part = ".".join(where), where[0] if where else ""
-    if first["type"] == "extra_forbidden":
-        known = (SearchConfig if len(where) == 1 else PARTS[part]).model_fields
-        return f"{key}: unknown key; did you mean {_nearest(where[-1], list(known))}?"
-    if part in FORMS and first["type"] in MISSHAPEN:
-        return f"{part}: takes {FORMS[part]}, got {first['input']!r}"
-    if first["type"] == "missing":
+    key, kind, message = ".".join(where), first["type"], first["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        parts: dict[str, type[Described]] = {"objective": Objective, "scheduler": Scheduler, "confirm": Confirmation}
+        part = parts.get(where[0], SearchConfig)
+        return f"{key}: unknown key; did you mean {_nearest(where[-1], list(part.model_fields))}?"
+    if kind == "missing":
         return f"{key}: missing; every search has it"
-    message = first["msg"].removeprefix("Value error, ")
-    if not key or first["type"] == "value_error":
-        return f"{key}: {message}" if key and not message.startswith(part) else message
+    if kind == "value_error":
+        return f"{key}: {message}" if key else message
+    if kind.startswith("union_tag"):
+        message = f"takes one of {', '.join(KINDS)} with a list"
+    if kind == "model_type":
+        message = "takes a section of keys, such as {KEY: VALUE}"
     return f"{key}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 

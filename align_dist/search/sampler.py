@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from align_dist.errors import ConfigError
 from align_dist.runs.status import State
@@ -18,13 +18,15 @@ from align_dist.search.trials import Trial, begun_trials, trial_status
 
 ATTEMPTS = 1000
 REPEATS = 10  # of a trial that there is already, before chance chooses
+NUMBER = "number"  # of a trial in the search, where a study numbers otherwise
 
 
 class TrialSampler:
     """Trials that a random sampler or TPE proposes, all of them different runs.
 
-    trials: those known so far, by number: of a random search the first asks, the same after every restart; of TPE
-    those begun before, what they scored being told again, and those asked since.
+    trials: those known so far: all of a random search, whose first asks they are, the same after every restart; of TPE
+    those begun before, whose scores are told again, and those asked since. Raises ConfigError where the space does not
+    hold so many.
     """
 
     def __init__(self, search: SearchConfig) -> None:
@@ -33,20 +35,24 @@ class TrialSampler:
         # Of how many trials there are, so that a restart of TPE does not ask for the first ones again.
         seed = (search.seed * 1_000_003 + len(self.trials)) % 2**32
         self._search, self._base = search, search.base()
-        self._chance = RandomSampler(seed=seed)
+        self._chance: BaseSampler = RandomSampler(seed=seed)
         self._sampler = TPESampler(seed=seed) if adaptive else self._chance
         self._study = study_of(search, self.trials, self._sampler)
         self._asked: dict[int, optuna.Trial] = {}
+        while not adaptive and len(self.trials) < search.samples:
+            if self.ask() is None:
+                many = f"{search.samples} are more different trials than the space holds"
+                raise ConfigError(f"samples: {many}; it gave {len(self.trials)}")
 
     def ask(self) -> Trial | None:
         """The next trial that is a run and no earlier one; None where there are all, or seem to be no others."""
         if len(self.trials) >= self._search.samples:
             return None
-        folders = {trial.folder for trial in self.trials}
+        folders, distributions = {trial.folder for trial in self.trials}, distributions_of(self._search)
         for attempt in range(ATTEMPTS):
             # TPE names its few favourites again and again.
             self._study.sampler = self._sampler if attempt < REPEATS else self._chance
-            asked = self._study.ask(distributions_of(self._search))
+            asked = self._study.ask(distributions)
             trial = self._as_trial(asked.params)
             if trial is not None and trial.folder not in folders:
                 self.trials.append(trial)
@@ -64,26 +70,11 @@ class TrialSampler:
             self._study.add_trial(_frozen(self._search, trial, values))
 
     def _as_trial(self, params: dict[str, Any]) -> Trial | None:
-        space = self._search.space
-        values = {key: _as_written(space[key], params[key]) for key in space}
+        values = {key: _as_written(space, params[key]) for key, space in self._search.space.items()}
         try:
             return Trial(len(self.trials), values, with_values(self._base, values))
         except ConfigError:
             return None  # such as a warm-up and a length that do not go together
-
-
-def known_trials(search: SearchConfig) -> TrialSampler:
-    """A sampler with every trial that is known without training: all of a random search, those begun of another.
-
-    Raises ConfigError where the space does not hold so many.
-    """
-    sampler = TrialSampler(search)
-    while search.algorithm == "random" and len(sampler.trials) < search.samples:
-        if sampler.ask() is None:
-            raise ConfigError(
-                f"samples: {search.samples} are more different trials than the space holds; it gave {len(sampler.trials)}"
-            )
-    return sampler
 
 
 def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
@@ -96,9 +87,7 @@ def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
     return search.objective.values(status.selected.metrics)
 
 
-def study_of(
-    search: SearchConfig, trials: Iterable[Trial], sampler: optuna.samplers.BaseSampler | None = None
-) -> optuna.Study:
+def study_of(search: SearchConfig, trials: Iterable[Trial], sampler: BaseSampler | None = None) -> optuna.Study:
     """A study of the trials that have scored, in memory."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = ["maximize"] * (2 if search.objective.kind == "pareto" else 1)
@@ -113,16 +102,17 @@ def distributions_of(search: SearchConfig) -> dict[str, BaseDistribution]:
     return {key: _as_distribution(search.space[key]) for key in sorted(search.space)}
 
 
-def _as_distribution(distribution: Distribution) -> BaseDistribution:
-    if isinstance(distribution, Choice):
-        return CategoricalDistribution(distribution.choice)
-    return FloatDistribution(*distribution.extremes(), log=isinstance(distribution, LogUniform))
+def _as_distribution(space: Distribution) -> BaseDistribution:
+    if isinstance(space, Choice):
+        return CategoricalDistribution(space.choice)
+    return FloatDistribution(*space.extremes(), log=isinstance(space, LogUniform))
 
 
-def _as_written(distribution: Distribution, value: Any) -> Value:
+def _as_written(space: Distribution, value: Any) -> Value:
     """As a config takes a value: a number from a range to 4 significant digits."""
-    return value if isinstance(distribution, Choice) else rounded(value, *distribution.extremes())
+    return value if isinstance(space, Choice) else rounded(value, *space.extremes())
 
 
-def _frozen(search: SearchConfig, trial: Trial, values: list[float]) -> optuna.trial.FrozenTrial:
-    return optuna.trial.create_trial(params=dict(trial.values), distributions=distributions_of(search), values=values)
+def _frozen(search: SearchConfig, trial: Trial, values: list[float]) -> FrozenTrial:
+    number, params = {NUMBER: trial.number}, dict(trial.values)
+    return create_trial(params=params, distributions=distributions_of(search), values=values, user_attrs=number)

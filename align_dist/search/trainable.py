@@ -1,4 +1,4 @@
-"""What Ray Tune runs for a trial: `align-dist train` in a process of its own for each rank, whose validations it reports.
+"""What Ray Tune runs for a trial: `align-dist train`, a process for each rank, whose validations go to schedulers.
 
 Light to import: Ray's processes load no torch.
 """
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +28,14 @@ from align_dist.parallel.local import free_port
 from align_dist.parallel.ranks import SLURM, SUBMITIT, TORCHRUN, Ranks
 from align_dist.runs.folder import RunFolder
 from align_dist.schedule import Schedule
-from align_dist.search.config import LOG, Objective, read_validations, results_of
+from align_dist.search.config import LOG, SearchConfig, scheduler_results
 
 POLL = 0.5  # seconds
 GRACE = 60.0  # seconds for the end of a step and a checkpoint
 HELD = 120.0  # seconds for the trial's previous process to end
 # What a launcher around Ray has set is about Ray's processes, not about a trial's.
 OF_LAUNCHERS = (*TORCHRUN, *SLURM, *SUBMITIT, "SLURM_NTASKS", "SLURM_NODEID", "SLURM_STEP_TASKS_PER_NODE")
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
 class TrialLost(Exception):
@@ -45,18 +44,13 @@ class TrialLost(Exception):
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial as a Ray process is told of it. arguments: of `align-dist train`. directory: what relative paths are
-    relative to. cpus, gpus: of each rank.
-    """
+    """A trial for a Ray process. arguments: of `align-dist train`. directory: what paths are relative to."""
 
     folder: Path
     arguments: tuple[str, ...]
     directory: str
-    ranks: int
-    cpus: float
-    gpus: float
     schedule: Schedule
-    objective: Objective
+    search: SearchConfig
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
@@ -66,29 +60,22 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         self._task: TrialTask = config["task"]
-        self._reported = 0
-        self._stack = ExitStack()
+        self._reported, self._stack = 0.0, ExitStack()
         os.chdir(self._task.directory)
-        folder = RunFolder(self._task.folder)
-        if folder.trained_steps() is not None:
-            self._ranks = None
-            return
-        start = time.monotonic()
+        folder, start = RunFolder(self._task.folder), time.monotonic()
         while folder.is_held() and time.monotonic() - start < HELD:
             time.sleep(POLL)
-        folder.ended.unlink(missing_ok=True)  # of an earlier start, or this one could not tell its own
-        self._ranks = self._stack.enter_context(ranks_at_work(self._task))
+        folder.ended.unlink(missing_ok=True)  # of an earlier start: this one may end before it tells anything
+        self._exit_code = self._stack.enter_context(ranks_at_work(self._task))
 
     def step(self) -> dict[str, Any]:
         task = self._task
         while True:
-            code = 0 if self._ranks is None else self._ranks.exit_code()  # before what it left is read
-            validations = read_validations(task.folder, task.schedule, task.objective)
-            if validations and validations[-1].step > self._reported:
-                results = results_of(validations, task.schedule, task.objective)
-                result = next(result for result in results if result["step"] > self._reported)
-                self._reported = int(result["step"])
-                return result
+            code = self._exit_code()  # before its last words are read
+            for result in scheduler_results(task.folder, task.schedule, task.search.objective):
+                if result["step"] > self._reported:
+                    self._reported = result["step"]
+                    return result
             if code is not None:
                 self._stack.close()
                 _check_ending(task.folder, code)
@@ -103,36 +90,30 @@ def _check_ending(folder: Path, code: int) -> None:
     """Puts on record what the process could not. Raises TrialLost."""
     if is_resumable(code):
         raise TrialLost(f"{folder}: its process ended with {code}; see {LOG} there")
-    run = RunFolder(folder)
-    if code and run.ending() is None:
-        run.end_badly(code, (last_lines(folder / LOG, 1) or [f"ended with {code}"])[0][:300])
-
-
-class RanksAtWork:
-    """A trial's ranks: the first a process of this one, the others Ray's tasks with a process each."""
-
-    def __init__(self, process: subprocess.Popen[bytes], others: list[Any]) -> None:
-        self._process, self._others = process, others
-        self._deadline: float | None = None
-
-    def exit_code(self) -> int | None:
-        """Of the first rank, None while it works; that of a lost rank where it does not end after another one did."""
-        code = self._process.poll()
-        if code is None and self._others and ray.wait(self._others, timeout=0)[0]:
-            self._deadline = self._deadline or time.monotonic() + GRACE
-            if time.monotonic() > self._deadline:
-                return LostRankError.exit_code
-        return code
+    if code and RunFolder(folder).ending() is None:
+        reason = (last_lines(folder / LOG, 1) or [f"its process ended with {code}"])[0]
+        RunFolder(folder).end_badly(code, reason[:300])
 
 
 @contextmanager
-def ranks_at_work(task: TrialTask) -> Iterator[RanksAtWork]:
-    """The ranks of a trial while inside; afterwards each has been told to save, and the first is gone."""
+def ranks_at_work(task: TrialTask) -> Iterator[Callable[[], int | None]]:
+    """A trial's ranks while inside, the first a process of this one, the others Ray's tasks with a process each; then
+    all have been told to save. Gives the first one's exit code, None while it works, that of a lost rank where another
+    one ended long before.
+    """
     first, *rest = _placed_ranks(task)
     others = [_start_elsewhere(task, ranks) for ranks in rest]
+    ends: list[float] = []
+
+    def exit_code() -> int | None:
+        code = process.poll()
+        if others and code is None and ray.wait(others, timeout=0)[0]:
+            ends.append(time.monotonic())
+        return LostRankError.exit_code if code is None and ends and ends[-1] - ends[0] > GRACE else code
+
     with process_of(task, first) as process:
         try:
-            yield RanksAtWork(process, others)
+            yield exit_code
         finally:
             for other in others:
                 ray.cancel(other)
@@ -140,44 +121,42 @@ def ranks_at_work(task: TrialTask) -> Iterator[RanksAtWork]:
 
 def _placed_ranks(task: TrialTask) -> list[Ranks]:
     """One rank for each bundle of the trial's placement group, as torchrun would number them; the first is here."""
-    if task.ranks == 1:
+    if task.search.ranks_per_trial == 1:
         return [Ranks()]
     bundles = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
-    nodes = [bundles[number] for number in range(task.ranks)]
-    address, port = ray.util.get_node_ip_address(), free_port()
+    nodes = [bundles[number] for number in range(task.search.ranks_per_trial)]
+    meeting = ray.util.get_node_ip_address(), free_port()
     return [
-        Ranks(rank, task.ranks, nodes[:rank].count(node), nodes.count(node), address, port)
+        Ranks(rank, len(nodes), nodes[:rank].count(node), nodes.count(node), *meeting)
         for rank, node in enumerate(nodes)
     ]
 
 
 def _start_elsewhere(task: TrialTask, ranks: Ranks) -> Any:
     bundle = PlacementGroupSchedulingStrategy(ray.util.get_current_placement_group(), ranks.rank)
-    options = {"num_cpus": task.cpus, "num_gpus": task.gpus, "max_retries": 0, "scheduling_strategy": bundle}
-    return ray.remote(run_rank).options(**options).remote(task, ranks)
+    room = {"num_cpus": task.search.cpus_per_trial, "num_gpus": task.search.gpus_per_trial}
+    return ray.remote(run_rank).options(max_retries=0, scheduling_strategy=bundle, **room).remote(task, ranks)
 
 
-def run_rank(task: TrialTask, ranks: Ranks) -> int:
+def run_rank(task: TrialTask, ranks: Ranks) -> None:
     """A rank other than the first, to its end; cancelling the task ends its process."""
     os.chdir(task.directory)
     with process_of(task, ranks) as process:
         while process.poll() is None:
             time.sleep(POLL)
-    return int(process.returncode)
 
 
 @contextmanager
 def process_of(task: TrialTask, ranks: Ranks) -> Iterator[subprocess.Popen[bytes]]:
     """A rank's process while inside; afterwards the process has been told to save, and is gone."""
-    log = task.folder / (LOG if ranks.rank == 0 else f"rank-{ranks.rank}.log")
     parent = os.getpid()
-    with log.open("ab") as output:
+    with (task.folder / (f"rank-{ranks.rank}.log" if ranks.rank else LOG)).open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "align_dist.cli", "train", *task.arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment_of(os.environ, ranks, max(1, int(task.cpus))),
+            env=environment_of(os.environ, ranks, max(1, int(task.search.cpus_per_trial))),
             start_new_session=True,  # Ctrl-C is for the search, which tells its trials
             preexec_fn=lambda: _end_with(parent),
         )
@@ -208,4 +187,4 @@ def environment_of(around: Mapping[str, str], ranks: Ranks, threads: int) -> dic
     if ranks.world_size == 1:
         return kept
     numbers = (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size, ranks.address, ranks.port)
-    return kept | dict(zip(TORCHRUN, (str(number) for number in numbers), strict=True))
+    return kept | dict(zip(TORCHRUN, map(str, numbers), strict=True))

@@ -21,6 +21,7 @@ from align_dist.search.config import Objective, SearchConfig, Validation, read_v
 
 SUGGESTED, STOPPED, DESCRIPTION = "suggested.json", "stopped.json", "trial.yaml"
 ENDED = (State.FINISHED, State.STOPPED, State.FAILED)
+UNMEASURED = "its validations lack the objective's metrics: another command trained it; delete its folder"
 
 
 @dataclass(frozen=True)
@@ -62,45 +63,34 @@ class TrialStatus(Status):
 def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
     """How a trial stands. Nobody has to be at work on it."""
     folder = RunFolder(trial.folder)
-    validations = read_validations(folder.path, schedule_of(trial.config), objective)
-    steps, selected = steps_in(folder.path), best_validation(validations)
+    validations, latest = (
+        read_validations(folder.path, schedule_of(trial.config), objective),
+        latest_metrics(folder.metrics),
+    )
+    # The best accuracy, of equals the latest, as model selection has it.
+    selected = max(validations, key=lambda v: (v.metrics["accuracy"], v.step), default=None)
     trained, stop, ending = folder.trained_steps(), read_json(folder.path / STOPPED), folder.ending()
     if trained is not None:
         selected = next((v for v in validations if v.step == trained.get("validation")), None)
-        unmeasured = "its validations lack the objective's metrics: another command trained it; delete its folder"
-        state = Status(State.FINISHED, "") if selected is not None else Status(State.FAILED, unmeasured)
-        return TrialStatus(state.state, state.reason, steps, validations, selected, True)
-    if stop:
-        return TrialStatus(State.STOPPED, str(stop.get("reason", "")), steps, validations, selected, True)
-    state, over = unfinished_status(folder), ending is not None and ending.error.permanent
-    return TrialStatus(state.state, state.reason, steps, validations, selected, over)
-
-
-def best_validation(validations: Sequence[Validation]) -> Validation | None:
-    """The one whose weights model selection keeps: the best accuracy, of equals the latest."""
-    return max(validations, key=lambda validation: (validation.metrics["accuracy"], validation.step), default=None)
-
-
-def steps_in(folder: Path) -> int:
-    """The last step in metrics.jsonl; 0 before the first."""
-    latest = latest_metrics(RunFolder(folder).metrics)
-    return latest[-1].step if latest else 0
+        status, over = Status(State.FINISHED, "") if selected else Status(State.FAILED, UNMEASURED), True
+    elif stop:
+        status, over = Status(State.STOPPED, str(stop.get("reason", ""))), True
+    else:
+        status, over = unfinished_status(folder), ending is not None and ending.error.permanent
+    return TrialStatus(status.state, status.reason, latest[-1].step if latest else 0, validations, selected, over)
 
 
 def mark_begun(trial: Trial, objective: Objective) -> None:
-    """Puts a trial's number and values into its folder, once, and what `align-dist train` takes."""
-    path = trial.folder / SUGGESTED
+    """Puts a trial's number and values into its folder, once, and what `align-dist train` takes: the run with a
+    checkpoint at every validation, which measures explanations too where the objective asks for them. Neither changes
+    the run's weights, its identity or its folder.
+    """
+    path, every = trial.folder / SUGGESTED, trial.config.training.validate_every
     if trial.confirms is None and not path.exists():
         write_text(path, json.dumps({"number": trial.number, "values": trial.values}) + "\n")
-    write_text(trial.folder / DESCRIPTION, to_yaml(as_trained(trial.config, objective)))
-
-
-def as_trained(config: RunConfig, objective: Objective) -> RunConfig:
-    """A run as a search trains it, with a checkpoint at every validation, and explanations measured there where the
-    objective asks for them. Neither changes its weights, its identity or its folder.
-    """
-    explained = {"evaluation.explain_validation": True} if len(objective.metrics) > 1 else {}
-    return with_values(config, {"training.checkpoint_every": config.training.validate_every, **explained})
+    explained = {"evaluation.explain_validation": True} if objective.metric else {}
+    config = with_values(trial.config, {"training.checkpoint_every": every, **explained})
+    write_text(trial.folder / DESCRIPTION, to_yaml(config))
 
 
 def mark_stopped(folder: Path, reason: str) -> None:
@@ -110,12 +100,9 @@ def mark_stopped(folder: Path, reason: str) -> None:
 
 def begun_trials(search: SearchConfig) -> list[Trial]:
     """The trials that a search has begun, by number, from their folders."""
-    base = search.base()
-    records = [read_json(path) for path in search.folder().glob(f"*/{SUGGESTED}")]
-    trials = [
-        Trial(record["number"], record["values"], with_values(base, record["values"])) for record in records if record
-    ]
-    return sorted(trials, key=lambda trial: trial.number)
+    base, records = search.base(), [read_json(path) for path in search.folder().glob(f"*/{SUGGESTED}")]
+    made = [Trial(r["number"], r["values"], with_values(base, r["values"])) for r in records if r]
+    return sorted(made, key=lambda trial: trial.number)
 
 
 def branch_steps(search: SearchConfig, trial: Trial) -> list[int]:
@@ -142,46 +129,31 @@ def taking_turns(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(zip(rounds, trials, strict=True), key=lambda pair: pair[0])]
 
 
-def most_validations(configs: Sequence[RunConfig]) -> int:
-    """Validations since guidance began of the run that has most of them."""
-    return max(map(_validations_of, configs))
-
-
-def _validations_of(config: RunConfig) -> int:
-    schedule = schedule_of(config)
-    every = schedule.validate_every or schedule.length
-    steps = {*range(every, schedule.length, every), schedule.length}
-    return sum(map(schedule.selectable, steps))
-
-
-def finalists_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The best finished trials; none before every trial has ended, or where the search confirms none."""
-    statuses = [(trial, trial_status(trial, search.objective)) for trial in trials]
-    if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for _, s in statuses):
-        return []
-    finished = {
-        t.number: search.objective.value(s.selected.metrics)
-        for t, s in statuses
-        if s.state is State.FINISHED and s.selected
-    }
-    ranked = sorted(
-        (trial for trial in trials if trial.number in finished),
-        key=lambda trial: (-finished[trial.number], trial.number),
-    )
-    return ranked[: search.confirm.finalists]
+def most_validations(search: SearchConfig, trials: Sequence[Trial]) -> int:
+    """Validations since guidance began of the trial that has most of them; where trials are asked for later, of any
+    that may be. Raises ConfigError for a run whose lengths do not go together.
+    """
+    later = length_variants(search, search.base()) if len(trials) < search.samples else ()
+    schedules = [schedule_of(config) for config in (*(trial.config for trial in trials), *later)]
+    return max(sum(s.due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
 
 
 def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The finalists on the seeds that follow the base run's, numbered on from the trials; seed by seed."""
-    finalists = finalists_of(search, trials)
-    seeds = range(1, search.confirm.seeds + 1) if search.confirm is not None else ()
-    pairs = enumerate(product(seeds, finalists), len(trials))
-    return [
-        replace(
-            trial,
-            number=number,
-            config=trial.config.model_copy(update={"seed": trial.config.seed + step}),
-            confirms=trial.number,
-        )
-        for number, (step, trial) in pairs
-    ]
+    """The best finished trials on the seeds that follow the base run's, numbered on from the trials; seed by seed.
+
+    None before every trial has ended, or where the search confirms none.
+    """
+    statuses = {trial.number: trial_status(trial, search.objective) for trial in trials}
+    ended = len(trials) >= search.samples and all(status.state in ENDED for status in statuses.values())
+    if search.confirm is None or not ended:
+        return []
+    selected = {n: s.selected for n, s in statuses.items() if s.state is State.FINISHED and s.selected is not None}
+    scores = {number: search.objective.value(validation.metrics) for number, validation in selected.items()}
+    ranked = sorted((t for t in trials if t.number in scores), key=lambda trial: (-scores[trial.number], trial.number))
+
+    def again(trial: Trial, number: int, step: int) -> Trial:
+        config = trial.config.model_copy(update={"seed": trial.config.seed + step})
+        return replace(trial, number=number, config=config, confirms=trial.number)
+
+    pairs = product(range(1, search.confirm.seeds + 1), ranked[: search.confirm.finalists])
+    return [again(trial, number, step) for number, (step, trial) in enumerate(pairs, len(trials))]

@@ -1,4 +1,7 @@
-"""A search from its description to its results: Ray Tune runs the trials that are not over."""
+"""A search from its description to its results: Ray Tune runs the trials that are not over.
+
+Ray is imported where it is used, for it reads its settings at once.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +13,29 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from align_dist.assembly import schedule_of
 from align_dist.data.tree import beton_of
-from align_dist.errors import ConfigError, LostRankError, MachineError, Preempted, UserError
+from align_dist.errors import ConfigError, LostRankError, MachineError, Preempted, UserError, first_line
 from align_dist.files import locked, read_json, unwritable, write_text
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.status import State
-from align_dist.runs.warmup import branch_step, silent_in_warmup, trunk_of
-from align_dist.schema.distributions import Choice
+from align_dist.runs.warmup import trunk_of
 from align_dist.search.cluster import ray_running
-from align_dist.search.config import SearchConfig, read_validations, results_of
+from align_dist.search.config import SearchConfig, scheduler_results
 from align_dist.search.plots import draw_plots
-from align_dist.search.results import SearchResults, cost_of, read_results, write_results
-from align_dist.search.sampler import TrialSampler, known_trials
+from align_dist.search.results import SearchResults, read_results, write_results
+from align_dist.search.sampler import TrialSampler
 from align_dist.search.trials import (
     DESCRIPTION,
     SUGGESTED,
     Trial,
     branch_steps,
     confirmations_of,
-    length_variants,
-    mark_stopped,
     most_validations,
     taking_turns,
     trial_status,
@@ -42,9 +43,6 @@ from align_dist.search.trials import (
 from align_dist.training.signals import StopRequest, deadline_of, noticing_signals
 
 if TYPE_CHECKING:
-    from ray.tune import Tuner
-
-    from align_dist.search.scheduler import TrialQueue, Watch
     from align_dist.search.trainable import TrialTask
 
 EARLIER = 30.0  # seconds before the trials' own end
@@ -60,10 +58,8 @@ def run_search(search: SearchConfig, address: str | None = None, nodes: int = 0)
     Raises a UserError: Preempted after a signal, LostRankError where trials are left that the same command goes on
     with, UserError where every trial failed.
     """
-    folder = search.folder()
-    with _alone(folder):
-        _check_same(search, folder)
-        sampler = known_trials(search)
+    with _alone(search):
+        sampler = TrialSampler(search)
         check_trials(search, sampler.trials)
         try:
             if len(sampler.trials) < search.samples or _left(search, sampler.trials):
@@ -74,7 +70,7 @@ def run_search(search: SearchConfig, address: str | None = None, nodes: int = 0)
         finally:
             results = read_results(search, sampler.trials)
             write_results(results)
-            draw_plots(search, results.trials)
+            draw_plots(search, sampler.trials)
     _check_ending(results)
     return results
 
@@ -111,100 +107,70 @@ def _train(
 def _tune(
     search: SearchConfig, trials: list[Trial], sampler: TrialSampler | None, request: StopRequest, storage: Path
 ) -> None:
-    """Raises Preempted where something asked for a stop, LostRankError where Ray does not go on."""
-    from ray import nodes
+    """Raises Preempted where something asked for a stop, LostRankError where Ray does not go on, MachineError."""
+    from ray import nodes, tune
     from ray.exceptions import RayError
     from ray.tune.error import TuneError
 
-    from align_dist.search.scheduler import TrialQueue, Watch
+    from align_dist.search.scheduler import GuidedASHA, TrialQueue, Watch
+    from align_dist.search.trainable import TrialTrainable
 
-    rooms = [node["Resources"] for node in nodes() if node["Alive"]]
-    places = count_places(search, rooms)
-    if places < search.ranks_per_trial:
-        machines = ", ".join(f"{room.get('CPU', 0):g} CPUs and {room.get('GPU', 0):g} GPUs" for room in rooms)
-        raise MachineError(
-            f"a trial is {search.ranks_per_trial} × ({search.cpus_per_trial:g} CPUs, {search.gpus_per_trial:g} GPUs); "
-            f"Ray's machines have {machines}; lower cpus_per_trial, gpus_per_trial or ranks_per_trial, or ask for more"
-        )
-    concurrency = search.concurrency or places // search.ranks_per_trial
-    queue = TrialQueue(taking_turns(_left(search, trials)), sampler, search.objective, lambda t: task_of(search, t))
-    scheduler = _asha(search, trials) if sampler is not None and search.scheduler.kind == "asha" else None
-    watch = Watch(queue, search.objective, request)
+    room = check_room(search, [node["Resources"] for node in nodes() if node["Alive"]])
+    bundle = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
+    resources = tune.PlacementGroupFactory([bundle] * search.ranks_per_trial)
+    queue = TrialQueue(search, taking_turns(_left(search, trials)), sampler, partial(_task_of, search))
+    asha = None
+    if sampler is not None and search.scheduler.kind == "asha":
+        earlier = {t.folder: scheduler_results(t.folder, schedule_of(t.config), search.objective) for t in trials}
+        asha = GuidedASHA(search.scheduler, most_validations(search, trials), earlier)
+    shutil.rmtree(storage, ignore_errors=True)
+    tuner = tune.Tuner(
+        tune.with_resources(TrialTrainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=queue,
+            scheduler=asha,
+            num_samples=-1,  # as many as the queue has
+            max_concurrent_trials=search.concurrency or room,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(storage.absolute()),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run has its own
+            failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
+            callbacks=[Watch(search, queue, request)],
+        ),
+    )
     try:
         with redirect_stdout(io.StringIO()):  # Ray prints a few lines at verbose=0 too
-            _tuner(search, queue, scheduler, watch, concurrency, storage).fit()
+            tuner.fit()
     except (RayError, TuneError) as error:
-        reason = " ".join(str(error).strip().splitlines()[-1:])[:200]
-        raise LostRankError(f"Ray ended: {reason}; trials have saved, the same command goes on") from None
+        raise LostRankError(f"Ray ended: {first_line(error)}; trials have saved, the same command goes on") from None
 
 
-def count_places(search: SearchConfig, rooms: Sequence[dict[str, float]]) -> int:
-    """How many ranks Ray's machines hold at once; a rank is never over two of them. rooms: each one's resources."""
+def check_room(search: SearchConfig, machines: Sequence[dict[str, float]]) -> int:
+    """How many trials machines with these resources hold at once; a rank is never over two of them.
+
+    Raises MachineError where they hold none.
+    """
     wanted = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
-    return sum(min(int(room.get(name, 0) / count) for name, count in wanted.items() if count) for room in rooms)
+    ranks = sum(min(int(room.get(name, 0) / count) for name, count in wanted.items() if count) for room in machines)
+    if ranks >= search.ranks_per_trial:
+        return ranks // search.ranks_per_trial
+    those = ", ".join(f"{room.get('CPU', 0):g} CPUs and {room.get('GPU', 0):g} GPUs" for room in machines)
+    raise MachineError(
+        f"a trial is {search.ranks_per_trial} × ({search.cpus_per_trial:g} CPUs, {search.gpus_per_trial:g} GPUs); "
+        f"Ray's machines have {those}; lower cpus_per_trial, gpus_per_trial or ranks_per_trial, or ask for more"
+    )
 
 
-def task_of(search: SearchConfig, trial: Trial) -> TrialTask:
-    """What Ray's processes are told of a trial."""
+def _task_of(search: SearchConfig, trial: Trial) -> TrialTask:
     from align_dist.search.trainable import TrialTask
 
     steps = ",".join(map(str, branch_steps(search, trial)))
     shared = ["--share-warmup", *(["--keep-warmup", steps] if steps else [])] if search.share_warmup else []
-    return TrialTask(
-        folder=trial.folder,
-        arguments=(str(trial.folder / DESCRIPTION), "--sources-only", *shared),
-        directory=os.getcwd(),
-        ranks=search.ranks_per_trial,
-        cpus=search.cpus_per_trial,
-        gpus=search.gpus_per_trial,
-        schedule=schedule_of(trial.config),
-        objective=search.objective,
-    )
-
-
-def _asha(search: SearchConfig, trials: Sequence[Trial]) -> Any:
-    from align_dist.search.scheduler import GuidedASHA
-
-    def stop(number: int, reason: str) -> None:
-        mark_stopped(next(trial for trial in trials if trial.number == number).folder, reason)
-
-    earlier = {}
-    for trial in trials:
-        schedule = schedule_of(trial.config)
-        validations = read_validations(trial.folder, schedule, search.objective)
-        earlier[trial.number] = results_of(validations, schedule, search.objective)
-    return GuidedASHA(search.scheduler, _most_validations(search, trials), stop, earlier)
-
-
-def _tuner(
-    search: SearchConfig, queue: TrialQueue, scheduler: Any, watch: Watch, concurrency: int, storage: Path
-) -> Tuner:
-    from ray import tune
-
-    from align_dist.search.trainable import TrialTrainable
-
-    shutil.rmtree(storage, ignore_errors=True)
-    bundle = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
-    resources = tune.PlacementGroupFactory([bundle] * search.ranks_per_trial)
-    return tune.Tuner(
-        tune.with_resources(TrialTrainable, resources),
-        tune_config=tune.TuneConfig(
-            metric="objective",
-            mode="max",
-            search_alg=queue,
-            scheduler=scheduler,
-            num_samples=-1,  # as many as the queue has
-            max_concurrent_trials=concurrency,
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04}-{trial.trial_id}",
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(storage.absolute()),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
-            callbacks=[watch],
-        ),
-    )
+    arguments = (str(trial.folder / DESCRIPTION), "--sources-only", *shared)
+    return TrialTask(trial.folder, arguments, os.getcwd(), schedule_of(trial.config), search)
 
 
 def _wait_for_trials(trials: Sequence[Trial]) -> None:
@@ -216,13 +182,12 @@ def _wait_for_trials(trials: Sequence[Trial]) -> None:
 
 
 def _check_ending(results: SearchResults) -> None:
-    search, entries = results.search, results.entries
-    if entries and all(entry.state is State.FAILED for entry in entries):
-        raise UserError(
-            f"{search.experiment}: every trial failed, the first with: {entries[0].reason}; "
-            f"see trial.log in {entries[0].folder}"
-        )
-    left = sum(entry.state in (State.NEW, State.INTERRUPTED) for entry in (*entries, *results.confirmations))
+    search, entries = results.search, list(results.entries.values())
+    if entries and all(entry.status.state is State.FAILED for entry in entries):
+        reason, folder = entries[0].status.reason, entries[0].trial.folder
+        raise UserError(f"{search.experiment}: every trial failed, the first with: {reason}; see trial.log in {folder}")
+    states = [entry.status.state for entry in (*entries, *results.confirmations)]
+    left = states.count(State.NEW) + states.count(State.INTERRUPTED)
     if left:
         raise LostRankError(f"{search.experiment}: {left} trials are not over; the same command goes on")
     if len(entries) < search.samples:
@@ -230,10 +195,13 @@ def _check_ending(results: SearchResults) -> None:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """While inside, no other process runs this search. Raises ConfigError where one does, StorageError where the
-    folder cannot be written.
+def _alone(search: SearchConfig) -> Iterator[None]:
+    """While inside, no other process runs this search. Raises ConfigError where one does and where the folder holds
+    trials of another search, StorageError where the folder cannot be written, DataError for a beton not its own.
     """
+    beton_of(search.base().benchmark)  # or every trial would end with what this raises
+    folder = search.folder()
+    path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".searching").touch()
@@ -242,59 +210,22 @@ def _alone(folder: Path) -> Iterator[None]:
     with locked(folder / ".searching", wait=False) as mine:
         if not mine:
             raise ConfigError(f"{folder}: another process runs this search; wait for it, or end it")
-        yield
-
-
-def _check_same(search: SearchConfig, folder: Path) -> None:
-    """Raises ConfigError where the folder holds trials of another search, DataError for a beton that is not its own."""
-    beton_of(search.base().benchmark)  # or every trial would end with what this raises
-    path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
-    if not path.exists() or not any(folder.glob(f"*/{SUGGESTED}")):
+        begun, before = any(folder.glob(f"*/{SUGGESTED}")), read_json(path)
+        differing = ", ".join(key for key in identity if identity[key] != before.get(key))
+        if path.exists() and begun and differing:
+            remedy = "choose another experiment or delete it"
+            raise ConfigError(f"{folder}: holds another search ({differing} differ); {remedy}")
         write_text(path, json.dumps(identity, indent=1) + "\n")
-        return
-    before = read_json(path)
-    differing = [key for key in identity if identity[key] != before.get(key)]
-    if differing:
-        raise ConfigError(
-            f"{folder}: holds another search ({', '.join(differing)} differ); choose another experiment or delete it"
-        )
+        yield
 
 
 def check_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
     """Raises ConfigError for what would come out only once a warm-up is paid for: a run whose lengths do not go
     together, and a first rung after every trial's last validation.
     """
-    most = _most_validations(search, trials)
+    most = most_validations(search, trials)
     if search.scheduler.kind == "asha" and search.scheduler.grace >= most:
         raise ConfigError(
             f"scheduler.grace: {search.scheduler.grace} guided validations are no less than any trial has ({most}), "
             "nothing would be stopped; lower it"
         )
-
-
-def _most_validations(search: SearchConfig, trials: Sequence[Trial]) -> int:
-    """Of the trial that has most of them; where they are asked for later, of any that may be."""
-    later = length_variants(search, search.base()) if len(trials) < search.samples else ()
-    return most_validations([*(trial.config for trial in trials), *later])
-
-
-def show_plan(search: SearchConfig) -> None:
-    """Prints the trials that are known before training, their warm-ups, and the epochs that they will cost."""
-    trials = known_trials(search).trials
-    check_trials(search, trials)
-    lengths = [schedule_of(trial.config).length for trial in trials]
-    for trial, length in zip(trials, lengths, strict=True):
-        step = branch_step(trial.config) if search.share_warmup else 0
-        warmup = f"from step {step} of {trunk_of(trial.config).folder.name}" if step else "no shared warm-up"
-        print(f"{trial}, {warmup}, {length} steps: {trial.folder}")
-    if len(trials) < search.samples:
-        print(f"{search.samples - len(trials)} trials follow from what others score ({search.algorithm}): no list yet")
-    if search.confirm is not None:
-        print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
-    if trials:
-        print(cost_of(search, trials, lengths))
-    silent = silent_in_warmup(search.base().method)
-    for key, distribution in sorted(search.space.items()):
-        acts = not any(key == name or key.startswith(f"{name}.") for name in silent)
-        if search.share_warmup and acts and not isinstance(distribution, Choice):
-            print(f"note: {key} acts in warm-up and has a range, so that hardly two trials share a warm-up")

@@ -25,7 +25,7 @@ from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars
 from align_dist.runs.warmup import branch_step
 from align_dist.search.config import SearchConfig
-from align_dist.search.sampler import known_trials
+from align_dist.search.sampler import TrialSampler
 from align_dist.search.tuner import run_search
 
 Json = dict[str, Any]
@@ -42,7 +42,7 @@ def with_one_bad_trial(squares: RunConfig, path: Path) -> tuple[Path, SearchConf
     """A search whose trials share one good warm-up of two lengths, but for one whose warm-up diverges."""
     for seed in range(1000):
         written, search = write_search(squares, path, space=SPACE, seed=seed, samples=3)
-        values = [trial.values for trial in known_trials(search).trials]
+        values = [trial.values for trial in TrialSampler(search).trials]
         if sorted(value["training.warmup"] for value in values if value["align.lambda4"] == 0.5) == ["4 steps", "8 steps"]:
             return written, search
     raise AssertionError("no seed has such trials")
@@ -210,7 +210,7 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
         scheduler={"kind": "asha", "grace": 1, "factor": 2},
         overrides=["training.length=24 steps", "training.warmup=4 steps", f"runs={tmp_path / 'runs'}"],
     )
-    perfect, other = known_trials(search).trials
+    perfect, other = TrialSampler(search).trials
     record(search, perfect, {8: 2.0, 16: 2.0, 24: 2.0})
     code, _, complained = finish(start(path))
     assert code == 0, complained
