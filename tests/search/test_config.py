@@ -79,7 +79,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"overrides": ["method=dre"]},
         "space: align.lambda1: the run's method is dre; leave it out, or take method=align",
     ),
-    "half a validation": ({"scheduler": {"kind": "asha", "grace": 1.5}}, "scheduler.grace: input should be a valid int"),
+    "half a validation": (
+        {"scheduler": {"kind": "asha", "grace": 1.5}},
+        "scheduler.grace: input should be a valid int",
+    ),
     "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
+from searches import write_search
 
 from align_dist.config import RunConfig
 from align_dist.schedule import Schedule
 from align_dist.search.config import Scheduler
 from align_dist.search.scheduler import GuidedASHA
 from align_dist.search.trainable import TrialTask
-from searches import write_search
 
 Decide = Callable[..., str]
 GOOD = (0.9, 0.9, 0.9)

@@ -43,7 +43,10 @@ def with_one_bad_trial(squares: RunConfig, path: Path) -> tuple[Path, SearchConf
     for seed in range(1000):
         written, search = write_search(squares, path, space=SPACE, seed=seed, samples=3)
         values = [trial.values for trial in TrialSampler(search).trials]
-        if sorted(value["training.warmup"] for value in values if value["align.lambda4"] == 0.5) == ["4 steps", "8 steps"]:
+        if sorted(value["training.warmup"] for value in values if value["align.lambda4"] == 0.5) == [
+            "4 steps",
+            "8 steps",
+        ]:
             return written, search
     raise AssertionError("no seed has such trials")
 
@@ -244,3 +247,16 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squa
     assert (confirmed["number"], confirmed["seed"], confirmed["state"]) == (2, 1, "finished")
     assert confirmed["values"] == found["best"]["values"] and len(found["finalists"][0]["others"]) == 1
     assert begun and begun <= {Path(trial["folder"]) for trial in trials}
+
+
+def test_tpe_that_has_no_more_trials_says_so(squares: RunConfig, tmp_path: Path) -> None:
+    """To four digits the space holds one value. The method is another than ALIGN."""
+    overrides = ["method=dre", f"runs={tmp_path / 'runs'}"]
+    space = {"dre.lambda4": {"uniform": [1.0, 1.0001]}}
+    path, search = write_search(squares, tmp_path, space=space, samples=2, algorithm="tpe", overrides=overrides)
+    (trial,) = [TrialSampler(search).ask()]
+    assert trial is not None
+    record(search, trial, {16: 0.75})
+    code, _, complained = finish(start(path))
+    assert code == 2
+    assert "samples: the space seems to hold 1 different trials only; lower it to that" in complained
