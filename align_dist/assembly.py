@@ -1,4 +1,4 @@
-"""Puts a run together from its description: split, loader, networks, method."""
+"""Assembly of a run from its config: split, loader, networks, method."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network
+from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone, map_places, statistics
 from align_dist.networks.classifier import Classifier
@@ -52,27 +53,26 @@ class Assembly:
 
     @property
     def source_domains(self) -> set[str]:
-        """The domains that are trained on; none where the run is seen from another benchmark."""
+        """Domains of the training part; empty where the run is evaluated on another benchmark."""
         return {self.manifest.domains[index] for index in np.asarray(self.manifest.domain_indices)[self.split.train]}
 
     def reading(self) -> Assembly:
-        """The same run with networks that each rank may use by itself. Collective."""
-        method = self.method
-        readers = {name: engine.reader() for name, engine in method.networks.items()}
-        if readers == method.networks:
+        """The same run with networks that each rank may call on its own. Collective."""
+        readers = {name: engine.reader() for name, engine in self.method.networks.items()}
+        if readers == self.method.networks:
             return self
-        reading = type(method)(readers, method.options, method.context)
-        reading.state = dict(method.state)
-        return replace(self, method=reading)
+        method = type(self.method)(readers, self.method.options, self.method.context)
+        method.state = dict(self.method.state)
+        return replace(self, method=method)
 
 
 def assemble(config: RunConfig, group: Group | None = None, sources_only: bool = False) -> Assembly:
-    """Builds a run on its ranks (default: one), and gives torch the rank's cores. Collective.
+    """Build a run on its ranks (default: one), and give torch the rank's cores. Collective.
 
-    sources_only: the run does not know the target domains, and its loader refuses every picture but those of the
-    source domains' training and validation parts: what a search of hyperparameters is allowed to see.
+    sources_only: hide the target domains; the loader refuses every image outside the source domains' training and
+    validation parts. A hyperparameter search may see no more than that.
 
-    Raises a UserError for anything its description or its data make impossible, on every rank if on one.
+    Raises a UserError on every rank where the config or the data make the run impossible.
     """
     ranks = group or Group()
     use_cores(config.training.threads, ranks, os.environ)
@@ -80,11 +80,11 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     set_arithmetic(device, config.training.precision)
     materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, loader = materials
-    learners = learners_of(config, len(manifest.classes), schedule)
+    learners = learners_of(config, len(manifest.classes), schedule.clock)
     networks = make_networks(config, learners, device, ranks)
     counts = counts_of(manifest, split)
     context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
-    # On every rank or on none: a method may need a network's weights, which one machine may lack.
+    # On every rank or on none: a method may need pretrained weights, which one machine may lack.
     method = ranks.together(lambda: find_method(config.method)(networks, config.options, context))
     return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
 
@@ -92,18 +92,18 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
-    """All that is read and checked before networks are made."""
+    """Everything that is read and checked before networks are built."""
     check_shares(config, group)
     if find_method(config.method).takes_whole_batches and config.data.micro_batches > 1:
         raise ConfigError(
-            f"data.micro_batches: {config.method} takes means over the global batch, and a rank's whole batch at once; "
+            f"data.micro_batches: {config.method} averages over the global batch and needs a rank's whole batch; "
             "leave it at 1"
         )
     manifest = beton_of(config.benchmark, compare=group.is_first)
     if "validation_worst_group" in config.evaluation.selections and not manifest.group_names:
         raise ConfigError(
-            f"evaluation.selections: validation_worst_group needs groups, {config.benchmark.beton} has none; "
-            "name them in a file (benchmark.metadata) or take it out"
+            f"evaluation.selections: validation_worst_group needs groups and {config.benchmark.beton} has none; "
+            "name the groups in a file (benchmark.metadata) or remove this selection"
         )
     split = split_of(manifest, config)
     if sources_only:
@@ -114,9 +114,9 @@ def _materials(
     order = training_order(manifest, split, config)
     schedule = make_schedule(config.training, order.steps_per_epoch)
     config.options.check(schedule.clock)
-    # A run that is warm-up alone guides with nothing: the trunk of trials whose masks come from elsewhere.
+    # A run of warm-up alone needs no masks: it is the shared trunk of trials whose masks come from elsewhere.
     if config.options.reads_masks and not manifest.has_masks and schedule.warmup < schedule.length:
-        raise ConfigError(f"method: {config.method} guides with masks here, and {config.benchmark.beton} has none")
+        raise ConfigError(f"method: {config.method} needs masks, and {config.benchmark.beton} has none")
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))
@@ -124,7 +124,7 @@ def _materials(
 
 
 def arithmetic_of(run: Assembly) -> dict[str, str | int]:
-    """What a run's steps really compute with on this rank: device, threads of torch, precision and memory format."""
+    """Device, torch threads, precision and memory format that a run's steps use on this rank."""
     engine, kind = run.method.classifier, run.device.type
     with engine.autocast():
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
@@ -140,14 +140,14 @@ def arithmetic_of(run: Assembly) -> dict[str, str | int]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` takes the accelerator when there is one."""
+    """The device of that name; `auto` is the accelerator where there is one."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise MachineError("training.device: cuda was asked for and torch sees none; run `align-dist doctor`")
+        raise MachineError("training.device: cuda requested, but torch sees no CUDA device; run `align-dist doctor`")
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 
 def split_of(manifest: Manifest, config: RunConfig) -> Split:
-    """Who trains on what."""
+    """The run's training, validation and test parts."""
     protocol = config.protocol
     split = make_split(
         manifest,
@@ -164,13 +164,13 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
 
 
 def warnings_of(run: Assembly) -> list[str]:
-    """What is odd about who trains on what, a line each."""
+    """Warnings about a run's split and BatchNorm, one line each."""
     protocol, classifier = run.config.protocol, run.config.classifier
     lines = []
     if classifier.batchnorm == "frozen" and not classifier.pretrained:
         lines.append(
-            "classifier.batchnorm: frozen, at the statistics of no picture, for nothing is pretrained: it may learn "
-            "nothing at all; write classifier.batchnorm=synchronised, and a learning rate such as 1e-3"
+            "classifier.batchnorm: frozen without pretrained weights: the statistics come from no image, and the run "
+            "may learn nothing; set classifier.batchnorm=synchronised and a learning rate such as 1e-3"
         )
     if protocol.kind == "fixed":
         return lines + fixed_warnings(run.manifest, run.split)
@@ -178,10 +178,10 @@ def warnings_of(run: Assembly) -> list[str]:
 
 
 def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Training pictures of each domain and of each group, as the benchmark numbers them."""
+    """Number of training images per domain and per group, in the manifest's order."""
 
-    def counted(indices: tuple[int, ...], kinds: int) -> tuple[int, ...]:
-        return tuple(np.bincount(np.asarray(indices)[split.train], minlength=kinds).tolist()) if kinds else ()
+    def counted(indices: tuple[int, ...], length: int) -> tuple[int, ...]:
+        return tuple(np.bincount(np.asarray(indices)[split.train], minlength=length).tolist()) if length else ()
 
     return (
         counted(manifest.domain_indices, len(manifest.domains)),
@@ -190,7 +190,7 @@ def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[
 
 
 def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order:
-    """The order of the training part, balanced over its domains when asked."""
+    """The order of the training part, balanced over domains where data.balance_domains is set."""
     if len(split.train) < config.data.batch_size:
         raise ConfigError(
             f"data.batch_size: {config.data.batch_size} is more than the {len(split.train)} training images; lower it"
@@ -203,7 +203,7 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
 
 
 def schedule_of(config: RunConfig) -> Schedule:
-    """A run's schedule in steps, from its benchmark's beton alone. Raises a UserError where that cannot be."""
+    """A run's schedule in steps, from its beton alone. Raises a UserError where the config and the beton disagree."""
     steps = _steps_per_epoch(config.benchmark, config.protocol, config.data, stamp_of(config.benchmark.beton))
     schedule = make_schedule(config.training, steps)
     config.options.check(schedule.clock)
@@ -212,17 +212,17 @@ def schedule_of(config: RunConfig) -> Schedule:
 
 @lru_cache
 def _steps_per_epoch(benchmark: BenchmarkConfig, protocol: ProtocolConfig, data: DataConfig, _written: Stamp) -> float:
-    """Kept for as long as the beton is the same: reading it takes longer than all else that is planned with it."""
+    """Cached while the beton is unchanged: reading a beton takes longer than the rest of planning."""
     config = RunConfig(benchmark=benchmark, protocol=protocol, data=data)
     manifest = verify_beton(benchmark.beton, quick=True)
     return training_order(manifest, split_of(manifest, config), config).steps_per_epoch
 
 
 def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cores: int = 0) -> Loader:
-    """The loader of a run's beton, with the true masks where there are any.
+    """The loader of a run's beton, with the true masks where the beton has masks.
 
-    Of augmented pictures masks are read where the method trains with them, of others always, for they are measured.
-    cores: of this rank, as many workers unless the config says otherwise; 0 for all there are.
+    Augmented images bring masks only where the method trains with masks; unaugmented images always do, for the
+    metrics. cores: number of workers, unless data.workers is set; 0 for all cores.
     """
     return Loader(
         config.benchmark.beton,
@@ -237,16 +237,16 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
     )
 
 
-def learners_of(config: RunConfig, classes: int, schedule: Schedule) -> dict[str, Network]:
-    """The networks that learn in a run, by name: the classifier and the method's own."""
+def learners_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
+    """The trainable networks of a run by name: the classifier and the method's own."""
     classifier = Network(lambda: make_classifier(config, classes), config.classifier.optimiser)
-    return {"classifier": classifier, **find_method(config.method).own_networks(config.options, schedule.clock)}
+    return {"classifier": classifier, **find_method(config.method).own_networks(config.options, clock)}
 
 
 def make_networks(
     config: RunConfig, learners: dict[str, Network], device: torch.device, group: Group
 ) -> dict[str, Engine]:
-    """The run's networks in their engines."""
+    """The run's networks, each wrapped in its engine."""
     return {
         name: make_engine(config, seeded(learner, config.seed, place), learner.optimiser, device, group)
         for place, (name, learner) in enumerate(learners.items())
@@ -254,38 +254,40 @@ def make_networks(
 
 
 def seeded(learner: Network, seed: int, place: int) -> torch.nn.Module:
-    """A network with its initial weights, which depend on the seed and its place among the run's networks alone."""
+    """A network with initial weights that depend only on the seed and the network's place among the run's networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1_000_003 * place)
         return learner.build()
 
 
 def make_classifier(config: RunConfig, classes: int) -> Classifier:
-    """A classifier, its weights following from torch's seed."""
-    chosen = config.classifier
-    network = build_backbone(chosen.backbone, classes, chosen.pretrained, chosen.small_images)
-    return Classifier(network, chosen.batchnorm == "frozen", _places(chosen, network), _attribution(chosen, network))
+    """A classifier whose initial weights follow from torch's seed."""
+    settings = config.classifier
+    network = build_backbone(settings.backbone, classes, settings.pretrained, settings.small_images)
+    return Classifier(
+        network, settings.batchnorm == "frozen", _places(settings, network), _attribution(settings, network)
+    )
 
 
-def _attribution(chosen: ClassifierConfig, network: torch.nn.Module) -> InputAttribution | None:
-    """What takes Grad-CAM's place; None for nothing. Raises ConfigError where a loss could not train it."""
-    if chosen.attribution == "grad_cam":
+def _attribution(settings: ClassifierConfig, network: torch.nn.Module) -> InputAttribution | None:
+    """The input attribution, None for Grad-CAM. Raises ConfigError where no loss can train through the attribution."""
+    if settings.attribution == "grad_cam":
         return None
     try:
         check_second_order(network)
     except ValueError as error:
         raise ConfigError(
-            f"classifier.attribution: {chosen.attribution} of {chosen.backbone} cannot be trained ({error}); take "
+            f"classifier.attribution: {settings.attribution} of {settings.backbone} cannot be trained ({error}); take "
             "grad_cam, or a backbone such as resnet50"
         ) from None
-    return INPUT_ATTRIBUTIONS[chosen.attribution]
+    return INPUT_ATTRIBUTIONS[settings.attribution]
 
 
-def _places(chosen: ClassifierConfig, network: torch.nn.Module) -> Places | None:
-    """Where Grad-CAM's cells lie; None for an even grid. Raises ConfigError where that cannot be told."""
-    if chosen.cam_places == "even" or chosen.attribution != "grad_cam":
+def _places(settings: ClassifierConfig, network: torch.nn.Module) -> Places | None:
+    """Positions of Grad-CAM's cells; None for an even grid. Raises ConfigError where the positions are unknown."""
+    if settings.cam_places == "even" or settings.attribution != "grad_cam":
         return None
     try:
-        return map_places(network, chosen.backbone, chosen.pretrained)
+        return map_places(network, settings.backbone, settings.pretrained)
     except ValueError as error:
-        raise ConfigError(f"classifier.cam_places: {error}; write classifier.cam_places=even") from None
+        raise ConfigError(f"classifier.cam_places: {error}; set classifier.cam_places=even") from None

@@ -1,7 +1,7 @@
-"""Grad-CAM: where in its last feature map a classifier finds a class.
+"""Grad-CAM: where in its last feature map a classifier sees evidence for a class.
 
 The channel weights are constants (detached): explanation losses reach the network through the activations
-only, as with captum's LayerGradCam, which DRE trains with (paper.md section 1.4).
+only, as in captum's LayerGradCam, which DRE uses (paper.md section 1.4).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Normalisation = Literal["minmax", "relu_max"]
 def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """Grad-CAM in closed form, for global average pooling followed by one linear layer.
 
-    Then d logit_y / d A_k is W[y, k] / (H W) at every place, so the map is one projection of the features.
+    d logit_y / d A_k is W[y, k] / (H W) in every cell, so the map is one projection of the features.
     Source: Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2 (without the ReLU),
     and Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
 
@@ -33,7 +33,7 @@ def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
 
 
 def autograd_cam(logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Grad-CAM for any head: the channel weights are the averaged gradients (equation 1 above), constants.
+    """Grad-CAM for any head, with the averaged gradients (equation 1 above) as constant channel weights.
 
     logits: (B, C), computed from features (B, K, H, W) with gradients on. labels: (B,). Returns (B, H, W), signed.
     """
@@ -43,13 +43,13 @@ def autograd_cam(logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
 
 
 def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2) -> Tensor:
-    """Maps (B, H, W) to [0, 1], image by image.
+    """Normalise maps (B, H, W) to [0, 1], image by image.
 
-    minmax: (cam - min) / (max - min), signed evidence included (DRE's code, with an epsilon it lacks); a
-    constant map becomes zeros.
-    relu_max: max(cam, 0) / max(cam, 0).max(), the usual picture of Grad-CAM.
-    epsilon: relative to the map's own scale, so that flat maps do not blow noise up to [0, 1]. A map of zeros
-    stays zeros, with finite gradients.
+    minmax: (cam - min) / (max - min), signed evidence included (DRE's code, plus an epsilon); a constant map
+    becomes zeros.
+    relu_max: max(cam, 0) / max(cam, 0).max(), the usual display of Grad-CAM.
+    epsilon: relative to the map's own scale, so that the noise of a flat map is not stretched to [0, 1]. A map of
+    zeros stays zeros, with finite gradients.
     """
     scale = cam.detach().abs().amax(dim=(1, 2), keepdim=True)
     low = cam.amin(dim=(1, 2), keepdim=True) if kind == "minmax" else torch.zeros_like(scale)
@@ -59,16 +59,16 @@ def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2
 
 
 def saliency(cam: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
-    """Φ as it is measured and shown: signed maps (B, h, w) rectified, divided by their maximum and enlarged from their
+    """Φ for metrics and figures: signed maps (B, h, w) rectified, divided by their maximum and upsampled from their
     places to (B, *size), in [0, 1].
     """
     return in_image(normalise(cam.float(), "relu_max"), size, places).clamp(0, 1)
 
 
 def carried_over(maps: Tensor, geometry: Tensor) -> Tensor:
-    """Maps (B, h, w) of one view in the frame of another, bilinear; 0 where the first view does not reach.
+    """Maps (B, h, w) of one view, resampled bilinearly in the frame of another; 0 outside the first view.
 
-    geometry: (B, 2, 3), from the other map's frame to the first one's (`places.between_cells`).
+    geometry: (B, 2, 3), from the other view's frame to the first one's (`places.between_cells`).
     """
     points = F.affine_grid(geometry, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
     return F.grid_sample(maps[:, None], points.to(maps.dtype), align_corners=False)[:, 0]
@@ -80,7 +80,7 @@ def size_of(pictures: Tensor) -> tuple[int, int]:
 
 
 def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resizing of (B, H, W) maps to (B, *size); shrinking averages (antialiased)."""
+    """Resize maps (B, H, W) bilinearly to (B, *size), antialiased."""
     if maps.shape[-2:] == size:
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False, antialias=True)[:, 0]

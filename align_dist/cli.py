@@ -1,4 +1,4 @@
-"""The `align-dist` command: doctor · selftest · data · train · evaluate · report · bench. Thin, one verb each."""
+"""The `align-dist` command: doctor · selftest · data · train · status · evaluate · report · bench, one verb each."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from align_dist.files import disk_errors_in_words
 if TYPE_CHECKING:
     from align_dist.report.rows import Run
 
+CHECKED = 32  # pictures that an exported model is compared on
 SELECTIONS = ("validation", "validation_worst_group", "last", "oracle")
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
 5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
@@ -111,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--theory", action="store_true", help="also the paper's lemmas: what backgrounds change")
     evaluate.add_argument("--on", type=Path, metavar="CONFIG", help="the benchmark of this config instead")
 
+    status = _verb(verbs, "status", "how runs stand: of grids, of searches, single ones", _status)
+    status.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, or folders of them")
+    shown = status.add_mutually_exclusive_group()
+    shown.add_argument("--watch", action="store_true", help="redraw until nothing is running, or Ctrl-C")
+    shown.add_argument("--json", action="store_true", help="one JSON line a run")
+
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
     report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
@@ -121,6 +128,21 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument("--minus", metavar="METHOD", help="differences to this one, such as erm, paired by seed")
     instead.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
     report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
+
+    explain = _verb(verbs, "explain", "class, attribution and mask of new pictures, by a trained run", _explain)
+    explain.add_argument("folder", type=Path, metavar="RUN")
+    explain.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="files, or folders of them")
+    explain.add_argument("--out", type=Path, default=Path("explanations"), metavar="FOLDER", help="for what is made")
+    explain.add_argument("--selection", default="validation", choices=SELECTIONS)
+    export = _verb(verbs, "export", "write a trained run's model to a file that needs no align_dist", _export)
+    export.add_argument("folder", type=Path, metavar="RUN")
+    export.add_argument("file", type=Path, metavar="FILE", help=".pth (torchvision's state dict), .pt2 or .onnx")
+    export.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="on which the file is checked")
+    export.add_argument("--selection", default="validation", choices=SELECTIONS)
+
+    monitor = _verb(verbs, "monitor", "serve TensorBoard on this machine's loopback", _monitor)
+    monitor.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
+    monitor.add_argument("--port", type=int, default=6006, help="0 for any free one (default 6006)")
 
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
     bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
@@ -228,6 +250,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(evaluate_again(options.folder, other, overrides))
 
 
+def _status(options: argparse.Namespace) -> None:
+    from align_dist.status import show_status
+
+    show_status(options.folders, options.watch, options.json)
+
+
 def _report(options: argparse.Namespace) -> None:
     from align_dist.report import render
     from align_dist.report.rows import finished_rows, read_runs
@@ -289,6 +317,35 @@ def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
         raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
     print(rendered(tables, options.format))
     _say_left_out(runs, reasons)
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from align_dist.deployment.explain import check_writable, explain_pictures
+    from align_dist.deployment.pictures import find_pictures
+
+    check_writable(options.out)
+    pictures = find_pictures(options.pictures)
+    from align_dist.deployment.model import load
+
+    explain_pictures(load(options.folder, options.selection), pictures, options.out)
+    print(options.out / "index.html")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from align_dist.deployment.pictures import find_pictures
+
+    pictures = [path for path, _ in find_pictures(options.pictures)][:CHECKED]
+    from align_dist.deployment.export import export_model
+    from align_dist.deployment.model import load
+
+    difference = export_model(load(options.folder, options.selection, "cpu"), pictures, options.file)
+    print(f"{options.file}: differs by {difference:.2g} at most on {len(pictures)} pictures")
+
+
+def _monitor(options: argparse.Namespace) -> None:
+    from align_dist.tensorboard import show_tensorboard
+
+    show_tensorboard(options.folders, options.port)
 
 
 def _bench(options: argparse.Namespace) -> None:

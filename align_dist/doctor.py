@@ -1,4 +1,4 @@
-"""`align-dist doctor`: what this machine has and lacks, each lack with its remedy."""
+"""`align-dist doctor`: what is installed and missing on this machine, with a remedy for whatever is missing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEEDED = {"ffcv"}
 
 
 def examine(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> int:
-    """Prints every finding; 0 when nothing needed is missing, else MachineError's exit code."""
+    """Print every finding; 0 where nothing required is missing, else MachineError's exit code."""
     failed = False
     for finding in findings(config, minutes, partition):
         failed = failed or finding.state == "missing"
@@ -43,9 +43,11 @@ def examine(config: RunConfig | None, minutes: int | None = None, partition: str
 
 
 def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Finding]:
-    """What there is to say about this machine, about the data a config names, and about jobs with this time limit."""
-    good = sys.version_info >= (3, 10)
-    yield Finding("ok" if good else "missing", f"Python {platform.python_version()}", "" if good else "Python ≥ 3.10")
+    """Findings about this machine, the data that a config names, and jobs of so many minutes."""
+    supported = sys.version_info >= (3, 10)
+    yield Finding(
+        "ok" if supported else "missing", f"Python {platform.python_version()}", "" if supported else "Python ≥ 3.10"
+    )
     yield from _torch(config or RunConfig())
     for package, (purpose, remedy) in OPTIONAL.items():
         yield _package(package, purpose, remedy)
@@ -83,11 +85,11 @@ def _torch(config: RunConfig) -> Iterator[Finding]:
             bf16 = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
             yield Finding("ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {bf16}")
     else:
-        yield Finding("note", "no CUDA device: everything runs on the CPU")
+        yield Finding("note", "no CUDA device: training runs on the CPU")
 
 
 def _arithmetic(config: RunConfig) -> Finding:
-    """Precision and memory format of a run, and whether the processor has units for bfloat16."""
+    """Precision and memory format of a run, and whether the processor has bfloat16 units."""
     training, backbone = config.training, config.classifier.backbone
     device, layout = likely_device(training.device), "channels_last" if training.channels_last else "contiguous"
     precision = settled_precision(training.precision, training.device, backbone)
@@ -103,7 +105,7 @@ def _package(package: str, purpose: str, remedy: str) -> Finding:
 
 
 def _headers() -> Iterator[Finding]:
-    """FFCV is compiled at installation: these are needed then, and only then."""
+    """Compilers and headers that only FFCV's installation needs."""
     if util.find_spec("ffcv") is not None:
         return
     remedy = f"{SYSTEM_PACKAGES}   or   {CONDA_PACKAGES}"
@@ -130,9 +132,9 @@ def _data(config: RunConfig) -> Iterator[Finding]:
         manifest = beton_of(benchmark)
         yield Finding("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
-        there = benchmark.root.is_dir() or benchmark.name == "embedded"
-        yield Finding("note" if there else "missing", str(error))
-        if not there:
+        exists = benchmark.root.is_dir() or benchmark.name == "embedded"
+        yield Finding("note" if exists else "missing", str(error))
+        if not exists:
             yield Finding(
                 "missing", f"{benchmark.root}: no such folder", "set benchmark.root to the benchmark's folder"
             )

@@ -1,4 +1,4 @@
-"""What a user can cause: one line and a documented exit code, never a traceback."""
+"""Errors that a user can cause: one line and a documented exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An error the user can mend. The message is one line: the thing, what was expected, the remedy."""
+    """An error that the user can fix. The message is one line: the thing, what was expected, the remedy."""
 
     exit_code = 1
-    # Whether the same command goes on where this one ended, with nothing mended: a grid or a search starts it again.
+    # Whether the same command resumes the run with nothing changed: a grid or a search then starts the run again.
     resumable = False
-    # Whether the cause lies in the run's own description, so that every start ends the same way.
+    # Whether the cause lies in the run's config, so that every start ends the same way.
     permanent = False
-    # Over ranks: whether every rank raises it, and whether another one says it.
+    # Of several ranks: whether every rank raises the error, and whether another rank prints it.
     agreed = False
     told_elsewhere = False
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'align'?)` for a known name that is close, nothing where none is."""
+    """` (did you mean 'align'?)` where a known name is close, else an empty string."""
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class ConfigError(UserError):
-    """An unknown key, a wrong type, or an impossible combination in a run's description."""
+    """An unknown key, a wrong type or an impossible combination in a config."""
 
     exit_code = 2
     permanent = True
@@ -39,19 +39,19 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """No usable checkpoint or weights where one is needed."""
+    """A missing or unusable checkpoint or weights file."""
 
     exit_code = 4
 
 
 class MachineError(UserError):
-    """Something this machine lacks: a package, a header, a device, a rank variable."""
+    """A missing part of the machine: a package, a header, a device, a rank variable."""
 
     exit_code = 5
 
 
 class NonFiniteError(UserError):
-    """A loss or a gradient became NaN or infinite; the last good checkpoint is untouched."""
+    """A NaN or infinite loss or gradient; the last good checkpoint is untouched."""
 
     exit_code = 6
     permanent = True
@@ -59,20 +59,20 @@ class NonFiniteError(UserError):
 
 
 class StorageError(UserError):
-    """The disk is full or a folder is not writable."""
+    """A full disk or a folder without write permission."""
 
     exit_code = 7
 
 
 class LostRankError(UserError):
-    """Another rank died or stalled; the last checkpoint is good and the same command resumes."""
+    """Another rank that died or stalled; the last checkpoint is good and the same command resumes."""
 
     exit_code = 8
     resumable = True
 
 
 class Preempted(UserError):
-    """A signal asked the run to stop; it saved at the step boundary and can be resumed. cause: its name."""
+    """A stop by a signal, saved at the step boundary and ready to resume. cause: the signal's name."""
 
     exit_code = 75
     resumable = True
@@ -84,16 +84,16 @@ class Preempted(UserError):
 
 
 def error_of(exit_code: int) -> type[UserError]:
-    """The kind of error that a command's exit code tells of; UserError itself for a code that is no kind's."""
+    """The class of error with that exit code; UserError itself for any other code."""
     return next((kind for kind in UserError.__subclasses__() if kind.exit_code == exit_code), UserError)
 
 
 def is_resumable(exit_code: int) -> bool:
-    """Whether a command that ended so goes on when started again: the code is negative after a signal that killed."""
+    """Whether the same command resumes after that exit code, which is negative after a kill by a signal."""
     return exit_code < 0 or error_of(exit_code).resumable
 
 
 def first_line(error: Exception) -> str:
-    """What a foreign error says, in one line of at most 200 characters; its kind where it says nothing."""
+    """The first line of an error's message, at most 200 characters; the error's class where there is no message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return " ".join((lines or [type(error).__name__])[0].split())[:200]

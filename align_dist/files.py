@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside, synced, renamed."""
+"""Atomic file writes (temporary file, fsync, rename), locks and JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes a file beside `path`, syncs it and renames it over `path`; on any failure nothing is left.
+    """Write a file beside `path`, sync the file and rename it to `path`; a failure leaves nothing behind.
 
     Raises StorageError when the disk is full or the folder is not writable.
     """
@@ -38,7 +38,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except OSError as error:
         raise unwritable(path, error) from None
     finally:
-        with suppress(OSError):  # a folder that is none has nothing in it either
+        with suppress(OSError):  # where the folder is missing, so is the file
             partial.unlink()
 
 
@@ -46,13 +46,13 @@ def write_text(path: Path, text: str) -> None:
     """`write_whole` for text, in UTF-8 whatever the locale."""
 
     def write(file: BinaryIO) -> None:
-        file.write(text.encode(errors="backslashreplace"))  # names in bytes that are no text
+        file.write(text.encode(errors="backslashreplace"))  # file names that are not valid UTF-8
 
     write_whole(path, write)
 
 
 def remove(path: Path) -> None:
-    """Removes a file, if it is there. Raises StorageError where that is not allowed."""
+    """Remove a file, if present. Raises StorageError where removing is not allowed."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -60,7 +60,7 @@ def remove(path: Path) -> None:
 
 
 def take_lock(file: IO[Any], kind: int) -> bool:
-    """Whether a `flock` of that kind is now ours, or the file system has none to give."""
+    """Whether this process got a `flock` of that kind; True on a file system without locks."""
     try:
         fcntl.flock(file, kind)
     except BlockingIOError:
@@ -73,29 +73,29 @@ def take_lock(file: IO[Any], kind: int) -> bool:
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether this process has the lock of a file to itself while inside; waits for it unless told not to.
+    """Hold an exclusive lock on a file; yields whether this process has the lock. wait: block until the lock is free.
 
-    The file is made where it is missing, its folder is not. The lock ends with the process, however it ends. A file
-    system without locks gives none.
+    A missing file is created, a missing folder is not. The lock ends with the process, however the process ends. On a
+    file system without locks every process gets True.
     """
     with path.open("ab") as file:
         yield take_lock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, in order; none where it is missing. A line torn by a crash is left out."""
+    """The objects of a JSON lines file, in order; none where the file is missing. Skips a line torn by a crash."""
     lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
     return [value for value in map(json_object, lines) if value is not None]
 
 
 def read_records(path: Path, kind: type[T]) -> list[T]:
-    """A file of JSON lines as records of a dataclass; a line of another form, torn or damaged, is left out."""
+    """The records of a JSON lines file as instances of a dataclass; skips torn, damaged and other lines."""
     names = {field.name for field in fields(kind)}
     return [kind(**line) for line in read_json_lines(path) if line.keys() == names]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON; an empty one where the file is missing, damaged or of another form."""
+    """The object in a JSON file; empty where the file is missing, damaged or holds no object."""
     try:
         return json_object(path.read_text("utf-8", errors="replace")) or {}
     except OSError:
@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def json_object(line: str) -> dict[str, Any] | None:
-    """The JSON object in a line; None where the line is none."""
+    """The JSON object in a line; None where the line is not a JSON object."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -112,7 +112,7 @@ def json_object(line: str) -> dict[str, Any] | None:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """The last lines that say something, of the last 64 KiB of a file; none where it cannot be read."""
+    """The last non-empty lines within the last 64 KiB of a file; none where the file cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 65536))
@@ -122,35 +122,35 @@ def last_lines(path: Path, count: int) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()][-count:]
 
 
-# Of a disk or of a user's rights: full, read-only, failing, forbidden.
+# Errors of a disk or of permissions: full, read-only, failing, forbidden.
 OF_DISKS = (*FULL, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ESTALE)
 
 
 @contextmanager
 def disk_errors_in_words() -> Iterator[None]:
-    """Raises StorageError, one line, in place of an OSError that a disk or a user's rights have caused."""
+    """Raise a one-line StorageError in place of an OSError of the disk or of permissions."""
     try:
         yield
     except OSError as error:
         if error.errno not in OF_DISKS:
             raise
-        named = "a file" if error.filename is None else error.filename
-        raise StorageError(f"{named}: {_remedy(error, 'read or written')}") from error
+        path = "a file" if error.filename is None else error.filename
+        raise StorageError(f"{path}: {_remedy(error, 'read or written')}") from error
 
 
 def unwritable(path: Path, error: OSError) -> StorageError:
-    """What to raise for a file or folder that could not be written."""
-    return StorageError(f"{path}: {_remedy(error)}; what was there before is untouched")
+    """The StorageError for a file or folder that could not be written."""
+    return StorageError(f"{path}: {_remedy(error)}; the previous content is untouched")
 
 
-def _remedy(error: OSError, what: str = "written") -> str:
+def _remedy(error: OSError, action: str = "written") -> str:
     if error.errno in FULL:
-        return "the disk is full, free some space and start the same command again"
-    return f"cannot be {what} ({error.strerror}), check the folder's permissions"
+        return "the disk is full, free some space and run the same command again to resume"
+    return f"cannot be {action} ({error.strerror}), check the folder's permissions"
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power cut."""
+    """Sync a folder, so that renames in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

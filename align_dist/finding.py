@@ -1,4 +1,4 @@
-"""What a look at a machine, its data or its cluster comes upon."""
+"""A finding about a machine, its data or its cluster."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """state: `ok`, `note` (works without it) or `missing` (does not)."""
+    """A line of `align-dist doctor`. state: `ok`, `note` (optional) or `missing` (required)."""
 
     state: str
     what: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        """A line."""
+        """The state, the finding and the remedy in one line."""
         return f"{self.state:8}{self.what}" + (f"  → {self.remedy}" if self.remedy else "")

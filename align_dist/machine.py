@@ -1,4 +1,4 @@
-"""The machine a process finds itself on."""
+"""The machine that a process runs on: cores, semaphores, memory allocator, description."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 from align_dist.errors import MachineError
 
 CGROUPS = Path("/sys/fs/cgroup")
-# Of glibc's mallopt, see malloc.h.
+# Parameters of glibc's mallopt, see malloc.h.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def available_cores() -> int:
-    """Cores this process may use: its cpuset's, or fewer where a cgroup's quota gives it the time of fewer; at least 1.
+    """Number of cores that this process may use: those of its cpuset, limited by its cgroup's CPU quota; at least 1.
 
-    FFCV's own count, the machine's, crashes in a cpuset, and as many threads as cores wait for each other's share of a
-    quota.
+    FFCV counts the machine's cores, which crashes in a cpuset. Under a quota, one thread per core of the machine would
+    be throttled.
     """
     cores = len(os.sched_getaffinity(0))
     quota = cpu_quota(read_text(Path("/proc/self/cgroup")), CGROUPS)
@@ -29,32 +29,32 @@ def available_cores() -> int:
 
 
 def cpu_quota(membership: str, mounted: Path) -> float:
-    """Cores' worth of time that a process's cgroups give it, the least of all levels; infinity where none says.
+    """CPU quota of a process in cores, the smallest over all levels of its cgroups; infinity without a quota.
 
-    membership: the text of its /proc/<id>/cgroup. mounted: where the hierarchies of version 1 and 2 are. Version 2 says
-    it in `cpu.max`, version 1 in `cpu.cfs_quota_us` and `cpu.cfs_period_us`, in each folder from the process's own to
-    the root (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/index.html, and
+    membership: the text of /proc/<id>/cgroup. mounted: the folder of the cgroup hierarchies, version 1 and 2. Version 2
+    keeps the quota in `cpu.max`, version 1 in `cpu.cfs_quota_us` and `cpu.cfs_period_us`, in each folder from the
+    process's own to the root (https://docs.kernel.org/admin-guide/cgroup-v2.html, .../cgroup-v1/index.html, and
     .../scheduler/sched-bwc.html). A container sees its own folder as the root.
     """
-    found = [math.inf]
+    quotas = [math.inf]
     for line in membership.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
         for root in {mounted / controllers, mounted / ("cpu" if controllers else "unified")}:
-            found += [_quota_of(folder) for folder in _up_to(root, path)]
-    return min(found)
+            quotas += [_quota_of(folder) for folder in _up_to(root, path)]
+    return min(quotas)
 
 
 def _up_to(root: Path, path: str) -> Iterator[Path]:
-    own = root / path.strip("/")
-    yield own
-    yield from own.parents[: len(own.parts) - len(root.parts)]
+    folder = root / path.strip("/")
+    yield folder
+    yield from folder.parents[: len(folder.parts) - len(root.parts)]
 
 
 def _quota_of(folder: Path) -> float:
-    """Of one cgroup; infinity where it has none, or says something else."""
+    """Quota of one cgroup in cores; infinity without a readable quota."""
     words = read_text(folder / "cpu.max").split()
     if not words:
         words = [*read_text(folder / "cpu.cfs_quota_us").split(), *read_text(folder / "cpu.cfs_period_us").split()]
@@ -63,7 +63,7 @@ def _quota_of(folder: Path) -> float:
 
 
 def read_text(path: Path) -> str:
-    """What a file of the kernel's says; nothing where it is not there or may not be read."""
+    """Text of a kernel file; empty where the file is missing or unreadable."""
     try:
         return path.read_text("utf-8", errors="replace")
     except OSError:
@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
 
 
 def check_semaphores() -> None:
-    """Raises MachineError where processes cannot share locks, which Linux keeps in /dev/shm."""
+    """Raise MachineError where processes cannot share locks, which Linux keeps in /dev/shm."""
     try:
         multiprocessing.Lock()
     except OSError as error:
@@ -82,10 +82,10 @@ def check_semaphores() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep up to 256 MiB that it freed, for its next batch, instead of giving it back to the kernel.
+    """Let this process reuse up to 256 MiB of freed memory for the next batch instead of returning it to the kernel.
 
-    glibc gives back any block of 32 MiB and takes it anew, page by page and zeroed: for a batch of 64 images of 224 px
-    that takes three times as long as normalising them. Elsewhere than on glibc nothing changes.
+    glibc returns every block of 32 MiB and allocates a new one, zeroed page by page: for a batch of 64 images of
+    224 px that takes three times as long as normalising. Without glibc nothing changes.
     """
     allocator = getattr(ctypes.CDLL(None), "mallopt", None)
     if allocator is not None:
@@ -94,7 +94,7 @@ def keep_freed_memory() -> None:
 
 
 def describe_machine() -> str:
-    """Processor and cores, as results name their hardware."""
+    """Processor and cores, as recorded with results."""
     return f"{_processor()}, {available_cores()} of {os.cpu_count()} cores"
 
 

@@ -1,4 +1,4 @@
-"""Ways of computing for a while: evaluation mode and full precision, whatever surrounds them."""
+"""Context managers for evaluation mode and full precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """BatchNorm and dropout of `module` in evaluation mode; on leaving, every part's own mode again."""
+    """Set `module` to evaluation mode (BatchNorm, dropout), and restore each submodule's mode on exit."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
@@ -23,8 +23,8 @@ def in_evaluation_mode(module: nn.Module) -> Iterator[None]:
 
 
 def in_full_precision(computed: Tensor) -> AbstractContextManager[Any]:
-    """No autocast, where 16 bits of `computed`, a convolution's or linear layer's output, show that there is one.
+    """Turn autocast off where `computed`, the output of a convolution or linear layer, has 16 bits.
 
-    Elsewhere nothing is done, for torch's meta device knows no autocast.
+    Otherwise nothing is done, because torch's meta device has no autocast.
     """
     return torch.autocast(computed.device.type, enabled=False) if computed.dtype.itemsize < 4 else nullcontext()

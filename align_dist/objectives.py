@@ -1,7 +1,7 @@
-"""The equations of ALIGN (arXiv 2511.06944), one pure function a term.
+"""The equations of ALIGN (arXiv 2511.06944), one pure function per term.
 
-Weights λ1–λ4 are not in here: a term is what its name says, and `methods/` adds them up. Sources are
-sections of the paper as far as they are public; where it leaves a choice, the choice is an argument.
+The weights λ1–λ4 are applied in `methods/`, which adds up the terms. Where the public part of the paper leaves a
+choice, the choice is an argument.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ GuidanceResolution = Literal["map", "image"]
 Sparsity = Literal["mean", "column_maximum"]
 
 
-def distinction(kept: Tensor, removed: Tensor, labels: Tensor) -> Tensor:
+def distinction(kept_logits: Tensor, removed_logits: Tensor, labels: Tensor) -> Tensor:
     """L_dist = mean (dist(x) − 1)², dist(x) = f_y(x⊙M) − f_y(x⊙(1−M)).
 
-    kept, removed: logits (B, C) of x⊙M and x⊙(1−M). labels: (B,), or (B, K) for sets of classes. f_y is the softmax
-    probability of the true class, or of the set: the target 1 is reachable only so. Scalar in [0, 4].
+    kept_logits, removed_logits: (B, C), of x⊙M and x⊙(1−M). labels: (B,), or (B, K) for sets of classes. f_y is the
+    softmax probability of the true class or set, for which the target 1 is reachable. Scalar in [0, 4].
     """
     classes = labels.view(len(labels), -1)
-    probability_kept = torch.softmax(kept.float(), dim=1).gather(1, classes).sum(1)
-    probability_removed = torch.softmax(removed.float(), dim=1).gather(1, classes).sum(1)
+    probability_kept = torch.softmax(kept_logits.float(), dim=1).gather(1, classes).sum(1)
+    probability_removed = torch.softmax(removed_logits.float(), dim=1).gather(1, classes).sum(1)
     return (probability_kept - probability_removed - 1).square().mean()
 
 
 def sparsity(mask: Tensor) -> Tensor:
-    """L_sparsity = ‖M(x)‖₁ as a mean over pixels and images: λ1 then means the same at every image size.
+    """L_sparsity = ‖M(x)‖₁ as a mean over pixels and images, so that λ1 does not depend on the image size.
 
     mask: (B, H, W) in [0, 1]. Scalar in [0, 1], the mask's mean area.
     """
@@ -43,8 +43,8 @@ def sparsity(mask: Tensor) -> Tensor:
 def smoothness(mask: Tensor, kind: Smoothness = "absolute") -> Tensor:
     """L_smooth: total variation, the mean difference of neighbours along rows plus that along columns.
 
-    absolute: anisotropic |Δ|, which keeps sharp edges cheap. squared: Δ², which blurs them. The paper says
-    only that abrupt transitions are penalised. mask: (B, H, W) in [0, 1]. Scalar in [0, 2].
+    absolute: anisotropic |Δ|, which allows sharp edges. squared: Δ², which blurs edges. The paper says only
+    that abrupt transitions are penalised. mask: (B, H, W) in [0, 1]. Scalar in [0, 2].
     """
     down, across = mask.diff(dim=1), mask.diff(dim=2)
     if kind == "absolute":
@@ -65,11 +65,11 @@ def guidance(
     epsilon: float = 1e-2,
     places: Places | None = None,
 ) -> Tensor:
-    """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over places.
+    """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over cells.
 
-    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. resolution: `map` averages M down to Φ's places,
-    `image` enlarges Φ to M's. Φ is squeezed into [epsilon, 1 − epsilon]: BCE's gradient is then bounded by
-    1/epsilon, where on a plain [0, 1] it explodes at Φ → 0 under M > 0. Scalar ≥ 0.
+    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. resolution: `map` averages M down to the cells of Φ, `image`
+    upsamples Φ to the pixels of M. Φ is squeezed into [epsilon, 1 − epsilon], which bounds BCE's gradient by
+    1/epsilon; otherwise the gradient explodes at Φ → 0 under M > 0. Scalar ≥ 0.
     """
     attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
@@ -77,16 +77,16 @@ def guidance(
     else:
         attribution = in_image(attribution, size_of(target), places)
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
-    # Written out: torch's own refuses a NaN on the rank that has it, and leaves the others waiting.
+    # Written out, because torch's BCE raises on the rank with a NaN and leaves the other ranks waiting.
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 
 def exchanged(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
-    """x ⊙ M + x' ⊙ (1 − M): what each mask marks, with the rest of another image around it.
+    """x ⊙ M + x' ⊙ (1 − M): the region of each mask, surrounded by the background of another image.
 
-    images, others: (B, 3, H, W). mask: (B, H, W) in [0, 1]. A network that still finds the class there has not looked
-    at what surrounds the marked region: the mixed-rand pictures of Xiao et al. 2021
-    (https://arxiv.org/abs/2006.09994), of soft masks.
+    images, others: (B, 3, H, W). mask: (B, H, W) in [0, 1]. A network that still predicts the class has not used the
+    background. Source: the mixed-rand images of Xiao et al. 2021 (https://arxiv.org/abs/2006.09994), here with soft
+    masks.
     """
     share = mask[:, None].to(images.dtype)
     return images * share + others * (1 - share)
@@ -102,21 +102,21 @@ def mixture(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
 
 
 def consistency(cam: Tensor, mixed_cam: Tensor, partner_cam: Tensor, share: Tensor, weight: Tensor) -> Tensor:
-    """R_con: |n(G(x̃)) − λ n(G(x)) − (1−λ) n(G(x_π))|, a mean within each class, summed, over all classes.
+    """R_con: |n(G(x̃)) − λ n(G(x)) − (1−λ) n(G(x_π))|, averaged within each class, then over all classes.
 
-    Classes that are not in the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. share: λ (B,).
-    weight: (B,), which makes a mean over images that average (`data.share.class_weights`). ≥ 0.
+    Classes absent from the batch count as zero, as in DRE's code. Maps (B, h, w); n is min–max. share: λ (B,).
+    weight: (B,), which turns a mean over images into the class average (`data.share.class_weights`). Scalar ≥ 0.
     """
-    of_image = share.view(-1, 1, 1)
-    target = of_image * normalise(cam) + (1 - of_image) * normalise(partner_cam)
+    image_share = share.view(-1, 1, 1)
+    target = image_share * normalise(cam) + (1 - image_share) * normalise(partner_cam)
     return (weight * (normalise(mixed_cam) - target).abs().mean(dim=(1, 2))).mean()
 
 
 def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, weight: Tensor, kind: Sparsity) -> Tensor:
     """R_spa = ½ [s(n(G(x))) + s(n(G(x̃)))], averaged like R_con.
 
-    mean: s is the mean over places, DRE's paper (L1). column_maximum: what DRE's code computes, a matrix
-    1-norm that is each column's maximum, averaged over columns (paper.md section 1.4). In [0, 1].
+    mean: s is the mean over cells, as in DRE's paper (L1). column_maximum: s is each column's maximum, averaged over
+    columns, as DRE's code computes with a matrix 1-norm (paper.md section 1.4). Scalar in [0, 1].
     """
 
     def size(maps: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
-"""Where in an image the cells of a map lie, and the two ways between them.
+"""Positions of a map's cells in the image, and resampling between cells and pixels.
 
-A cell looks at the centre of its receptive field, which is off an even grid wherever a network pads and halves: 3.5 of
-48 px for resnet8, 15.5 of 224 for resnet50 (`networks/receptive_field.py`). Masks are averaged around these centres,
-maps are enlarged from them. A map itself is not moved: interpolating between cells smooths all but those at an edge,
-which then win the maxima.
+A cell sits at the centre of its receptive field, which is off an even grid wherever a network pads and strides: by
+3.5 of 48 px for resnet8, 15.5 of 224 for resnet50 (`networks/receptive_field.py`). Masks are averaged around these
+centres, and maps are upsampled from these centres. The map itself is not shifted: interpolating between cells would
+smooth all cells but those at an edge, which would then win the maxima.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 
 
 class Places(NamedTuple):
-    """The pixel at which the first cell's receptive field has its centre, and how many pixels lie between two cells."""
+    """start: the pixel at the centre of the first cell's receptive field. stride: pixels between two cells."""
 
     start: float
     stride: float
 
 
 def even_places(pixels: int, cells: int) -> Places:
-    """The places of so many cells that divide so many pixels evenly."""
+    """Places of `cells` cells that divide `pixels` pixels evenly."""
     return Places((pixels / cells - 1) / 2, pixels / cells)
 
 
 def in_cells(masks: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
-    """Masks (B, H, W) at the cells of a map, (B, *size): the mean of the pixels that lie nearer to a cell's place than
-    to the next one's. places: None for cells that divide the image evenly.
+    """Masks (B, H, W) averaged to the cells of a map, (B, *size): each cell is the mean of the pixels nearest to its
+    place. places: None for cells that divide the image evenly.
     """
     down, across = (
         _cover(pixels, cells, places or even_places(pixels, cells), masks)
@@ -38,15 +38,15 @@ def in_cells(masks: Tensor, size: tuple[int, int], places: Places | None = None)
 
 
 def in_image(maps: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
-    """Maps (B, h, w) at the pixels of an image, (B, *size), bilinear; beyond the outermost places their values go on.
-    places: None for cells that divide the image evenly.
+    """Maps (B, h, w) upsampled bilinearly to the pixels of an image, (B, *size), with border values beyond the
+    outermost places. places: None for cells that divide the image evenly.
     """
     return _interpolated(maps, size, size, places)
 
 
 def evenly_placed(maps: Tensor, places: Places | None, image_size: tuple[int, int]) -> Tensor:
-    """Maps (B, h, w) at cells that divide an image of (H, W) evenly, bilinear: to be mirrored, or compared with maps of
-    other places.
+    """Maps (B, h, w) resampled bilinearly to cells that divide an image of (H, W) evenly, so that maps can be mirrored
+    or compared with maps of other places.
     """
     return maps if places is None else _interpolated(maps, (maps.shape[-2], maps.shape[-1]), image_size, places)
 
@@ -54,25 +54,25 @@ def evenly_placed(maps: Tensor, places: Places | None, image_size: tuple[int, in
 def between_cells(
     geometry: Tensor, size: tuple[int, int], image_size: tuple[int, int], places: Places | None
 ) -> Tensor:
-    """The affine map between the frames of two images' maps of this size, from that between the images', (B, 2, 3).
+    """The affine transform (B, 2, 3) between the maps of two images, from the transform between the images.
 
-    Frames run from -1 to 1, as torch.nn.functional.affine_grid has them without aligned corners.
+    size: (h, w) of the maps. Frames run from -1 to 1, as in torch.nn.functional.affine_grid without aligned corners.
     """
     if places is None:
         return geometry
-    # Across first, as affine maps have it. A place p of a map's frame is scale · p + offset in the image's.
+    # x first, as in affine_grid. A point p of a map's frame is scale · p + offset in the image's frame.
     sides = [(cells, pixels) for cells, pixels in zip(reversed(size), reversed(image_size), strict=True)]
     scale, offset = torch.empty_like(geometry[0, :, 2]), torch.empty_like(geometry[0, :, 2])
     for axis, (cells, pixels) in enumerate(sides):
         scale[axis] = places.stride * cells / pixels
         offset[axis] = (2 * places.start + places.stride * (cells - 1) + 1) / pixels - 1
     linear, shift = geometry[:, :, :2], geometry[:, :, 2]
-    moved = (linear @ offset + shift - offset) / scale
-    return torch.cat([linear * scale / scale[:, None], moved[:, :, None]], dim=2)
+    translation = (linear @ offset + shift - offset) / scale
+    return torch.cat([linear * scale / scale[:, None], translation[:, :, None]], dim=2)
 
 
 def _interpolated(maps: Tensor, size: tuple[int, int], image_size: tuple[int, int], places: Places | None) -> Tensor:
-    """Maps (B, h, w) at the centres of (B, *size) points that divide an image evenly."""
+    """Maps (B, h, w) interpolated at (B, *size) points that divide an image evenly."""
     down, across = (
         _bilinear(points, pixels, cells, places or even_places(pixels, cells), maps)
         for points, pixels, cells in zip(size, image_size, maps.shape[-2:], strict=True)
@@ -83,21 +83,21 @@ def _interpolated(maps: Tensor, size: tuple[int, int], image_size: tuple[int, in
 def _both_ways(values: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """Weighted sums along both axes of values (B, H, W); down: (h, H), across: (w, W).
 
-    Sums, not matrix products, which autocast would round to bfloat16.
+    Written as sums, because autocast would round matrix products to bfloat16.
     """
     rows = (down[:, :, None] * values[:, None]).sum(2)
     return (rows[:, :, None] * across).sum(3)
 
 
 def _bilinear(points: int, pixels: int, cells: int, places: Places, like: Tensor) -> Tensor:
-    """(points, cells): each cell's weight at each point."""
+    """Weight of each cell at each point, (points, cells)."""
     centres = (_numbers(points, like) + 0.5) * (pixels / points) - 0.5
     positions = ((centres - places.start) / places.stride).clamp(0, cells - 1)
     return (1 - (positions[:, None] - _numbers(cells, like)).abs()).clamp_min(0)
 
 
 def _cover(pixels: int, cells: int, places: Places, like: Tensor) -> Tensor:
-    """(cells, pixels): each pixel's share of each cell."""
+    """Share of each pixel in each cell, (cells, pixels)."""
     centres = (places.start + _numbers(cells, like) * places.stride)[:, None]
     edges, half = _numbers(pixels, like), places.stride / 2
     low, high = (edges - 0.5).maximum(centres - half), (edges + 0.5).minimum(centres + half)

@@ -195,7 +195,7 @@ def _finished(folder: RunFolder, config: RunConfig) -> bool:
 def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None:
     arithmetic = arithmetic_of(run)
     stack.enter_context(folder.held())
-    folder.begin(run.config, run.group.world_size, run.manifest.pictures, arithmetic)
+    folder.begin(run.config, run.group.world_size, run.manifest.pictures, arithmetic, run.manifest.classes)
     say(f"{folder.path}: {', '.join(f'{name} {value}' for name, value in arithmetic.items())}")
 
 

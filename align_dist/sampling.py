@@ -1,8 +1,8 @@
-"""Relaxed sampling of masks: a grey pixel is kept or removed by chance, instead of losing contrast.
+"""Relaxed sampling of masks: a grey pixel is kept or removed at random, instead of losing contrast.
 
-A network that does not mind contrast sees the same in x⊙m for every even m: a grey mask costs nothing in
-L_dist, though it points at nothing. Of a sample near 0 or 1, a grey mask keeps one random half of the
-evidence and loses the other.
+To a network that ignores contrast, x⊙m looks the same for every constant m: a grey mask costs nothing in L_dist,
+although it points at nothing. After sampling towards 0 or 1, a grey mask keeps a random half of the evidence and
+loses the other half.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from align_dist.data.augmentation import uniform
 from align_dist.data.compiling import compiled_for
 from align_dist.data.draws import Draws
 
-# Beyond every counter that augmentation reads for the same draw.
+# Above every counter that augmentation uses for the same sample key.
 SAMPLING = 1 << 16
-# Keeps both logarithms of the noise finite; a place meets such a number once in four billion.
+# Keeps both logarithms of the noise finite; a cell draws such a number once in four billion.
 SMALLEST = 2.0**-32
-# Beyond every place of a grid.
+# Above the counter of every cell of a grid.
 KEY = 1 << 24
 _FILL = "void(uint64, uint64[:], int64, float64[:, ::1])"
-# SplitMix64's, as int64, which wraps around on every device.
+# SplitMix64's constants as int64, which wraps around on every device.
 _GOLDEN, _FIRST, _SECOND = (value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
-    """log u − log(1 − u), u uniform in (0, 1), for every place of a grid. (B, grid, grid) float32 on the CPU.
+    """log u − log(1 − u), u uniform in (0, 1), for every cell of a grid: (B, grid, grid) float32 on the CPU.
 
-    A pure function of the seed and each picture's own draw (its sample id and pass): the same in any batch, on
-    any rank, for any number of ranks, and no generator's state is read or moved.
+    A pure function of the seed and each image's sample key (sample id and pass): the same in any batch, on any rank
+    and for any world size. No generator's state is read or changed.
     """
     numbers = np.empty((len(draws), grid * grid), np.float64)
     compiled_for(_fill, _FILL)(np.uint64(seed), draws, SAMPLING, numbers)
@@ -42,11 +42,11 @@ def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
 
 
 def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
-    """s = σ((logit m + n) / temperature), n the noise enlarged to the mask: a differentiable sample of m.
+    """s = σ((logit m + n) / temperature), n the noise upsampled to the mask: a differentiable sample of m.
 
-    mask: (B, H, W) in [0, 1]. noise: (B, g, g), logistic. Returns (B, H, W) float32 in [0, 1], the nearer to
-    0 or 1 the lower the temperature. At the grid's own places P(s > ½) = m at every temperature; between them
-    the bilinear noise is narrower. A coarse grid takes patches away: single pixels a network fills in by itself.
+    mask: (B, H, W) in [0, 1]. noise: (B, g, g), logistic. Returns (B, H, W) float32 in [0, 1], closer to 0 or 1 at
+    a lower temperature. In the grid's cells P(s > ½) = m at every temperature; between cells the bilinear noise is
+    narrower. A coarse grid removes whole patches; a network would fill in single pixels.
     Source: the binary Concrete of Maddison et al. 2017 (https://arxiv.org/abs/1611.00712) and Jang et al. 2017
     (https://arxiv.org/abs/1611.01144), as gates as in Louizos et al. 2018 (https://arxiv.org/abs/1712.01312).
     """
@@ -55,17 +55,17 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
 
 
 def keys_of(seed: int, draws: Draws) -> Tensor:
-    """What `uniforms` makes each picture's numbers of: (B,) int64 on the CPU, of the seed and each picture's draw."""
+    """Keys for `uniforms`, one per image: (B,) int64 on the CPU, from the seed and each image's sample key."""
     numbers = np.empty((len(draws), 1), np.float64)
     compiled_for(_fill, _FILL)(np.uint64(seed), draws, KEY, numbers)
     return torch.from_numpy((numbers[:, 0] * 2**53).astype(np.int64))
 
 
 def uniforms(keys: Tensor, count: int) -> Tensor:
-    """`count` numbers in [0, 1) for each key, (B, count) float32 on the keys' device: keys travel, not pictures.
+    """`count` uniform numbers in [0, 1) per key, (B, count) float32 on the keys' device.
 
-    Whole numbers until the last line, so that devices have no rounding to differ in: SplitMix64 from the key on, the
-    upper 24 bits of each. Source: Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195.
+    Only keys are copied to the device. SplitMix64 in integers up to the last line, so that all devices agree bit for
+    bit; each number is the upper 24 bits. Source: Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195.
     """
     state = keys[:, None] + torch.arange(1, count + 1, device=keys.device) * _GOLDEN
     for shift, factor in ((30, _FIRST), (27, _SECOND)):
@@ -74,7 +74,7 @@ def uniforms(keys: Tensor, count: int) -> Tensor:
 
 
 def _shifted(values: Tensor, places: int) -> Tensor:
-    """int64 moved right as if it had no sign."""
+    """Logical right shift of int64."""
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""When things happen, in steps: pure functions of a run's description."""
+"""The schedule of a run in steps: pure functions of the config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from align_dist.schema.values import Duration, OptimiserConfig, to_steps
 
 @dataclass(frozen=True)
 class Schedule:
-    """All lengths in steps. An interval of 0 is no interval: what has it happens at the end alone."""
+    """Lengths and intervals of a run in steps. An interval of 0 means at the end alone."""
 
     length: int
     warmup: int
@@ -25,16 +25,16 @@ class Schedule:
 
     @property
     def clock(self) -> Clock:
-        """The run's time as a method sees it."""
+        """The part of the schedule that a method sees."""
         return Clock(self.length, self.warmup, self.epoch)
 
     @property
     def end(self) -> int:
-        """Where the loop leaves: the run's end, or earlier where it is to pause."""
+        """Step at which the loop ends: the run's end, or earlier at training.until."""
         return self.length if self.until is None else min(self.until, self.length)
 
     def next_stop(self, step: int) -> int:
-        """The next step, after `step`, before which the loop pauses: to validate, draw, save, or to end."""
+        """The next step after `step` at which the loop pauses to validate, draw, save or end."""
         intervals = (self.validate_every, self.checkpoint_every, self.pictures_every)
         return min([self.end, *((step // every + 1) * every for every in intervals if every)])
 
@@ -43,22 +43,23 @@ class Schedule:
         return step == self.next_stop(step - 1)
 
     def due(self, step: int, every: int) -> bool:
-        """Whether something that happens every so many steps happens after `step` steps."""
+        """Whether an event with interval `every` is due after `step` steps."""
         return step == self.length or (every > 0 and step % every == 0)
 
     def selectable(self, step: int) -> bool:
-        """Whether model selection may choose the weights after `step` steps: not those from within warm-up.
+        """Whether model selection may choose the weights after `step` steps: not those within warm-up.
 
-        They are the same for every method, so a run that chose them would report another method's weights.
+        Weights within warm-up are the same for every method: a run that selected them would report another method's
+        weights.
         """
         return step > self.warmup or step == self.length
 
 
 def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
-    """Lengths of a run in steps. Raises ConfigError for a warm-up that is longer than the run."""
+    """The schedule of a run in steps. Raises ConfigError for an empty run or a warm-up longer than the run."""
     length, warmup = to_steps(training.length, steps_per_epoch), to_steps(training.warmup, steps_per_epoch)
     if length < 1:
-        raise ConfigError(f"training.length: {training.length} is no step at all; make it longer")
+        raise ConfigError(f"training.length: {training.length} is less than one step; make it longer")
     if warmup > length:
         raise ConfigError(
             f"training.warmup: {training.warmup} ({warmup} steps) is longer than the run ({length} steps); shorten it"
@@ -70,13 +71,13 @@ def make_schedule(training: TrainingConfig, steps_per_epoch: float) -> Schedule:
 
 
 def _interval(every: Duration, steps_per_epoch: float) -> int:
-    """At least one step, unless the length is 0 as it is written."""
+    """An interval in steps, at least 1 unless the config says 0."""
     return 0 if every.split()[0] == "0" else max(1, to_steps(every, steps_per_epoch))
 
 
 def learning_rate(optimiser: OptimiserConfig, step: int, start: int, end: int) -> float:
-    """The rate at `step` for a network that trains from `start` to `end`: constant, or half a cosine to 0."""
+    """Learning rate at `step` of a network that trains from `start` to `end`: constant, or half a cosine to 0."""
     if optimiser.schedule == "constant" or end <= start:
         return optimiser.learning_rate
-    share = min(max((step - start) / (end - start), 0.0), 1.0)
-    return optimiser.learning_rate * (1 + math.cos(math.pi * share)) / 2
+    progress = min(max((step - start) / (end - start), 0.0), 1.0)
+    return optimiser.learning_rate * (1 + math.cos(math.pi * progress)) / 2

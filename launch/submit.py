@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _submit(options: argparse.Namespace) -> int:
     cells = cells_of(
         options.config, options.overrides, options.domains.split(","), options.methods.split(","),
-        parse_seeds(options.seeds),
+        parse_seeds(options.seeds), options.share_warmup,
     )  # fmt: skip
     resources = resources_of(options, cells)
     if options.collect:
@@ -43,12 +43,12 @@ def _submit(options: argparse.Namespace) -> int:
         print_plan(cells, resources, options.cluster, options.retry)
         return 0
     failed = 0 if options.watch_only else _start(cells, resources, options)
-    if options.watch or options.watch_only:
-        from align_dist.cluster.watch import watch
+    if options.watch_only or (options.watch and options.cluster == "slurm"):
+        from align_dist.cluster.watch import watch_grid
 
-        watch(cells, options.every)
+        watch_grid(cells, options.every)
         return 0
-    return _tell(cells) or int(failed > 0)
+    return _show(cells) or int(failed > 0)
 
 
 def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> int:
@@ -61,26 +61,21 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
     elif options.cluster == "debug":
         return run_in_process(cells, options.retry, _say)
     else:
-        from align_dist.cluster.watch import Looker
+        from align_dist.cluster.watch import looking
 
-        with Looker(cells, options.watch) as looker:
-            run_here(cells, resources, options.retry, _say, looker.look)
+        with looking(cells, options.watch) as look:
+            run_here(cells, resources, options.retry, _say, look)
     return 0
 
 
-def _tell(cells: list[Cell]) -> int:
+def _show(cells: list[Cell]) -> int:
     """The table, the last lines of what failed, and 1 where something did or was interrupted."""
-    from rich.console import Console
-
     from align_dist.cluster.submission import statuses
-    from align_dist.cluster.watch import failures, grid_table
+    from align_dist.cluster.watch import show_grid
     from align_dist.runs.status import State
 
     found = statuses(cells)
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(grid_table(cells, found))
-    for line in failures(cells, found):
-        print(line, file=sys.stderr)
+    show_grid(cells, found)
     return int(any(status.state in (State.FAILED, State.INTERRUPTED) for status in found))
 
 
@@ -145,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--domains", default="all", help="to train on, or to hold out: names with commas, or all")
     grid.add_argument("--methods", default="erm,align")
     grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")
+    grid.add_argument("--share-warmup", action="store_true", help="runs that agree on their warm-up train it once")
     what = parser.add_argument_group("what to do (default: submit what has to run, then show the table)")
     only = what.add_mutually_exclusive_group()
     only.add_argument("--plan", action="store_true", help="show cells, sbatch text, hours and disk; submit nothing")

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${ALIGN_DIST_SHARED:-}" ] && [ -d ../shared/data ]; then ALIGN_DIST_SHARED=$(cd ../shared && pwd); fi
 export ALIGN_DIST_SHARED
-bash launch/install.sh ffcv,embedded,lite0,masks,sam,deepspeed,submit,tune,test
+bash launch/install.sh ffcv,embedded,lite0,masks,sam,export,deepspeed,submit,tune,test
 # A real Slurm on this machine, for the tests that submit jobs; without root they say that they are skipped.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then bash slurm/local_cluster.sh install; fi
 .venv/bin/ruff check align_dist launch tests

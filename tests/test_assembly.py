@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from refusals import raises
 
 from align_dist.assembly import assemble, warnings_of
 from align_dist.config import RunConfig
@@ -19,9 +20,8 @@ def test_statistics_that_nothing_has_learnt_are_warned_of(squares: RunConfig, ba
 def test_an_attribution_that_no_loss_could_train_is_refused(squares: RunConfig, attribution: str) -> None:
     update = {"backbone": "mobilenet_v3_small", "attribution": attribution}
     classifier = squares.classifier.model_copy(update=update)
-    with pytest.raises(ConfigError, match=r"^classifier\.attribution: .*mobilenet_v3_small") as refused:
+    with raises(ConfigError, "classifier.attribution: ", "mobilenet_v3_small"):
         assemble(squares.model_copy(update={"classifier": classifier}))
-    assert "\n" not in str(refused.value)
 
 
 def test_a_method_is_told_how_many_training_pictures_domains_and_groups_have(

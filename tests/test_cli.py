@@ -46,7 +46,7 @@ def assert_one_line(finished: subprocess.CompletedProcess[str], code: int, *part
 def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
     finished = run("--help")
     assert finished.returncode == 0
-    for verb in ("doctor", "data", "train", "evaluate", "report", "bench", "exit codes"):
+    for verb in ("doctor", "data", "train", "status", "evaluate", "report", "bench", "exit codes"):
         assert verb in finished.stdout
     check = "import sys; from align_dist.cli import _parser; _parser(); "
     check += "print([m for m in ('torch', 'numpy', 'pydantic') if m in sys.modules])"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from refusals import raises
 
 from align_dist.errors import StorageError
 from align_dist.files import disk_errors_in_words, last_lines, read_json, read_records, remove, write_text, write_whole
@@ -20,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         file.write(b"ne")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(StorageError, match="disk is full"):
+    with raises(StorageError, tmp_path / "a"):
         write_whole(tmp_path / "a", torn)
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -48,11 +49,11 @@ def test_names_in_bytes_that_are_no_text_can_be_written(tmp_path: Path) -> None:
 
 
 def test_what_a_disk_has_caused_is_one_line_and_other_mistakes_are_not_hidden(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="disk is full"), disk_errors_in_words(), open("/dev/full", "w") as file:
+    with raises(StorageError), disk_errors_in_words(), open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
     long = tmp_path / ("x" * 300)
-    with pytest.raises(StorageError, match=f"^{long}: "), disk_errors_in_words():
+    with raises(StorageError, long), disk_errors_in_words():
         long.write_text("")
     with pytest.raises(FileNotFoundError), disk_errors_in_words():
         (tmp_path / "none").read_text()

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import raises
 
 from align_dist.config import parse_config
 from align_dist.errors import ConfigError
@@ -29,9 +30,7 @@ def test_every_due_step_is_a_stop(length: int, validate: int, checkpoint: int, p
 def test_epochs_become_steps_and_a_long_warmup_is_refused() -> None:
     training = parse_config({"training": {"length": "10 epochs", "warmup": "50 steps"}}).training
     assert make_schedule(training, 7.5).length == 75
-    with pytest.raises(
-        ConfigError, match=r"training.warmup: 50 steps \(50 steps\) is longer than the run \(30 steps\)"
-    ):
+    with raises(ConfigError, "training.warmup: ", "50 steps", "30 steps"):
         make_schedule(training, 3.0)
 
 

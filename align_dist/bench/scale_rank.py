@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 
 def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
     schedule = make_schedule(config.training.model_copy(update={"warmup": "0 steps"}), 1.0)
-    networks = make_networks(config, learners_of(config, CLASSES, schedule), device, group)
+    networks = make_networks(config, learners_of(config, CLASSES, schedule.clock), device, group)
     context = Context(schedule.clock, config.seed, domain_counts=(config.data.batch_size,) * DOMAINS)
     method = find_method(config.method)(networks, config.options, context)
     batch = _batch(config, method, device)

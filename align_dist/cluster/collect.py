@@ -11,6 +11,7 @@ from align_dist.report.render import rendered
 from align_dist.report.rows import read_run
 from align_dist.report.tables import SELECTIONS
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.results import variant_of
 
 
 def collect(cells: Sequence[Cell], form: str) -> None:
@@ -26,6 +27,6 @@ def collect(cells: Sequence[Cell], form: str) -> None:
         raise DataError(
             f"{place}: none of the {len(cells)} runs is done and measured as asked; --watch-only shows where they are"
         )
-    wanted = [Place(cell.domain, cell.method, cell.config.variant, cell.seed) for cell in cells]
+    wanted = [Place(cell.domain, cell.method, variant_of(cell.config), cell.seed) for cell in cells]
     for selection in (name for name in SELECTIONS if any(row.selection == name for row in rows)):
         print(rendered(grid_tables(rows, wanted, cells[0].config.protocol.kind, selection), form))

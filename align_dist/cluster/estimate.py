@@ -8,16 +8,24 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from align_dist.cluster.states import pace_of
 from align_dist.config import RunConfig, load_config
+from align_dist.data.beton import is_written, verify_beton
 from align_dist.errors import UserError
 from align_dist.methods.clock import Clock
 from align_dist.runs.folder import CONFIG
+from align_dist.runs.progress import progress_of
 
 NO_TIME = Clock(0, 0, 1.0)
+UNREAD_CLASSES = 10
 PROBE_BYTES = 32 * 2**20
 # Copies of the weights beside themselves that an optimiser keeps.
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
+
+
+def classes_of(config: RunConfig) -> int:
+    """The beton's number of classes; ten before there is a beton: a class more is a row of the last layer."""
+    beton = config.benchmark.beton
+    return len(verify_beton(beton, quick=True).classes) if is_written(beton) else UNREAD_CLASSES
 
 
 def network_bytes(config: RunConfig, classes: int) -> dict[str, int]:
@@ -53,11 +61,15 @@ def run_bytes(config: RunConfig, classes: int) -> int:
     return 3 * checkpoint_bytes(config, classes) + len(config.evaluation.selections) * weights
 
 
+def existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(place for place in [folder.absolute(), *folder.absolute().parents] if place.exists())
+
+
 def save_seconds(folder: Path, size: int) -> float:
     """How long `size` bytes take to reach the disk of a folder, measured with a part of them. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
     part = min(size, PROBE_BYTES)
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile(dir=existing(folder)) as file:
         before = time.perf_counter()
         file.write(bytes(part))
         file.flush()
@@ -74,7 +86,7 @@ def step_seconds(config: RunConfig) -> float | None:
         except UserError:
             continue
         if other.data.batch_size == config.data.batch_size and other.method == config.method:
-            pace = pace_of(other)
-            if pace and pace.images_per_second:
-                found.append(other.data.batch_size / pace.images_per_second)
+            rate = progress_of(description.parent).images_per_second
+            if rate:
+                found.append(other.data.batch_size / rate)
     return max(found, default=None)

@@ -18,12 +18,15 @@ from align_dist.schema.values import LARGEST_SEED
 
 @dataclass(frozen=True)
 class Cell:
-    """domain: the source, or the target that is held out in leave-one-domain-out."""
+    """domain: the source, or the target that is held out in leave-one-domain-out. share_warmup: whether the run begins
+    with the warm-up that runs of the grid share.
+    """
 
     domain: str
     method: str
     seed: int
     config: RunConfig
+    share_warmup: bool = False
 
     @property
     def name(self) -> str:
@@ -31,7 +34,12 @@ class Cell:
 
 
 def cells_of(
-    path: Path, overrides: Sequence[str], domains: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+    path: Path,
+    overrides: Sequence[str],
+    domains: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    share_warmup: bool = False,
 ) -> list[Cell]:
     """The cells in the order domain, method, seed. domains: names, or `all` for the beton's.
 
@@ -48,7 +56,7 @@ def cells_of(
     for method in methods:
         find_entry(method)
     return [
-        Cell(domain, method, seed, cell_config(base, domain, method, seed))
+        Cell(domain, method, seed, cell_config(base, domain, method, seed), share_warmup)
         for domain in names
         for method in methods
         for seed in seeds

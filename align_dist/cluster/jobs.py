@@ -49,13 +49,14 @@ def submissions_of(folder: Path) -> list[Submission]:
 class TrainJob:
     """What submitit pickles and calls in every task: text and numbers alone, the code comes by reference.
 
-    config: a run's description as plain values. directory: where its relative paths begin.
+    config: a run's description as plain values. directory: where its relative paths begin. share_warmup: as of a cell.
     """
 
     config: dict[str, Any]
     directory: str
     code: str
     revision: str
+    share_warmup: bool = False
 
     def __call__(self) -> str:
         """Trains and evaluates the run from where its folder says it is; ends with its exit code where it cannot.
@@ -68,7 +69,7 @@ class TrainJob:
             from align_dist.config import parse_config
             from align_dist.run import carry_out
 
-            return str(carry_out(parse_config(self.config)).path)
+            return str(carry_out(parse_config(self.config), share_warmup=self.share_warmup).path)
         except UserError as error:
             if not error.told_elsewhere:
                 print(f"align-dist: {error}", file=sys.stderr, flush=True)

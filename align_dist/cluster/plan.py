@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from align_dist.cluster.estimate import run_bytes
+from align_dist.cluster.estimate import classes_of, existing, run_bytes
 from align_dist.cluster.grid import Cell
-from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, slurm_executor, submission_text
+from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
 from align_dist.cluster.survival import survival_findings
-from align_dist.data.beton import verify_beton
+from align_dist.data.beton import is_written
+from align_dist.finding import Finding
+from align_dist.runs.warmup import cost_of
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
@@ -24,14 +26,22 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
     if not chosen:
         return
     print(_costs(chosen, resources))
+    if chosen[0].share_warmup and is_written(chosen[0].config.benchmark.beton):
+        print(cost_of([cell.config for cell in chosen]))
     if cluster == "slurm":
-        folder = jobs_folder(chosen[0].config.runs, chosen[0].config.experiment)
-        executor = slurm_executor(folder, job_name(chosen), resources)
-        for start in range(0, len(chosen), MOST_IN_ARRAY):
-            count = len(chosen[start : start + MOST_IN_ARRAY])
-            print(f"\nsbatch of {count} jobs:\n{submission_text(executor, count)}")
-        for finding in survival_findings(chosen[0].config, resources.minutes, resources.partition):
-            print(finding)
+        _print_submissions(chosen, resources)
+
+
+def _print_submissions(chosen: Sequence[Cell], resources: Resources) -> None:
+    config = chosen[0].config
+    folder = jobs_folder(config.runs, config.experiment)
+    for start in range(0, len(chosen), MOST_IN_ARRAY):
+        count = len(chosen[start : start + MOST_IN_ARRAY])
+        print(f"\nsbatch of {count} jobs:\n{submission_text(folder, job_name(chosen), resources, count)}")
+    for finding in survival_findings(config, resources.minutes, resources.partition):
+        print(finding)
+    if shutil.which("srun") is None:
+        print(Finding("note", "srun: not found, what this cluster would do to the jobs is unknown", "ask a login node"))
 
 
 def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:
@@ -40,13 +50,14 @@ def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:
 
 def _costs(cells: Sequence[Cell], resources: Resources) -> str:
     config = cells[0].config
-    hours = len(cells) * resources.minutes / 60
-    devices = resources.nodes * resources.gpus_per_node
-    amount, unit = (hours * devices, "GPU-hours") if devices else (hours * resources.tasks, "task-hours")
-    classes = len(verify_beton(config.benchmark.beton, quick=True).classes)
-    size = sum(run_bytes(cell.config, classes) for cell in cells) / 2**30
-    existing = next(folder for folder in [config.runs.absolute(), *config.runs.absolute().parents] if folder.exists())
-    free = shutil.disk_usage(existing).free / 2**30
-    limit = f"{len(cells)} jobs × {resources.nodes} nodes × {resources.tasks_per_node} tasks × {resources.minutes} min"
-    disk = f"{size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {existing}"
-    return f"at most {amount:,.1f} {unit} ({limit}); {disk}"
+    size = sum(run_bytes(cell.config, classes_of(config)) for cell in cells) / 2**30
+    place = existing(config.runs)
+    free = shutil.disk_usage(place).free / 2**30
+    return f"{_hours(len(cells), resources)}; {size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {place}"
+
+
+def _hours(jobs: int, resources: Resources) -> str:
+    """The most that the jobs can take: of GPUs where they ask for any, of CPUs where not."""
+    kind, count = ("GPU", resources.gpus) if resources.gpus else ("CPU", resources.cpus)
+    amount = jobs * count * resources.minutes / 60
+    return f"at most {amount:,.1f} {kind}-hours ({jobs} jobs × {count} {kind}s × {resources.minutes} min)"

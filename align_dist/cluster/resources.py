@@ -42,6 +42,15 @@ class Resources:
     def tasks(self) -> int:
         return self.nodes * self.tasks_per_node
 
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def cpus(self) -> int:
+        """At least: a task that asks for no number gets what the cluster gives, which is one CPU or more."""
+        return self.tasks * (self.cpus_per_task or 1)
+
 
 def jobs_folder(runs: Path, experiment: str) -> Path:
     """Where submitit keeps its pickles and logs. Raises ConfigError for a path that it cannot take."""
@@ -58,7 +67,7 @@ def slurm_executor(folder: Path, name: str, resources: Resources) -> SlurmExecut
         executor: SlurmExecutor = submitit.SlurmExecutor(folder, max_num_timeout=resources.max_timeouts)
     except RuntimeError:
         raise MachineError(
-            "srun: not found; call this on a login node, or with --cluster local for this machine"
+            "srun: not found; submit on a login node, run on this machine with --cluster local, or look with --plan"
         ) from None
     executor.update_parameters(**slurm_parameters(name, resources))
     return executor
@@ -92,13 +101,14 @@ def slurm_parameters(name: str, resources: Resources) -> dict[str, Any]:
     return {key: value for key, value in told.items() if value is not None}
 
 
-def submission_text(executor: SlurmExecutor, jobs: int) -> str:
-    """The sbatch file of a submission of that many jobs, to the letter."""
+def submission_text(folder: Path, name: str, resources: Resources, jobs: int) -> str:
+    """The sbatch file of a submission of that many jobs, to the letter; this machine needs no Slurm."""
+    anywhere = {"affinity": classmethod(lambda _: 1)}  # submitit's question for srun
+    planner: type[SlurmExecutor] = type("Planner", (need_submitit().SlurmExecutor,), anywhere)
+    executor = planner(folder, max_num_timeout=resources.max_timeouts)
+    executor.update_parameters(**slurm_parameters(name, resources))
     if jobs > 1:  # as submitit's own array executor does
-        array = type(executor)(executor.folder, executor.max_num_timeout)
-        array.update_parameters(**executor.parameters)
-        array.parameters["map_count"] = jobs
-        executor = array
+        executor.parameters["map_count"] = jobs
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 

@@ -11,9 +11,7 @@ from align_dist.cluster.queue import Queue, read_queue
 from align_dist.config import EvaluationConfig, RunConfig
 from align_dist.files import last_lines
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import IMAGES_PER_SECOND, latest_metrics
 from align_dist.runs.status import State, Status, unfinished_status
-from align_dist.schema.values import to_steps
 
 
 @dataclass(frozen=True)
@@ -21,16 +19,6 @@ class CellStatus(Status):
     """A cell's status. reason: the run's own or Slurm's. submission: the latest, if there was any."""
 
     submission: Submission | None
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How far a run is: of the latest line of its metrics. seconds_left: None until it can be told."""
-
-    step: int
-    epoch: float
-    images_per_second: float | None
-    seconds_left: float | None
 
 
 def cell_statuses(configs: Sequence[RunConfig]) -> list[CellStatus]:
@@ -75,16 +63,3 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, asked: E
 def last_line(log: Path) -> str:
     """The last line of a log, or that it has none."""
     return (last_lines(log, 1) or [f"ended without a word, see {log}"])[0]
-
-
-def pace_of(config: RunConfig) -> Pace | None:
-    """How far a run is and how fast, from its metrics; None before the first line."""
-    latest = latest_metrics(RunFolder(config.folder).metrics)
-    if not latest:
-        return None
-    step, epoch, _ = latest[-1]
-    rates = [record.values[IMAGES_PER_SECOND] for record in latest if record.values.get(IMAGES_PER_SECOND)]
-    length = to_steps(config.training.length, step / epoch) if epoch else step
-    rate = rates[-1] if rates else None
-    left = (length - step) * config.data.batch_size / rate if rate else None
-    return Pace(step, epoch, rate, left)

@@ -107,7 +107,8 @@ def run_in_process(cells: Sequence[Cell], retry: bool, say: Say) -> int:
 
 def job_of(cell: Cell) -> TrainJob:
     """What is pickled for a cell."""
-    return TrainJob(cell.config.model_dump(mode="json"), str(Path.cwd()), code_identity(), revision())
+    config = cell.config.model_dump(mode="json")
+    return TrainJob(config, str(Path.cwd()), code_identity(), revision(), cell.share_warmup)
 
 
 def job_name(cells: Sequence[Cell]) -> str:

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
-from align_dist.cluster.estimate import checkpoint_bytes, save_seconds, step_seconds
+from align_dist.cluster.estimate import UNREAD_CLASSES, checkpoint_bytes, save_seconds, step_seconds
 from align_dist.config import RunConfig
 from align_dist.finding import Finding
 
@@ -92,9 +92,8 @@ def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Finding]
 
 def _grace_findings(config: RunConfig) -> Iterator[Finding]:
     """Whether a step and a save fit into the grace period."""
-    classes = 10  # before the data is read; a class more is a row of the last layer
     try:
-        save = save_seconds(config.runs, checkpoint_bytes(config, classes))
+        save = save_seconds(config.runs, checkpoint_bytes(config, UNREAD_CLASSES))
     except OSError as error:
         yield Finding("missing", f"{config.runs}: not writable ({error.strerror})", "choose another folder for runs")
         return

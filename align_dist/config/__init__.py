@@ -1,4 +1,4 @@
-"""The one typed description of a run: what a YAML file says, merged with dotted overrides and checked."""
+"""The typed config of a run: a YAML file merged with dotted overrides and checked."""
 
 from align_dist.config.load import known_keys, load_config, parse_config, to_yaml
 from align_dist.config.sections import (

@@ -1,4 +1,4 @@
-"""What names a run: a hash of what determines its result, and of nothing else."""
+"""The id of a run: a hash of everything that determines the run's result, and of nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-# Where a run lies, how fast it goes, what is shown and how it is measured.
+# Keys without influence on the weights: where a run is stored, its speed, its logs and its evaluation.
 SILENT = {
     "": ("experiment", "runs", "variant", "evaluation", "distributed"),
     "data": ("workers",),
@@ -15,12 +15,12 @@ SILENT = {
 }
 
 
-def identity_of(told: dict[str, Any]) -> str:
-    """Eight hexadecimal digits of a run's description as plain values, which holds no other method's options."""
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in told.items()}
+def identity_of(values: dict[str, Any]) -> str:
+    """Id of a run: eight hexadecimal digits. values: the config as plain values, without other methods' options."""
+    hashed = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     for section, keys in SILENT.items():
         for key in keys:
-            (kept[section] if section else kept).pop(key)
-    if kept["benchmark"]["pictures"] is None:
-        kept["benchmark"].pop("pictures")  # of a run whose beton is not made yet
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+            (hashed[section] if section else hashed).pop(key)
+    if hashed["benchmark"]["pictures"] is None:
+        hashed["benchmark"].pop("pictures")  # a run whose beton is not written yet
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]

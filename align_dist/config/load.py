@@ -1,4 +1,4 @@
-"""From a YAML file and dotted overrides to a checked run, and back."""
+"""Reading a config from YAML and dotted overrides, and writing it back."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load_config(path: Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """A YAML file and dotted overrides (`align.lambda3=0.5`) as a checked run. Values are read by the schema.
+    """The config in a YAML file with dotted overrides (`align.lambda3=0.5`), checked. The schema types the values.
 
-    Raises ConfigError, one line: the key, what it got, what it takes, the nearest known key.
+    Raises ConfigError in one line: the key, the value, what the key takes, the nearest known key.
     """
     if not path.exists():
         raise ConfigError(f"{path}: no such config; the ready ones are in configs/")
     values = read_description(path, "config")
-    for given in overrides:
-        key, equals, text = given.partition("=")
+    for assignment in overrides:
+        key, equals, text = assignment.partition("=")
         if not equals:
-            raise ConfigError(f"{given!r}: an override is KEY=VALUE, for example align.lambda3=0.5")
+            raise ConfigError(f"{assignment!r}: an override is KEY=VALUE, for example align.lambda3=0.5")
         override(values, key, text, section=text.startswith("{") and _is_section(key))
     return parse_config(values)
 
 
 def parse_config(values: Any) -> RunConfig:
-    """Plain values as a checked run, `auto` precision settled. Raises ConfigError naming the first mistake."""
-    given = dict(values) if isinstance(values, dict) else values
-    if isinstance(given, dict):
-        method = str(given.get("method", RunConfig.model_fields["method"].default))
-        refuse_moved(given, method)
-        sections = {name: given.pop(name) for name in METHODS if name in given}
-        options = {name: _checked(find_options(name), told, f"{name}.") for name, told in sections.items()}
-        given["methods"] = {method: find_options(method)(), **options}
-    config = _checked(RunConfig, given)
-    told = config.training
-    settled = {"precision": settled_precision(told.precision, told.device, config.classifier.backbone)}
-    return config.model_copy(update={"training": told.model_copy(update=settled)})
+    """Plain values as a checked config with `auto` precision resolved. Raises ConfigError for the first mistake."""
+    fields = dict(values) if isinstance(values, dict) else values
+    if isinstance(fields, dict):
+        method = str(fields.get("method", RunConfig.model_fields["method"].default))
+        refuse_moved(fields, method)
+        sections = {name: fields.pop(name) for name in METHODS if name in fields}
+        options = {name: _checked(find_options(name), section, f"{name}.") for name, section in sections.items()}
+        fields["methods"] = {method: find_options(method)(), **options}
+    config = _checked(RunConfig, fields)
+    training = config.training
+    precision = settled_precision(training.precision, training.device, config.classifier.backbone)
+    return config.model_copy(update={"training": training.model_copy(update={"precision": precision})})
 
 
 def _checked(model: type[M], values: Any, prefix: str = "") -> M:
@@ -71,15 +71,15 @@ def _one_line(error: ValidationError, prefix: str) -> str:
 
 
 def _hint(key: str) -> str:
-    """The known key that is spelt most alike, whole or in its last part; else where the keys are to be seen."""
+    """The known key with the closest spelling, as a whole or in its last part; else how to list all keys."""
     known = known_keys()
     ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = ends or difflib.get_close_matches(key, known, 1)
-    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"
+    return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` lists all keys"
 
 
 def known_keys() -> list[str]:
-    """Every dotted key of a config, those of every method's section among them."""
+    """Every dotted key of a config, including those of every method's section."""
     shared = [key for key, _ in leaves(RunConfig) if key != "methods"]
     return shared + [key for name in METHODS for key, _ in leaves(find_options(name), f"{name}.")]
 
@@ -89,7 +89,7 @@ def _is_section(key: str) -> bool:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """The resolved run as YAML that `load_config` reads back to an equal one."""
+    """The config as YAML that `load_config` reads back to an equal config."""
     from yaml import safe_dump
 
     text: str = safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""Keys of old configs: each answers with one line that names the new key."""
+"""Keys of old configs, each refused with one line that names the new key."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ OF_TRAINING = ("masker_head_start", "sparsity_ramp")
 
 
 def refuse_moved(values: dict[str, Any], method: str) -> None:
-    """Raises ConfigError for the first key that stood in another section once."""
+    """Raise ConfigError for the first key that has moved to another section."""
     for key in _old_keys(values):
         if key == "objective.changes":
-            raise ConfigError("objective.changes: gone, with the population search that made them; leave it out")
-        raise ConfigError(f"{key}: options are in a method's own section now; {_advice(key, method)}")
+            raise ConfigError("objective.changes: no longer exists, like the population search; remove it")
+        raise ConfigError(f"{key}: options have moved to the method's section; {_advice(key, method)}")
 
 
 def _old_keys(values: dict[str, Any]) -> list[str]:
-    found: list[str] = []
+    keys: list[str] = []
     for section in ("objective", "masker"):
-        inside = values.get(section)
+        content = values.get(section)
         if section in values:
-            found += [f"{section}.{name}" for name in inside] if isinstance(inside, dict) and inside else [section]
+            keys += [f"{section}.{name}" for name in content] if isinstance(content, dict) and content else [section]
     training = values.get("training")
     if isinstance(training, dict):
-        found += [f"training.{name}" for name in OF_TRAINING if name in training]
-    return found
+        keys += [f"training.{name}" for name in OF_TRAINING if name in training]
+    return keys
 
 
 def _advice(key: str, method: str) -> str:
-    """The key of the run's method; of the first method that has it where the run's own does not."""
+    """The new key in the section of the run's method, or of the first method that has the option."""
     section, _, name = key.partition(".")
     new = f"masker.{name}" if section == "masker" else RENAMED.get(name, name)
-    having = [other for other in (method, *METHODS) if new.rstrip(".") in _options_of(other)]
-    if not having:
-        return f"such as {method}: {{KEY: VALUE}}"
-    here = f"{having[0]}.{new}"
-    return f"write {here}" if having[0] == method else f"{method} has none such, leave it out or write {here}"
+    methods = [other for other in (method, *METHODS) if new.rstrip(".") in _options_of(other)]
+    if not methods:
+        return f"write {method}: {{KEY: VALUE}}"
+    replacement = f"{methods[0]}.{new}"
+    return (
+        f"write {replacement}"
+        if methods[0] == method
+        else f"{method} has no such option, remove it or write {replacement}"
+    )
 
 
 def _options_of(method: str) -> set[str]:
-    found = {name for name, _ in leaves(find_options(method))}
-    return found | {name[: name.rindex(".")] for name in found if "." in name}
+    names = {name for name, _ in leaves(find_options(method))}
+    return names | {name[: name.rindex(".")] for name in names if "." in name}

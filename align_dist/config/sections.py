@@ -1,4 +1,4 @@
-"""The sections of a run's description: every key, its type, range and default."""
+"""The sections of a config: every key with its type, range and default."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from align_dist.schema.text import Described
 from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Seed, Weight, option
 
 
-def _check_mask_values(given: Any) -> Any:
-    if given in ("auto", "index", "soft"):
-        return given
-    values = [str(value) for value in (given if isinstance(given, list | tuple) else [given])]
-    if not values or not all(value.isdecimal() and int(value) <= 65535 for value in values):
-        raise ValueError("takes auto, index, soft or the object's values such as [8,12]")
+def _check_mask_values(value: Any) -> Any:
+    if value in ("auto", "index", "soft"):
+        return value
+    values = [str(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    if not values or not all(item.isdecimal() and int(item) <= 65535 for item in values):
+        raise ValueError("takes auto, index, soft or a list of the object's values such as [8,12]")
     return tuple(map(int, values))
 
 
@@ -35,18 +35,17 @@ USUAL_AGREEMENT = 0.7
 
 
 class BenchmarkConfig(Described):
-    """Which pictures, where they lie, and how they are stored in the `.beton`.
+    """The images and masks of a benchmark, and their storage in the `.beton`.
 
-    metadata: a CSV file of groups and of a split of the benchmark's own, a line a picture, with a line of names on top.
-    `image` is the picture's path within `root`; `attribute` the spurious attribute, such as `on water`, by which and
-    by the class its group is named (`landbird on water`); `split` one of train, validation and test. Either of the
-    last two may be missing.
-    mask_values: what in mask files is the object: whatever is not 0, but for VOC's 255 (index), the values as shares
-    of it (soft), the values of a list, or what the masks themselves say (auto).
-    agreement: of the embedded benchmark, the share of its training domain in which the background is that of the class,
-    and of `reversed` in which it is that of the next class.
-    pictures: sixteen hexadecimal digits that name the pictures, masks and storage that a run is on, as the beton's
-    manifest has them. Left out, they are those of the beton that is there; given, any other beton is refused.
+    metadata: a CSV file with groups and a fixed split: a header, then one line per image. `image` is the path within
+    `root`; `attribute` is the spurious attribute, such as `on water`, which with the class names the group (`landbird
+    on water`); `split` is train, validation or test. One of the last two columns may be missing.
+    mask_values: which values of a mask file are the object: all but 0 and VOC's 255 (index), values as shares of the
+    object (soft), a list of values, or inferred from the masks (auto).
+    agreement: for the embedded benchmark, the share of images of the training domain whose background matches the
+    class, and of `reversed` whose background is that of the next class.
+    pictures: sixteen hexadecimal digits that identify images, masks and storage, from the beton's manifest. Without a
+    value, the existing beton is used; with a value, any other beton is refused.
     """
 
     name: str = "embedded"
@@ -71,12 +70,12 @@ class BenchmarkConfig(Described):
 
 
 class ProtocolConfig(Described):
-    """Who trains on what (design: splits). `seed` cuts the parts; it is not the training seed.
+    """The training, validation and test split. `seed` draws the split and is independent of the training seed.
 
-    kind: `fixed` takes the parts that the benchmark brings, of `source`, or of all domains where none is named, and
-    neither fractions, nor seed, nor keep_together.
-    keep_together: what no cut goes through: near-copies and bursts (near), pictures of equal bytes (copies), or
-    nothing (off), as other programs cut.
+    kind: `fixed` takes the benchmark's own split of `source`, or of all domains without a source, and ignores
+    fractions, seed and keep_together.
+    keep_together: images that stay in one part: near-duplicates and bursts (near), files of equal bytes (copies), or
+    none (off), as in other programs.
     """
 
     kind: Literal["in_domain", "single_source", "leave_one_out", "fixed"] = "single_source"
@@ -99,8 +98,8 @@ class AugmentationConfig(Described):
 
 
 class DataConfig(Described):
-    """batch_size: of the global batch, over all ranks. micro_batches: parts a rank goes through it in, one
-    update for all of them; where BatchNorm is not frozen it normalises each part by itself.
+    """batch_size: size of the global batch over all ranks. micro_batches: number of parts into which a rank splits its
+    share, with one update for all parts; a BatchNorm that is not frozen normalises each part on its own.
     """
 
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 224
@@ -112,14 +111,13 @@ class DataConfig(Described):
 
 
 class ClassifierConfig(Described):
-    """batchnorm: `frozen` keeps the statistics it came with (DomainBed's choice for pretrained networks);
-    `synchronised` takes them over the global batch, whatever the number of ranks; `local` over each rank's share,
-    cheaper, and then the number of ranks is part of the result. attribution: what tells where a classifier looks, in
-    losses, measures and pictures alike: Grad-CAM, or a gradient with respect to the pixels (`input_attribution.py`),
-    which takes one more forward and backward (input_gradient) or eight (integrated_gradients), and in training a
-    backward through each: a guided step of resnet8 takes about 3 and 20 times Grad-CAM's on a CPU. cam_places:
-    where in the image the cells of Grad-CAM are taken to lie: at the centres of their receptive fields
-    (`places.py`), or on an even grid as captum, DRE and most pictures have it.
+    """batchnorm: `frozen` keeps the pretrained statistics (DomainBed's choice); `synchronised` computes statistics over
+    the global batch, for any world size; `local` over each rank's share, which is cheaper but makes the result depend
+    on the world size. attribution: the attribution map in losses, metrics and figures: Grad-CAM, or a gradient with
+    respect to the pixels (`input_attribution.py`). input_gradient adds one forward and backward pass and
+    integrated_gradients eight, and training a backward pass through each: a guided step of resnet8 on a CPU takes
+    about 3 and 20 times as long as with Grad-CAM. cam_places: positions of Grad-CAM's cells in the image: the centres
+    of their receptive fields (`places.py`), or an even grid as in captum, DRE and most figures.
     """
 
     backbone: str = "resnet50"
@@ -132,14 +130,15 @@ class ClassifierConfig(Described):
 
 
 class TrainingConfig(Described):
-    """How long, how often, on what.
+    """Length, intervals, precision and device of the training.
 
     warmup: steps or epochs before guidance.
-    until: where to pause, all schedules being those of the whole length; the same run without it goes on.
+    until: where to pause, with all schedules as for the full length; the same command without `until` resumes.
     validate_every, checkpoint_every, pictures_every: an interval; `0 epochs` for at the end alone.
-    precision: `auto` becomes what pays on this machine (arithmetic.py) when a run is read, before its id: wherever
-    it goes on, its arithmetic stays. channels_last: of the classifier; a step is 1 to 1.6 times as fast in it on a CPU,
-    in both precisions. threads: of torch; 0 for all cores of the rank.
+    precision: `auto` becomes the faster precision on this machine (arithmetic.py) when the config is read, before the
+    id is computed: a run resumed on another machine keeps its precision. channels_last: memory format of the
+    classifier; on a CPU a step is 1 to 1.6 times as fast, in both precisions. threads: torch threads; 0 for all cores
+    of the rank.
     """
 
     length: Duration = "60 epochs"
@@ -157,10 +156,11 @@ class TrainingConfig(Described):
 
 
 class EvaluationConfig(Described):
-    """selections: which weights are measured: best by accuracy on source validation, or by that of its worst group,
-    last, or best on target validation. Without `oracle`, no target picture is looked at before the end.
-    theory: whether the lemmas are measured too, on as many images as faithfulness. explain_validation: whether each
-    validation after warm-up measures explanations too, as a search for faithful ones asks.
+    """selections: which weights are evaluated: those with the best accuracy on source validation, with the best
+    worst-group accuracy on source validation, the last, or those with the best accuracy on target validation. Without
+    `oracle`, no target image is used before the end.
+    theory: whether to measure the lemmas too, on as many images as faithfulness. explain_validation: whether each
+    validation after warm-up measures explanations too, for a search that maximises faithfulness.
     """
 
     batch_size: Count = 64
@@ -174,16 +174,16 @@ class EvaluationConfig(Described):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What results depend on, as plain values."""
+        """The settings that results depend on, as plain values."""
         return self.model_dump(mode="json", exclude={"batch_size", "explain_validation"})
 
 
 class DistributedConfig(Described):
-    """How many ranks work on a run; nothing here changes its result by more than rounding.
+    """Engine and communication of the ranks; no key here changes a result by more than rounding.
 
-    engine: `auto` is plain on one rank and DDP on several. deepspeed: the JSON of that engine. timeout: seconds
-    after which a rank that waits for another one gives up. grace: seconds before a Slurm job's end at which the
-    run saves and leaves.
+    engine: `auto` is plain on one rank and DDP on several. deepspeed: DeepSpeed's JSON file. timeout: seconds after
+    which a rank stops waiting for another rank. grace: seconds before the end of a Slurm job at which the run saves
+    and exits.
     """
 
     engine: Literal["auto", "plain", "ddp", "deepspeed"] = "auto"
@@ -194,9 +194,9 @@ class DistributedConfig(Described):
 
 
 class RunConfig(Described):
-    """A run: the shared sections, and the options of methods by name, of which those of `method` count.
+    """The config of a run: the shared sections, and the options of methods by name. Only those of `method` count.
 
-    In YAML a method's options are a section of its own: `align: {lambda1: 4}`. Several may stand in one file.
+    In YAML each method's options are a section: `align: {lambda1: 4}`. One file may hold sections of several methods.
     """
 
     experiment: str = "run"
@@ -225,11 +225,11 @@ class RunConfig(Described):
             raise ValueError(f"{self.method}.{conflict}")
         if self.benchmark.agreement != USUAL_AGREEMENT and self.benchmark.name != "embedded":
             raise ValueError(
-                f"benchmark.agreement: {self.benchmark.agreement}, but only the embedded benchmark is made to measure; "
-                f"take it out with benchmark.name={self.benchmark.name}"
+                f"benchmark.agreement: {self.benchmark.agreement}, but only the embedded benchmark takes an agreement; "
+                f"remove it with benchmark.name={self.benchmark.name}"
             )
         if self.evaluation.theory and self.evaluation.faithfulness_images == 0:
-            raise ValueError("evaluation.theory: is measured on evaluation.faithfulness_images, which is 0; raise it")
+            raise ValueError("evaluation.theory: needs images, and evaluation.faithfulness_images is 0; raise it")
         if self.protocol.validation_fraction + self.protocol.test_fraction >= 1:
             raise ValueError("protocol.validation_fraction + protocol.test_fraction leave nothing to train on")
         if self.data.batch_size % self.data.micro_batches:
@@ -240,10 +240,10 @@ class RunConfig(Described):
 
     @model_serializer(mode="wrap")
     def _in_sections(self, inner: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The options of methods as sections beside the others."""
-        told: dict[str, Any] = inner(self)
-        methods = told.pop("methods")
-        return {**told, **{name: options for name, options in methods.items() if options}}
+        """Write the options of methods as sections beside the shared ones."""
+        sections: dict[str, Any] = inner(self)
+        methods = sections.pop("methods")
+        return {**sections, **{name: options for name, options in methods.items() if options}}
 
     @property
     def options(self) -> Options:
@@ -251,22 +251,22 @@ class RunConfig(Described):
         return self.methods.get(self.method) or find_options(self.method)()
 
     def with_method(self, method: str) -> RunConfig:
-        """The same run by another method, whose options are those of its section. Raises ConfigError."""
+        """The same run with another method and the options of that method's section. Raises ConfigError."""
         options = self.methods.get(method) or find_options(method)()
         return self.model_copy(update={"method": method, "methods": {**self.methods, method: options}})
 
     def alone(self) -> RunConfig:
-        """The same run without the sections of other methods."""
+        """The same config without the sections of other methods."""
         return self.model_copy(update={"methods": {self.method: self.options}})
 
     @property
     def identity(self) -> str:
-        """Eight hexadecimal digits that name what determines the result."""
+        """The run's id: eight hexadecimal digits from everything that determines the result."""
         return identity_of(self.alone().model_dump(mode="json"))
 
     @property
     def folder(self) -> Path:
-        """Where the run lives: `<runs>/<experiment>/<benchmark>-<domain>-<method>[-<variant>]-seed<n>-<id>`."""
+        """The run's folder: `<runs>/<experiment>/<benchmark>-<domain>-<method>[-<variant>]-seed<n>-<id>`."""
         domain = self.protocol.target if self.protocol.kind == "leave_one_out" else self.protocol.source
         unnamed = "all" if self.protocol.kind == "fixed" else "none"
         parts = [self.benchmark.name, domain or unnamed, self.method, self.variant.replace(" ", "_")]

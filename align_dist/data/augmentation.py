@@ -1,9 +1,9 @@
-"""What happens to one picture, drawn as a pure function of (seed, pass, sample id), compiled; `kernels` does it.
+"""Random parameters of the augmentation of one image, a compiled pure function of (seed, pass, sample id).
 
-The distributions are DomainBed's (paper.md section 5.3): random resized crop, horizontal flip, colour
-jitter (brightness, contrast, saturation, hue, in random order) and random greyscale, defined as
-torchvision defines them: https://pytorch.org/vision/stable/transforms.html. FFCV's own augmentations seed
-numba's generators from the system, so equal seeds would give different pixels.
+`kernels` applies the augmentation. The distributions are DomainBed's (paper.md section 5.3): random resized crop,
+horizontal flip, colour jitter (brightness, contrast, saturation, hue, in random order) and random greyscale, as in
+torchvision: https://pytorch.org/vision/stable/transforms.html. FFCV's own augmentations seed numba's generators from
+the system, so equal seeds would give different pixels.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from align_dist.data.compiling import compiled
 from align_dist.data.draws import PASS_SHIFT
 
 CROP_TRIES = 10
-# Each decision about a picture reads its own counter, so adding one later moves none of the others.
+# Each random decision about an image has its own counter, so that a later addition changes no other decision.
 CROP, FLIP, JITTER, GREYSCALE = 0, 64, 80, 96
 
 
 @compiled
 def mix(value: np.uint64) -> np.uint64:
-    """SplitMix64's finaliser: a bijection of 64-bit integers that scatters neighbours.
+    """Mix bits with SplitMix64's finaliser, a bijection of 64-bit integers.
 
     Source: Steele, Lea, Flood 2014, https://doi.org/10.1145/2660193.2660195.
     """
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    scattered: np.uint64 = value ^ (value >> np.uint64(31))
-    return scattered
+    mixed: np.uint64 = value ^ (value >> np.uint64(31))
+    return mixed
 
 
 @compiled
 def uniform(seed: np.uint64, draw: np.uint64, counter: int) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
+    """A pseudorandom number in [0, 1), a pure function of its arguments. draw: a sample key."""
     golden = np.uint64(0x9E3779B97F4A7C15)
     key = mix(seed + golden)
     key = mix(key ^ mix(draw + golden))
@@ -52,10 +52,10 @@ def crop_box(
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for attempt in range(CROP_TRIES):
         counter = CROP + 4 * attempt
-        target = area * (scale[0] + (scale[1] - scale[0]) * uniform(seed, draw, counter))
+        target_area = area * (scale[0] + (scale[1] - scale[0]) * uniform(seed, draw, counter))
         aspect = math.exp(low + (high - low) * uniform(seed, draw, counter + 1))
-        box_width = round(math.sqrt(target * aspect))
-        box_height = round(math.sqrt(target / aspect))
+        box_width = round(math.sqrt(target_area * aspect))
+        box_height = round(math.sqrt(target_area / aspect))
         if 0 < box_width <= width and 0 < box_height <= height:
             top = int(uniform(seed, draw, counter + 2) * (height - box_height + 1))
             left = int(uniform(seed, draw, counter + 3) * (width - box_width + 1))
@@ -69,7 +69,7 @@ def crop_box(
 def view_of(
     height: int, width: int, augmentation: NDArray[np.float64], seed: np.uint64, draw: np.uint64
 ) -> tuple[int, int, int, int, bool]:
-    """(top, left, height, width, mirrored) of what a draw shows of a picture; pass 0 shows all of it, as it is.
+    """Crop (top, left, height, width, mirrored) of an image for a sample key; the whole image for pass 0.
 
     augmentation: `decoder.Augmentation.numbers`.
     """

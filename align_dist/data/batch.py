@@ -1,4 +1,4 @@
-"""What a step is taken on."""
+"""A rank's batch on the device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from align_dist.data.draws import Draws
 class Batch:
     """One rank's part of a global batch, on the device.
 
-    images: (B, 3, H, W) float32, normalised; 0 is the mean colour. labels: (B,) int64. domains: (B,) int64.
-    samples: (B,) int64 ids. draws: the draws it came from. masks: (B, H, W) float32 in [0, 1], or None
-    where the benchmark has no true masks or they were not asked for. second, values: as the share asked for them,
-    (B, 3, H, W) and (B, ...) each. ranks: that the global batch is spread over. whole: whether these are all of the
-    rank's images. groups: (B,) int64, class and spurious attribute, or None for a benchmark without.
+    images: (B, 3, H, W) float32, normalised; 0 is the mean colour. labels, domains: (B,) int64. samples: (B,) int64
+    sample ids. draws: (B,) sample keys. masks: (B, H, W) float32 in [0, 1], or None where the benchmark has no true
+    masks or the loader reads none. second: (B, 3, H, W) second images, values: tensors (B, ...), both as requested by
+    the share. ranks: the world size. whole: whether the batch holds all of the rank's images. groups: (B,) int64, class
+    and spurious attribute, or None for a benchmark without groups.
     """
 
     images: Tensor
@@ -34,14 +34,14 @@ class Batch:
     groups: Tensor | None = None
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch in `count` pieces of equal size. Raises ValueError where that cannot be.
+        """Split the batch into `count` parts of equal size. Raises ValueError where `count` does not divide the size.
 
-        In strides: images are in the order of their domains, and each piece is to see them all.
+        Parts are strided, because images are ordered by domain and each part should hold all domains.
         """
         if count == 1:
             return [self]
         if len(self.images) % count:
-            raise ValueError(f"a batch of {len(self.images)} has no {count} equal parts")
+            raise ValueError(f"a batch of {len(self.images)} images cannot be split into {count} equal parts")
         return [self._piece(slice(start, None, count)) for start in range(count)]
 
     def _piece(self, rows: slice) -> Batch:

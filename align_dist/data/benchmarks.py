@@ -1,4 +1,4 @@
-"""The benchmarks by name. A new one is a reader and a line in READERS."""
+"""The benchmarks by name. A new benchmark needs a reader and a line in READERS."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ VLCS_WHERE = "get VLCS with DomainBed's scripts/download.py and put its four dom
 PACS_WHERE = "get PACS with DomainBed's scripts/download.py and put its four domain folders there"
 
 
-def _read_known(name: str, roots: list[Path], domains: list[str], where: str) -> Catalogue:
-    """Reads the first root that holds one of the domains, and wants them all."""
+def _read_known(name: str, roots: list[Path], domains: list[str], remedy: str) -> Catalogue:
+    """Read the first root that holds any of the domains; DataError unless the root holds all domains."""
     for root in roots:
         present = [domain for domain in domains if (root / domain).is_dir()]
         if present:
             absent = sorted(set(domains) - set(present))
             if absent:
-                raise DataError(f"{root}: no domain folder {', '.join(absent)}; {where}")
+                raise DataError(f"{root}: missing domain folders {', '.join(absent)}; {remedy}")
             return read_folders(name, root, sorted(domains))
-    raise DataError(f"{roots[-1]}: no domain folders {', '.join(domains)} in it; {where}")
+    raise DataError(f"{roots[-1]}: none of the domain folders {', '.join(domains)}; {remedy}")
 
 
 def _read_vlcs(root: Path) -> Catalogue:
@@ -84,7 +84,7 @@ def find_reader(name: str) -> Callable[[Path], Catalogue]:
 
 
 def read_described(benchmark: BenchmarkConfig) -> Catalogue:
-    """The images that a description names. Raises as `read_benchmark` does."""
+    """The images of the benchmark in a config. Raises as `read_benchmark` does."""
     return read_benchmark(
         benchmark.name, benchmark.root, benchmark.masks, benchmark.metadata, agreement=benchmark.agreement
     )
@@ -98,11 +98,11 @@ def read_benchmark(
     *,
     agreement: float = USUAL_AGREEMENT,
 ) -> Catalogue:
-    """The images of benchmark `name` under `root`, with true masks, groups and parts when given.
+    """The images of benchmark `name` under `root`, with true masks, groups and parts where these are given.
 
-    masks: folder of `<domain>/<class>/<stem>.png`, one for every image. metadata: a CSV file, see metadata.py.
+    masks: folder of `<domain>/<class>/<stem>.png`, one mask per image. metadata: a CSV file, see metadata.py.
     agreement: of the embedded benchmark. Raises ConfigError for an unknown name and DataError, in one line with the
-    remedy, for anything missing or unusable.
+    remedy, for missing or unusable files.
     """
     reader = partial(_read_embedded, agreement=agreement) if name == "embedded" else find_reader(name)
     with reading(root):

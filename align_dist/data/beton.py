@@ -47,24 +47,24 @@ def prepare_beton(
     mask_values: MaskValues = "auto",
     workers: int | None = None,
 ) -> Manifest:
-    """Writes `destination` (`<name>.beton`) and `<name>.beton.json`, replacing both when complete.
+    """Write `destination` (`<name>.beton`) and `<name>.beton.json`, replacing both when complete.
 
-    max_side: longer side in pixels, at most. quality: of the JPEG, 1 to 100. Fields: image, label,
-    domain, sample (the id), and group and mask when the catalogue has them. mask_values: see mask_values.py.
-    Raises DataError for unreadable pictures unless they are to be skipped and for files that change meanwhile,
-    StorageError for a full or unwritable disk.
+    max_side: largest longer side in pixels. quality: of the JPEG, 1 to 100. Fields: image, label, domain, sample (the
+    id), and group and mask where the catalogue has them. mask_values: see mask_values.py. Raises DataError for
+    unreadable images unless on_unreadable is `skip`, and for files that change meanwhile; StorageError for a full or
+    unwritable disk.
     """
     count = available_cores() if workers is None else max(workers, 1)
-    before = _stamps_of(catalogue.samples)
+    stamps = _stamps_of(catalogue.samples)
     scanned = scan(catalogue.samples, max_side, count)
     samples, facts, skipped = _readable(catalogue, scanned, on_unreadable)
     reading = reading_of(samples, facts, mask_values)
-    draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped, before)
+    draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped, stamps)
     draft = replace(draft, mask_values=mask_values, notes=notes_on(draft.paths, facts, reading))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination.parent, facts, mode, draft.has_masks)
-        size, digest = _write_and_rename(draft, samples, facts, reading, destination, count, before)
+        size, digest = _write_and_rename(draft, samples, facts, reading, destination, count, stamps)
         manifest = replace(draft, beton_bytes=size, beton_sha256=digest)
         write_manifest(manifest, manifest_path(destination))
     except OSError as error:
@@ -78,7 +78,7 @@ def prepare_beton(
 
 
 def is_written(path: Path) -> bool:
-    """Whether a beton is there, whole or not. Raises StorageError where this user may not look."""
+    """Whether a beton exists, complete or not. Raises StorageError without permission to look."""
     try:
         return path.is_file()
     except PermissionError as error:
@@ -86,10 +86,10 @@ def is_written(path: Path) -> bool:
 
 
 def verify_beton(path: Path, quick: bool = False) -> Manifest:
-    """The manifest of an intact beton; DataError for a missing, truncated or changed one, StorageError for one that
-    this user may not read.
+    """The manifest of an intact beton. Raises DataError for a missing, truncated or changed beton, and StorageError
+    without permission to read.
 
-    quick: compare the size only, which costs nothing; else read the whole file and compare SHA-256.
+    quick: compare only the size, which costs nothing; else read the whole file and compare SHA-256.
     """
     if not is_written(path):
         raise DataError(f"{path}: no such beton; make it with `align-dist data prepare CONFIG`")
@@ -103,27 +103,27 @@ def verify_beton(path: Path, quick: bool = False) -> Manifest:
         problem = "truncated" if size < manifest.beton_bytes else "changed"
         raise DataError(f"{path}: {problem}: {size:,} bytes, expected {manifest.beton_bytes:,}; {REMEDY}")
     if not quick and file_sha256(path) != manifest.beton_sha256:
-        raise DataError(f"{path}: its bytes changed since it was written; {REMEDY}")
+        raise DataError(f"{path}: the content has changed since it was written; {REMEDY}")
     return manifest
 
 
 def _readable(
     catalogue: Catalogue, scanned: Sequence[Scanned], on_unreadable: str
 ) -> tuple[list[Sample], list[Scanned], list[Sample]]:
-    """The samples that can be read, what they are, and the samples that cannot."""
+    """The readable samples, their scans, and the unreadable samples."""
     pairs = list(zip(catalogue.samples, scanned, strict=True))
-    bad = [(sample, fact) for sample, fact in pairs if fact.trouble is not None]
-    if bad and (on_unreadable == "fail" or len(bad) == len(pairs)):
-        named = ", ".join(f"{sample.path} ({fact.trouble})" for sample, fact in bad[:3])
-        more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    failures = [(sample, fact) for sample, fact in pairs if fact.trouble is not None]
+    if failures and (on_unreadable == "fail" or len(failures) == len(pairs)):
+        examples = ", ".join(f"{sample.path} ({fact.trouble})" for sample, fact in failures[:3])
+        remainder = f" and {len(failures) - 3:,} more" if len(failures) > 3 else ""
         raise DataError(
-            f"{len(bad):,} of {len(pairs):,} pictures are unreadable: {named}{more}; "
-            "replace them, or leave them out with benchmark.on_unreadable=skip"
+            f"{len(failures):,} of {len(pairs):,} images are unreadable: {examples}{remainder}; "
+            "replace these files, or skip them with benchmark.on_unreadable=skip"
         )
-    good = [(sample, fact) for sample, fact in pairs if fact.trouble is None]
-    if not good:
-        raise DataError(f"{catalogue.root}: no pictures in '{catalogue.benchmark}'; check the folder")
-    return [sample for sample, _ in good], [fact for _, fact in good], [sample for sample, _ in bad]
+    readable = [(sample, fact) for sample, fact in pairs if fact.trouble is None]
+    if not readable:
+        raise DataError(f"{catalogue.root}: no images in '{catalogue.benchmark}'; check the folder")
+    return [sample for sample, _ in readable], [fact for _, fact in readable], [sample for sample, _ in failures]
 
 
 def _describe(
@@ -134,7 +134,7 @@ def _describe(
     skipped: Sequence[Sample],
     stamps: Mapping[Path, Stamp],
 ) -> Manifest:
-    """The manifest of a beton that is still to be written."""
+    """The manifest of a beton before the beton is written."""
     masks = [sample.mask for sample in samples if sample.mask is not None]
     groups = catalogue.groups
     return Manifest(
@@ -169,7 +169,7 @@ def _describe(
 
 
 def digests_with_masks(samples: Sequence[Sample]) -> list[str]:
-    """SHA-256 of each picture, followed by that of its mask where it has one."""
+    """SHA-256 of each image, followed by the SHA-256 of the image's mask if there is one."""
     pictures = digests_of([sample.path for sample in samples])
     masks = iter(digests_of([sample.mask for sample in samples if sample.mask is not None], "hashing masks"))
     return [
@@ -179,14 +179,14 @@ def digests_with_masks(samples: Sequence[Sample]) -> list[str]:
 
 
 def _stamps_of(samples: Sequence[Sample]) -> dict[Path, Stamp]:
-    """The stamp of every picture and every mask."""
+    """The stamp of every image and every mask."""
     files = {file for sample in samples for file in (sample.path, sample.mask) if file is not None}
     return {file: stamp_of(file) for file in files}
 
 
-def _check_unchanged(samples: Sequence[Sample], before: Mapping[Path, Stamp]) -> None:
-    """Raises DataError where a picture or a mask was changed since it was first looked at."""
-    changed = sorted(file for file, stamp in _stamps_of(samples).items() if stamp != before[file])
+def _check_unchanged(samples: Sequence[Sample], stamps: Mapping[Path, Stamp]) -> None:
+    """Raise DataError where an image or a mask has changed since its stamp was taken."""
+    changed = sorted(file for file, stamp in _stamps_of(samples).items() if stamp != stamps[file])
     if changed:
         raise DataError(f"{changed[0]}: changed while the beton was being written ({len(changed):,} files); run again")
 
@@ -209,9 +209,9 @@ def _write_and_rename(
     reading: MaskReading | None,
     destination: Path,
     workers: int,
-    before: Mapping[Path, Stamp],
+    stamps: Mapping[Path, Stamp],
 ) -> tuple[int, str]:
-    """Size in bytes and SHA-256 of the beton, which is in place, without a manifest."""
+    """Write the beton without its manifest. Returns its size in bytes and its SHA-256."""
     from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
 
     columns = {"label": draft.labels, "domain": draft.domain_indices, "sample": range(len(draft))}
@@ -219,11 +219,11 @@ def _write_and_rename(
     pictures = Pictures(samples, facts, {**columns, **groups}, draft.image_field.max_side, reading)
     with exclusive_partial(destination) as partial:
         write_pictures(pictures, partial, draft.image_field, workers)
-        _check_unchanged(samples, before)
+        _check_unchanged(samples, stamps)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         size, digest = partial.stat().st_size, file_sha256(partial)
-        # Never a new beton under an old manifest, even if we are killed between the two renames.
+        # Never a new beton beside an old manifest, even after a kill between the two renames.
         manifest_path(destination).unlink(missing_ok=True)
         os.replace(partial, destination)
     return size, digest

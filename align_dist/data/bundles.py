@@ -1,4 +1,4 @@
-"""Which samples of a benchmark belong together, domain by domain."""
+"""Bundles of samples that a split must not separate, domain by domain."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from align_dist.machine import available_cores
 
 
 def bundles_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
-    """Bundle of copies, near-copies or one burst of each sample: the smallest id in it, (N,). None spans domains.
+    """Bundle of each sample (copies, near-duplicates, one burst), named by its smallest sample id: (N,).
 
-    Every domain is split by itself and a target domain is tested whole, so joining copies across
-    domains would protect nothing and make one domain's split depend on the others.
+    No bundle spans domains. Every domain is split on its own and a target domain is tested as a whole, so joining
+    copies across domains would protect nothing and make one domain's split depend on the others.
     """
     bundles = np.zeros(len(samples), dtype=np.int64)
     names = np.array([sample.domain for sample in samples])
     for domain in np.unique(names):
-        with progress(f"near-copies of {domain}", int((names == domain).sum())) as report:
+        with progress(f"near-duplicates in {domain}", int((names == domain).sum())) as report:
             ids = np.flatnonzero(names == domain)
             members = [facts[index] for index in ids.tolist()]
             local = near_bundles(

@@ -1,4 +1,4 @@
-"""When a camera took a picture, and which pictures are one burst of it."""
+"""Capture times from EXIF, and bursts of images from one camera."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 
 from PIL import Image
 
-# Seconds. A camera that takes a picture every half minute all day would be one burst without an end to it.
+# Seconds. Without a longest burst, a camera with an image every half minute would give one burst a day.
 LONGEST_GAP = 60
 LONGEST_BURST = 600
 _EXIF_FOLDER, _TIME, _BODY = 0x8769, 0x9003, 0xA431
@@ -17,18 +17,18 @@ _MAKE, _MODEL = 0x010F, 0x0110
 
 @dataclass(frozen=True, order=True)
 class Taken:
-    """By which camera, when: seconds on the camera's own clock."""
+    """Camera and capture time, in seconds on the camera's own clock."""
 
     camera: str
     second: int
 
 
 def taken_of(picture: Image.Image) -> Taken | None:
-    """What EXIF says (DateTimeOriginal, maker, model, serial number); None where it says nothing of use.
+    """Camera and time from EXIF (DateTimeOriginal, maker, model, serial number); None without usable EXIF.
 
-    Midnight sharp is what programs write that know the day alone, so it is no time.
+    Midnight sharp does not count as a time, because programs that know only the day write midnight.
     """
-    # Pillow raises OSError, SyntaxError, struct.error and others for EXIF that is damaged; the picture is fine.
+    # Pillow raises OSError, SyntaxError, struct.error and others for damaged EXIF in an intact image.
     try:
         exif = picture.getexif()
         details = exif.get_ifd(_EXIF_FOLDER)
@@ -40,15 +40,17 @@ def taken_of(picture: Image.Image) -> Taken | None:
     return Taken(camera, int(second)) if second % 86_400 else None
 
 
-def events_of(sequences: Iterable[str | None], taken: Sequence[Taken | None]) -> list[str | None]:
-    """The event of each of N pictures: its sequence, else its burst, else None.
+def events_of(sequences: Iterable[str | None], shots: Sequence[Taken | None]) -> list[str | None]:
+    """The event of each of N images: its sequence, else its burst, else None.
 
-    A burst is what one camera took with no gap above LONGEST_GAP, within LONGEST_BURST of its first picture.
+    A burst holds images of one camera with no gap above LONGEST_GAP, within LONGEST_BURST of its first image.
     """
     events = [None if sequence is None else f"sequence {sequence}" for sequence in sequences]
-    timed = sorted((when, index) for index, when in enumerate(taken) if when is not None and events[index] is None)
+    dated_shots = sorted(
+        (when, index) for index, when in enumerate(shots) if when is not None and events[index] is None
+    )
     start = last = Taken("", 0)
-    for when, index in timed:
+    for when, index in dated_shots:
         if (
             when.camera != last.camera
             or when.second - last.second > LONGEST_GAP

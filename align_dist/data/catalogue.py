@@ -1,4 +1,4 @@
-"""What a benchmark holds, as records."""
+"""The catalogue of a benchmark's samples."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from align_dist.errors import DataError
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of one class. sequence: the burst it belongs to, never cut by a split.
+    """One image of one class. sequence: the image's burst, which no split separates.
 
-    group: its class and spurious attribute, such as `landbird on water`, and part: `train`, `validation` or `test`,
-    where the benchmark brings groups and parts of its own.
+    group: class and spurious attribute, such as `landbird on water`. part: `train`, `validation` or `test` in the
+    benchmark's own split. Both are None for a benchmark without groups or its own split.
     """
 
     path: Path
@@ -30,22 +30,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class PassedOver:
-    """How many files of a benchmark's folders are no samples for one reason, and the first one's name."""
+    """Number of files that are not samples for one reason, and the name of the first such file."""
 
     reason: str
     count: int
     first: str
 
     def __str__(self) -> str:
-        """A line."""
-        return f"{self.count:,} passed over: {self.reason} (first {shown(self.first)})"
+        """The count, the reason and the first file in one line."""
+        return f"{self.count:,} files passed over: {self.reason} (first {shown(self.first)})"
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Domains and classes sorted, samples ordered by (domain, class, path). passed_over: a line for each reason.
+    """Samples ordered by (domain, class, path), with sorted domains and classes. passed_over: one entry per reason.
 
-    agreement: of the embedded benchmark, the share of `biased` on the background of its class.
+    agreement: for the embedded benchmark, the share of `biased` images on the background of their class.
     """
 
     benchmark: str
@@ -58,18 +58,18 @@ class Catalogue:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups' names, sorted; none where the benchmark has none."""
+        """Sorted names of the groups; empty for a benchmark without groups."""
         return tuple(sorted({sample.group for sample in self.samples if sample.group is not None}))
 
 
-# A file that is no sample, and why.
+# A file that is not a sample, and the reason.
 LeftOut = tuple[Path, str]
 
 
 def make_catalogue(
     benchmark: str, root: Path, samples: Iterable[Sample], left_out: Iterable[LeftOut] = ()
 ) -> Catalogue:
-    """Sorts the samples, names their domains and classes, and counts what was left out by reason."""
+    """Build a catalogue: sort the samples, list domains and classes, and count the files left out by reason."""
     ordered = tuple(sorted(samples, key=lambda sample: (sample.domain, sample.label, str(sample.path))))
     domains = tuple(sorted({sample.domain for sample in ordered}))
     classes = tuple(sorted({sample.label for sample in ordered}))
@@ -77,26 +77,28 @@ def make_catalogue(
 
 
 def count_by_reason(root: Path, left_out: Iterable[LeftOut]) -> tuple[PassedOver, ...]:
-    """A line for each reason, in the reasons' order, with the first path in the order of paths."""
-    found: dict[str, list[str]] = {}
+    """One entry per reason, sorted by reason, with the first path in sorted order."""
+    paths_by_reason: dict[str, list[str]] = {}
     for path, reason in left_out:
-        found.setdefault(reason, []).append(relative(path, root))
-    return tuple(PassedOver(reason, len(paths), min(paths)) for reason, paths in sorted(found.items()))
+        paths_by_reason.setdefault(reason, []).append(relative(path, root))
+    return tuple(PassedOver(reason, len(paths), min(paths)) for reason, paths in sorted(paths_by_reason.items()))
 
 
 def relative(path: Path, root: Path) -> str:
-    """A file's name in a manifest: its path within the benchmark's root, or all of it where it lies elsewhere."""
+    """A file's name in a manifest: the path relative to the benchmark's root, or the full path outside the root."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def shown(name: str) -> str:
-    """A name as a message can hold it: one line, and bytes that are no UTF-8 in escapes."""
+    """A name printable in one line, with control characters and invalid UTF-8 escaped."""
     printable = (sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
     return "".join(printable)
 
 
 def attach_masks(catalogue: Catalogue, masks: Path) -> Catalogue:
-    """The catalogue with `<masks>/<domain>/<class>/<stem>.png` beside every image, or DataError."""
+    """The catalogue with the mask `<masks>/<domain>/<class>/<stem>.png` of every image. Raises DataError for a missing
+    mask.
+    """
     samples = [
         replace(sample, mask=masks / sample.domain / sample.label / f"{sample.path.stem}.png")
         for sample in catalogue.samples
@@ -112,7 +114,7 @@ def attach_masks(catalogue: Catalogue, masks: Path) -> Catalogue:
 
 
 def check_classes(catalogue: Catalogue) -> None:
-    """Raises DataError for a class that a single one of several domains holds: it cannot be generalised."""
+    """Raise DataError for a class in only one of several domains, which cannot generalise."""
     if len(catalogue.domains) < 2:
         return
     pairs = {(sample.label, sample.domain) for sample in catalogue.samples}
@@ -120,27 +122,27 @@ def check_classes(catalogue: Catalogue) -> None:
         holders = [domain for domain in catalogue.domains if (label, domain) in pairs]
         if len(holders) == 1:
             raise DataError(
-                f"{catalogue.root}: class '{label}' is in domain '{holders[0]}' only; a class needs two "
+                f"{catalogue.root}: class '{label}' is only in domain '{holders[0]}'; a class needs two "
                 f"domains: rename the folder if misspelt, or move it out of {catalogue.root / holders[0]}"
             )
 
 
 def check_labels(catalogue: Catalogue) -> None:
-    """Raises DataError for a domain, class or group whose name cannot be written down, or is another's in other bytes.
+    """Raise DataError for a name of a domain, class or group that is not printable, or equals another in Unicode.
 
-    Names stand in run folders, TensorBoard tags, YAML and tables: bytes that are no UTF-8 and control characters have
-    no place there, and two spellings of one name (Unicode's composed and decomposed forms) look the same everywhere.
+    Names appear in run folders, TensorBoard tags, YAML and tables, where invalid UTF-8 and control characters are not
+    allowed, and where the composed and decomposed Unicode forms of one name look the same.
     """
     for kind, names in (("domain", catalogue.domains), ("class", catalogue.classes), ("group", catalogue.groups)):
         forms: dict[str, str] = {}
         for name in names:
             if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
                 raise DataError(
-                    f"{catalogue.root}: {kind} '{shown(name)}' has bytes in its name that are no UTF-8 text; rename it"
+                    f"{catalogue.root}: {kind} '{shown(name)}' has a name that is not valid UTF-8 text; rename it"
                 )
             other = forms.setdefault(unicodedata.normalize("NFC", name), name)
             if other != name:
                 raise DataError(
-                    f"{catalogue.root}: {kind} '{name}' is there twice, with composed and with decomposed letters "
-                    f"({other!a} and {name!a}); rename one of them to the other"
+                    f"{catalogue.root}: {kind} '{name}' exists twice, with composed and with decomposed letters "
+                    f"({other!a} and {name!a}); rename one of the two to the other"
                 )

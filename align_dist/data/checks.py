@@ -1,4 +1,4 @@
-"""Benchmarks that are odd whatever is trained on them: a line of warning each, or a refusal."""
+"""Checks of a benchmark that do not depend on the split: warnings of one line, or an error."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from align_dist.errors import DataError
 
 
 def check_classes_differ(classes: Sequence[str]) -> None:
-    """Raises DataError for a benchmark of one class."""
+    """Raise DataError for a benchmark with a single class."""
     if len(classes) < 2:
-        raise DataError(f"a single class, '{classes[0]}': every answer is right; add class folders, one for each class")
+        raise DataError(
+            f"a single class, '{classes[0]}': every prediction is right; add a folder for each further class"
+        )
 
 
 def benchmark_warnings(manifest: Manifest) -> list[str]:
-    """What is odd about a benchmark whatever is trained on it."""
+    """Warnings about a benchmark, whatever the split, one line each."""
     return [
-        *_alike("classes", manifest.classes),
-        *_alike("domains", manifest.domains),
-        *_incomplete(manifest),
-        *_shared_bytes(manifest, manifest.labels, "also lie in another class"),
-        *_shared_bytes(manifest, manifest.domain_indices, "also lie in another domain"),
+        *_similar_names("classes", manifest.classes),
+        *_similar_names("domains", manifest.domains),
+        *_missing_classes(manifest),
+        *_shared_bytes(manifest, manifest.labels, "are also in another class"),
+        *_shared_bytes(manifest, manifest.domain_indices, "are also in another domain"),
     ]
 
 
-def _shared_bytes(manifest: Manifest, places: Sequence[int], what: str) -> list[str]:
-    """Images whose bytes are in more than one place (class or domain)."""
+def _shared_bytes(manifest: Manifest, places: Sequence[int], message: str) -> list[str]:
+    """A warning about images with equal bytes in more than one class or domain. places: class or domain by sample."""
     first: dict[str, int] = {}
     pairs: dict[str, tuple[int, int]] = {}
     for index, digest in enumerate(manifest.hashes):
@@ -37,24 +39,24 @@ def _shared_bytes(manifest: Manifest, places: Sequence[int], what: str) -> list[
     if not pairs:
         return []
     count = sum(digest in pairs for digest in manifest.hashes)
-    named = " = ".join(manifest.paths[index] for index in next(iter(pairs.values())))
-    return [f"{count:,} images {what}, byte for byte (first: {named})"]
+    example = " = ".join(manifest.paths[index] for index in next(iter(pairs.values())))
+    return [f"{count:,} images {message}, byte for byte (first: {example})"]
 
 
-def _alike(kind: str, names: Sequence[str]) -> list[str]:
-    """Names that a reader would take for one."""
+def _similar_names(kind: str, names: Sequence[str]) -> list[str]:
+    """A warning about names that differ only in spelling."""
     spellings: dict[str, list[str]] = {}
     for name in names:
         folded = unicodedata.normalize("NFKC", name).casefold()
         spellings.setdefault("".join(sign for sign in folded if sign not in " -_"), []).append(name)
-    found = [spelling for spelling in spellings.values() if len(spelling) > 1]
-    if not found:
+    duplicates = [spelling for spelling in spellings.values() if len(spelling) > 1]
+    if not duplicates:
         return []
-    named = " and ".join(f"'{name}'" for name in found[0])
-    return [f"{sum(map(len, found)):,} {kind} differ from another one in spelling only (first: {named})"]
+    example = " and ".join(f"'{name}'" for name in duplicates[0])
+    return [f"{sum(map(len, duplicates)):,} {kind} differ from another one only in spelling (first: {example})"]
 
 
-def _incomplete(manifest: Manifest) -> list[str]:
+def _missing_classes(manifest: Manifest) -> list[str]:
     pairs = set(zip(manifest.labels, manifest.domain_indices, strict=True))
     absent = [
         (label, domain)
@@ -65,5 +67,5 @@ def _incomplete(manifest: Manifest) -> list[str]:
     if not absent:
         return []
     count = len({label for label, _ in absent})
-    named = f"'{manifest.classes[absent[0][0]]}' in '{manifest.domains[absent[0][1]]}'"
-    return [f"{count:,} of {len(manifest.classes):,} classes are missing in some domain (first: {named})"]
+    example = f"'{manifest.classes[absent[0][0]]}' in '{manifest.domains[absent[0][1]]}'"
+    return [f"{count:,} of {len(manifest.classes):,} classes are missing in some domain (first: {example})"]

@@ -1,4 +1,4 @@
-"""What files hold, told by their stamps where those suffice, and by their SHA-256 where not."""
+"""Stamps (size and time) and SHA-256 of files."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from align_dist.data.progress import progress
 from align_dist.machine import available_cores
 
-# Size in bytes, and the time of the last change in nanoseconds.
+# Size in bytes, and modification time in nanoseconds.
 Stamp = tuple[int, int]
 NO_STAMP: Stamp = (-1, -1)
-# Fewer files are hashed before anyone asks how far it is.
+# Fewer files are hashed too fast for a progress bar.
 MANY = 1000
 
 
 def stamp_of(path: Path) -> Stamp:
-    """A file's size and time; NO_STAMP where it cannot be looked at."""
+    """Size and modification time of a file; NO_STAMP where the file is missing or inaccessible."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return NO_STAMP
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size, 64 hexadecimal digits."""
+    """SHA-256 of a file, 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
@@ -37,14 +37,14 @@ def file_sha256(path: Path) -> str:
 
 
 def digests_of(paths: Sequence[Path], label: str = "hashing") -> list[str]:
-    """SHA-256 of each file, in parallel threads, with progress for many; empty for one that cannot be read."""
-    found: list[str] = []
-    telling = progress(label, len(paths), "files") if len(paths) >= MANY else nullcontext(lambda _done: None)
-    with telling as report, ThreadPoolExecutor(available_cores()) as pool:
+    """SHA-256 of each file, in parallel threads, with progress for many files; empty for an unreadable file."""
+    digests: list[str] = []
+    context = progress(label, len(paths), "files") if len(paths) >= MANY else nullcontext(lambda _done: None)
+    with context as report, ThreadPoolExecutor(available_cores()) as pool:
         for digest in pool.map(_digest, paths):
-            found.append(digest)
-            report(len(found))
-    return found
+            digests.append(digest)
+            report(len(digests))
+    return digests
 
 
 def _digest(path: Path) -> str:

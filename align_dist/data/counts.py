@@ -1,4 +1,4 @@
-"""How many images the published copies hold, so that an incomplete or altered one is noticed."""
+"""Image counts of the published benchmarks, to detect incomplete or altered copies."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ TERRA_COUNTS: dict[str, Row] = {
     "location_43": (72, 1104, 3, 834, 195, 562, 777, 73, 390, 10),
     "location_46": (90, 999, 21, 873, 30, 726, 1339, 566, 1464, 14),
 }
-# The re-hosted 24,330 images; no public source found for these per-location numbers, only for their sum.
+# The re-hosted 24,330 images. Only the sum has a public source, not the numbers per location.
 TERRA_REHOSTED = {"location_100": 4741, "location_38": 9736, "location_43": 3970, "location_46": 5883}
-# Of scikit-learn's 1,797 digits; see align_dist/data/embedded.py.
+# From scikit-learn's 1,797 digits; see align_dist/data/embedded.py.
 EMBEDDED_TOTALS = {"biased": 1200, "novel": 597, "reversed": 597, "shuffled": 597}
 # Li et al., ICCV 2017.
 PACS_TOTALS = {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929}
@@ -41,7 +41,7 @@ WATERBIRDS_COUNTS: dict[str, Row] = {
 
 
 def count_warnings(catalogue: Catalogue) -> tuple[str, ...]:
-    """One line for each difference from the published copy; empty for benchmarks without one."""
+    """One line per difference from the published copy; empty for benchmarks without published counts."""
     lines: list[str] = []
     if catalogue.benchmark == "vlcs":
         lines += _class_differences(catalogue, "VLCS", VLCS_CLASSES, VLCS_COUNTS)
@@ -59,19 +59,19 @@ def count_warnings(catalogue: Catalogue) -> tuple[str, ...]:
 
 
 def _part_differences(catalogue: Catalogue, title: str, expected: dict[str, Row]) -> list[str]:
-    found = Counter((sample.part, sample.group) for sample in catalogue.samples)
+    counts = Counter((sample.part, sample.group) for sample in catalogue.samples)
     return [
-        f"{title}/{part} {group}: {found[part, group]:,} images, WILDS' copy has {count:,}"
+        f"{title}/{part} {group}: {counts[part, group]:,} images, WILDS' copy has {count:,}"
         for part, row in expected.items()
         for group, count in zip(catalogue.groups, row, strict=False)
-        if found[part, group] != count
+        if counts[part, group] != count
     ]
 
 
-def _total_differences(catalogue: Catalogue, title: str, told: str, expected: dict[str, int]) -> list[str]:
+def _total_differences(catalogue: Catalogue, title: str, reference: str, expected: dict[str, int]) -> list[str]:
     totals = Counter(sample.domain for sample in catalogue.samples)
     return [
-        f"{title}/{domain}: {totals[domain]:,} images, {told} {count:,}"
+        f"{title}/{domain}: {totals[domain]:,} images, {reference} {count:,}"
         for domain, count in expected.items()
         if totals[domain] != count
     ]
@@ -80,14 +80,14 @@ def _total_differences(catalogue: Catalogue, title: str, told: str, expected: di
 def _class_differences(
     catalogue: Catalogue, title: str, classes: tuple[str, ...], expected: dict[str, Row]
 ) -> list[str]:
-    found = Counter((sample.domain, sample.label) for sample in catalogue.samples)
+    counts = Counter((sample.domain, sample.label) for sample in catalogue.samples)
     return [
-        f"{title}/{domain} {label}: {found[domain, label]:,} images, DomainBed's copy has {count:,}"
+        f"{title}/{domain} {label}: {counts[domain, label]:,} images, DomainBed's copy has {count:,}"
         for domain, row in expected.items()
         for label, count in zip(classes, row, strict=True)
-        if found[domain, label] != count
+        if counts[domain, label] != count
     ] + [
         f"{title}/{domain} {label}: {count:,} images, DomainBed's copy has no such class"
-        for (domain, label), count in sorted(found.items())
+        for (domain, label), count in sorted(counts.items())
         if domain in expected and label not in classes
     ]

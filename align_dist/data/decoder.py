@@ -1,7 +1,7 @@
-"""FFCV decoders that take draws instead of sample ids: decode, crop, resize, mirror, colours.
+"""FFCV decoders for sample keys instead of sample ids: decode, crop, resize, mirror, jitter colours.
 
-FFCV hands its `batch_indices` straight to a decoder, so a draw (see `draws`) travels through FFCV's
-threads untouched and carries its own randomness. The decoder cuts the sample id out of it.
+FFCV passes its `batch_indices` unchanged to a decoder, so a sample key (see `draws`) carries its own randomness
+through FFCV's threads. The decoder extracts the sample id.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import IMAGE_MODES, AllocationQuery, SimpleRGBImageDecoder, State
 from align_dist.data.rendering import RENDER, render
 
-# Parts of a batch for each thread: the last of them to end is waited for.
+# Parts of a batch per thread. Several small parts even out the load, because a batch waits for the last part.
 PARTS = 4
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; the defaults are DomainBed's (paper.md section 5.3)."""
+    """Augmentation of training images; the defaults are DomainBed's (paper.md section 5.3)."""
 
     crop_scale: tuple[float, float] = (0.7, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -36,16 +36,16 @@ class Augmentation:
 
     @property
     def numbers(self) -> NDArray[np.float64]:
-        """All of it, in the order that `rendering.render` takes."""
+        """All settings in the order that `rendering.render` takes: (10,)."""
         return np.array([*self.crop_scale, *self.crop_ratio, *self.jitter, self.flip, self.greyscale])
 
 
 class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
-    """Draws → uint8 images (3, side, side). Pass 0 resizes the whole picture and does nothing else.
+    """Decode sample keys to uint8 images (3, side, side). Pass 0 only resizes the whole image.
 
-    mask: draws → masks (side, side), to which only the geometry happens: one draw moves a picture and its mask alike.
-    augmented: False leaves zeros for draws of later passes, for masks that are needed in evaluation alone.
-    threads, workers: what decodes, and how many of its threads at once.
+    mask: decode masks (side, side) instead, with the geometry of the image's crop and flip and without colours.
+    augmented: False leaves zeros for passes after 0, for masks that only evaluation needs. threads, workers: the
+    thread pool, and how many of its threads decode at once.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
         return state, AllocationQuery(self.shape, np.dtype("u1"))
 
     def generate_code(self) -> Callable[..., Any]:
-        # Of a column all pictures are stored alike.
+        # All images of a column have the same storage.
         jpeg = bool((self.metadata["mode"] == IMAGE_MODES["jpg"]).any())
         starts, heights, widths = (
             np.ascontiguousarray(self.metadata[name]).astype(kind)
@@ -81,20 +81,20 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
 
         def decode(draws: Draws, images: NDArray[np.uint8], _metadata: Any, storage: Any) -> NDArray[np.uint8]:
             samples = sample_of(draws)
-            stored = draws, starts[samples], heights[samples], widths[samples]
-            asked = self.numbers, self.seed, jpeg, self.augmented
+            columns = draws, starts[samples], heights[samples], widths[samples]
+            settings = self.numbers, self.seed, jpeg, self.augmented
             planes = images.reshape(len(draws), -1, *images.shape[-2:])
-            whole = np.zeros(len(draws), np.bool_)
+            intact = np.zeros(len(draws), np.bool_)
 
             def render_part(rows: slice) -> None:
-                self.render(*(column[rows] for column in stored), *storage, *asked, planes[rows], whole[rows])
+                self.render(*(column[rows] for column in columns), *storage, *settings, planes[rows], intact[rows])
 
             size = max(1, math.ceil(len(draws) / (PARTS * self.workers)))
             parts = [slice(start, start + size) for start in range(0, len(draws), size)]
-            # One thread alone is the one that asks.
+            # A single thread is the calling thread.
             list((self.threads.map if self.workers > 1 else map)(render_part, parts))
-            if not whole.all():
-                raise ValueError("a picture in it cannot be decoded")
+            if not intact.all():
+                raise ValueError("an image cannot be decoded")
             return images
 
         return decode

@@ -1,8 +1,7 @@
-"""Draws: which sample, on which pass over its domain, packed in one integer.
+"""Sample keys ("draws"): a sample id and the number of a pass over its domain, packed in one integer.
 
-A draw names both a place in the order and every random decision about the picture, so batches are pure
-functions of (seed, draw): the same for any number of workers, ranks, or resumes. Pass 0 means the picture
-as it is, unaugmented; training passes count from 1.
+A sample key determines every random decision about the image, so batches are pure functions of (seed, sample keys):
+the same for any number of workers, ranks or resumes. Pass 0 is the unaugmented image; training passes count from 1.
 """
 
 from __future__ import annotations
@@ -19,45 +18,45 @@ Draws = NDArray[np.uint64]
 
 
 def pack(samples: NDArray[np.int64], passes: NDArray[np.int64] | int) -> Draws:
-    """Sample ids in [0, 2^32) and passes in [0, 2^31) as draws of the same shape."""
-    shifted = np.broadcast_to(np.asarray(passes, np.uint64) << np.uint64(PASS_SHIFT), samples.shape)
-    packed: Draws = samples.astype(np.uint64) | shifted
+    """Pack sample ids in [0, 2^32) and passes in [0, 2^31) into sample keys of the same shape."""
+    pass_bits = np.broadcast_to(np.asarray(passes, np.uint64) << np.uint64(PASS_SHIFT), samples.shape)
+    packed: Draws = samples.astype(np.uint64) | pass_bits
     return packed
 
 
 def sample_of(draws: Draws) -> NDArray[np.int64]:
-    """The sample ids of draws."""
+    """The sample ids of sample keys."""
     samples: NDArray[np.int64] = (draws & np.uint64(SAMPLE_MASK)).astype(np.int64)
     return samples
 
 
 def second_views(draws: Draws) -> Draws:
-    """The same samples, augmented anew: another view of each picture, the same whenever it is asked for.
+    """Sample keys of a second, differently augmented view of each image, a pure function of the first keys.
 
-    Its pass lies beyond every one that training reaches. `data.views` has the geometry between the two.
+    The pass numbers lie above all that training reaches. `data.views` has the geometry between the two views.
     """
     views: Draws = draws | np.uint64(1 << (PASS_SHIFT + 30))
     return views
 
 
 def unaugmented(samples: NDArray[np.int64]) -> Draws:
-    """Each sample once, as it is (pass 0), in the given order."""
+    """Sample keys of the unaugmented images (pass 0), in the given order."""
     return pack(samples, 0)
 
 
 def permutation(samples: NDArray[np.int64], seed: int, stream: int, pass_number: int) -> NDArray[np.int64]:
-    """The order of one pass over a domain: a pure function of its arguments."""
+    """The order of one pass over a stream of samples, a pure function of the arguments."""
     return np.random.default_rng([seed, stream, pass_number]).permutation(samples)
 
 
 @dataclass(frozen=True)
 class Order:
-    """The infinite training order: step t takes `counts[k]` draws from stream k, each stream passing over
-    its samples without replacement, again and again.
+    """The infinite training order: step t takes `counts[k]` samples from stream k. Each stream passes over its samples
+    without replacement, pass after pass.
 
-    One stream is plain training; one stream a domain gives every domain the same share of each batch, as
-    DomainBed does (paper.md section 5.3). `kept` holds the permutation that each stream used last, so that an epoch
-    permutes once and not at every step; nothing but time depends on it.
+    One stream is plain training; one stream per domain gives every domain the same share of each batch, as in
+    DomainBed (paper.md section 5.3). `kept` caches the last permutation of each stream, so that an epoch permutes once
+    and not at every step; results do not depend on the cache.
     """
 
     streams: tuple[NDArray[np.int64], ...]
@@ -72,22 +71,22 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps until as many images were drawn as there are samples; not a whole number in general."""
+        """Number of samples over the batch size; not an integer in general."""
         return sum(map(len, self.streams)) / self.batch_size
 
     def batch(self, step: int) -> Draws:
-        """The global batch of a step: O(1) in the step number, and in the samples while a pass lasts."""
+        """The global batch of a step, (batch_size,), in constant time; a new pass permutes its samples once."""
         return np.concatenate([self._take(k, step) for k in range(len(self.streams))])
 
     def _take(self, stream: int, step: int) -> Draws:
-        samples, count = self.streams[stream], self.counts[stream]
-        places = np.arange(step * count, (step + 1) * count)
-        passes = places // len(samples)
-        drawn = np.empty(count, np.int64)
+        stream_samples, count = self.streams[stream], self.counts[stream]
+        positions = np.arange(step * count, (step + 1) * count)
+        passes = positions // len(stream_samples)
+        samples = np.empty(count, np.int64)
         for number in np.unique(passes):
-            inside = passes == number
-            drawn[inside] = self._permuted(stream, int(number))[places[inside] % len(samples)]
-        return pack(drawn, passes + 1)
+            in_pass = passes == number
+            samples[in_pass] = self._permuted(stream, int(number))[positions[in_pass] % len(stream_samples)]
+        return pack(samples, passes + 1)
 
     def _permuted(self, stream: int, pass_number: int) -> NDArray[np.int64]:
         number, order = self.kept.get(stream, (-1, self.streams[stream]))
@@ -98,10 +97,10 @@ class Order:
 
 
 def make_order(domains: tuple[NDArray[np.int64], ...], batch_size: int, seed: int, balanced: bool) -> Order:
-    """An order over the training samples of each domain.
+    """The order over the training samples of each domain.
 
-    Balanced: equal parts of each batch from every domain, the first domains taking the remainder.
-    Otherwise all domains form one stream.
+    balanced: equal parts of each batch from every domain, with the remainder from the first domains; else all domains
+    form one stream.
     """
     if not balanced:
         return Order((np.concatenate(domains),), (batch_size,), seed)

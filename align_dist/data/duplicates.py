@@ -1,4 +1,4 @@
-"""Which pictures are copies, near-copies or frames of one burst, so that no split cuts through them."""
+"""Bundles of copies, near-duplicates and bursts, which no split may separate."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 HASH_SIDE = 16
-# On PACS every pair within 24 bits that we looked at was a copy, a recoloured copy or a watermarked one.
+# On PACS, every inspected pair within 24 bits was a copy, a recoloured copy or a watermarked copy.
 MAX_DISTANCE = 24
-# Line drawings on white set few bits, and upright guitars then differ in two or three: at 6 bits, 166
-# PACS sketches would be one chain. Below this many set (or unset) bits only equal bytes count.
+# Line drawings on white set few bits, so that upright guitars differ in two or three bits: at 6 bits, 166 PACS
+# sketches would form one chain. Below this number of set (or unset) bits only equal bytes count.
 INFORMATIVE_BITS = 64
 
 
@@ -25,8 +25,8 @@ def content_hash(data: bytes) -> str:
 def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """256-bit difference hash (dHash) of an (H, W, 3) image: (4,) words.
 
-    The picture in grey is averaged down to 16 rows of 17; each bit says whether a pixel is brighter
-    than its left neighbour. Source: N. Krawetz, "Kind of like that", 2013.
+    The grey image is averaged down to 16 rows of 17 pixels; each bit says whether a pixel is brighter than its left
+    neighbour. Source: N. Krawetz, "Kind of like that", 2013.
     """
     grey = Image.fromarray(image).convert("L").resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, dtype=np.int16)
@@ -34,7 +34,7 @@ def difference_hash(image: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def copy_bundles(digests: Sequence[str]) -> NDArray[np.int64]:
-    """Bundle of each of N pictures: the smallest index of equal digest, (N,)."""
+    """Bundle of each of N images: the smallest index with an equal digest, (N,)."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)], np.int64)
 
@@ -47,12 +47,12 @@ def near_bundles(
     workers: int = 1,
     report: Callable[[int], None] = lambda done: None,
 ) -> NDArray[np.int64]:
-    """Bundle of each of N pictures: the smallest index in it, (N,).
+    """Bundle of each of N images: the smallest index in the bundle, (N,).
 
-    Together: equal digests, equal events (None is none), and each picture without an event with the nearest one
-    before it, those with an event coming first, whose difference hash (N, 4) is within `max_distance` bits; see
-    leaders.py. So events alone decide between two pictures that both have one, and no chain of look-alikes forms.
-    Call it per domain: a domain's split must not depend on the other domains.
+    A bundle joins equal digests, equal events (None is no event), and each image without an event with the nearest
+    leader whose difference hash (N, 4) is within `max_distance` bits; images with an event lead first, see leaders.py.
+    Two images that both have an event are therefore joined by events alone, and no chain of near-duplicates forms.
+    For use within one domain, because a domain's split must not depend on other domains.
     """
     from align_dist.data.leaders import follow_leaders
 
@@ -65,9 +65,9 @@ def near_bundles(
         if event is not None:
             _join(parents, first.setdefault(event, index), index)
     in_event = np.isin(_roots(parents), _roots(parents)[[event is not None for event in events]])
-    shown = np.flatnonzero(_informative(hashes) & (copies == np.arange(len(copies))))
-    order = np.concatenate([shown[in_event[shown]], shown[~in_event[shown]]])
-    leaders = follow_leaders(hashes[order], int(in_event[shown].sum()), max_distance, workers, report)
+    candidates = np.flatnonzero(_informative(hashes) & (copies == np.arange(len(copies))))
+    order = np.concatenate([candidates[in_event[candidates]], candidates[~in_event[candidates]]])
+    leaders = follow_leaders(hashes[order], int(in_event[candidates].sum()), max_distance, workers, report)
     for index, leader in zip(order.tolist(), order[leaders].tolist(), strict=True):
         _join(parents, index, leader)
     return _roots(parents)

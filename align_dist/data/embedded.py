@@ -1,8 +1,8 @@
-"""A benchmark made in seconds from pictures that pip packages ship: digits on plates over photographs.
+"""A benchmark made in seconds from images in pip packages: digits on plates over photographs.
 
-Handwritten digits (scikit-learn) stand on opaque plates over photographs and textures (scikit-learn,
-scikit-image). In domain `biased` the background goes with the class; in `shuffled` it does not, in
-`reversed` it goes with the wrong class, in `novel` it was never seen. The plate is the true mask.
+Handwritten digits (scikit-learn) are drawn on opaque plates over photographs and textures (scikit-learn,
+scikit-image). In domain `biased` the background correlates with the class; in `shuffled` the background is random, in
+`reversed` it correlates with the wrong class, and in `novel` it is new. The plate is the true mask.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STAMP = "embedded.json"
 _VERSION = 1
 _SKLEARN, _SKIMAGE = "sklearn.datasets.images", "skimage.data"
 
-# (package, file, tint): grey pictures run from black through the tint to white.
+# (package, file, tint): grey images are coloured from black through the tint to white.
 Source = tuple[str, str, str | None]
 CLASS_SOURCES: tuple[Source, ...] = (
     (_SKIMAGE, "brick.png", "#b0583c"),
@@ -55,52 +55,52 @@ NOVEL_SOURCES: tuple[Source, ...] = (
 
 
 def is_embedded(root: Path) -> bool:
-    """Whether `root` is a finished embedded benchmark, with whatever parameters."""
+    """Whether `root` holds a finished embedded benchmark, with any parameters."""
     return (root / STAMP).is_file()
 
 
 def check_stamp(root: Path, agreement: float) -> None:
-    """Raises DataError for an embedded benchmark that another version of this file made, or with another agreement."""
+    """Raise DataError for an embedded benchmark of another version of align-dist, or with another agreement."""
     stamp = _read_stamp(root)
     if not isinstance(stamp, dict) or stamp.get("version") != _VERSION:
         raise DataError(f"{root}: made by another version of align-dist; delete it and prepare it again")
     if stamp.get("correlation") != agreement:
         raise DataError(
-            f"{root}: made with benchmark.agreement {stamp.get('correlation')}, asked for {agreement}; keep both with "
-            "folders of their own, benchmark.root=FOLDER and benchmark.betons=FOLDER"
+            f"{root}: made with benchmark.agreement {stamp.get('correlation')}, not {agreement}; to keep both, set "
+            "separate folders benchmark.root=FOLDER and benchmark.betons=FOLDER"
         )
 
 
 def make_embedded(root: Path, seed: int = 0, size: int = 64, agreement: float = USUAL_AGREEMENT) -> None:
-    """Writes `<root>/images/<domain>/<class>/*.png` and the same tree of masks in `<root>/masks`.
+    """Write `<root>/images/<domain>/<class>/*.png` and the same tree of masks in `<root>/masks`.
 
-    size: side of the square images in pixels, at least 32. agreement: share of `biased` images on
-    the background of their class (and of `reversed` ones on that of the next class), in [0, 1].
-    Does nothing when the folder was made with the same parameters; replaces what other parameters
-    made; raises DataError rather than touch a folder it did not make.
+    size: side of the square images in pixels, at least 32. agreement: share of `biased` images on the background of
+    their class (and of `reversed` images on the background of the next class), in [0, 1]. A folder made with the same
+    parameters stays as it is, a folder made with other parameters is replaced. Raises DataError for any other folder
+    that is not empty.
     """
     if size < 32 or not 0.0 <= agreement <= 1.0:
         raise DataError(f"embedded: size {size}, agreement {agreement}; expected size >= 32 and 0 to 1")
-    # Folders on disk have the agreement under this name.
+    # Existing folders on disk call the agreement `correlation`.
     stamp = {"version": _VERSION, "seed": seed, "size": size, "correlation": agreement}
     if _read_stamp(root) == stamp:
         return
     if root.exists() and not is_embedded(root) and any(root.iterdir()):
         raise DataError(f"{root}: not empty and not made by align-dist; choose another folder")
-    beside = root.with_name(f"{root.name}.partial{os.getpid()}")
+    partial = root.with_name(f"{root.name}.partial{os.getpid()}")
     try:
-        beside.mkdir(parents=True)
-        _write_all(beside, seed, size, agreement)
-        (beside / STAMP).write_text(json.dumps(stamp))
-        _move_into_place(beside, root, stamp)
+        partial.mkdir(parents=True)
+        _write_all(partial, seed, size, agreement)
+        (partial / STAMP).write_text(json.dumps(stamp))
+        _move_into_place(partial, root, stamp)
     except OSError as error:
         raise unwritable(root, error) from None
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def background_class(rng: np.random.Generator, domain: str, label: int, agreement: float) -> int:
-    """Index of the background of one image: into CLASS_SOURCES, or NOVEL_SOURCES for `novel`."""
+    """Index of an image's background in CLASS_SOURCES, or in NOVEL_SOURCES for `novel`."""
     if domain == "novel":
         return int(rng.integers(len(NOVEL_SOURCES)))
     if domain == "shuffled":
@@ -112,7 +112,7 @@ def background_class(rng: np.random.Generator, domain: str, label: int, agreemen
 
 
 def digit_instances(seed: int, count: int) -> dict[str, list[int]]:
-    """Digit instances of each domain, of `count` in all: none of `biased` is in another domain."""
+    """Digit instances of each domain, out of `count`; no instance of `biased` is in another domain."""
     order = np.random.default_rng([seed, len(DOMAINS)]).permutation(count).tolist()
     biased, others = order[:BIASED_DIGITS], order[BIASED_DIGITS:]
     return {domain: biased if domain == "biased" else others for domain in DOMAINS}
@@ -153,7 +153,7 @@ def _picture(source: Source) -> Image.Image:
     except (ModuleNotFoundError, FileNotFoundError):
         owner = "scikit-image" if package == _SKIMAGE else "scikit-learn"
         raise MachineError(
-            f"{package}/{name}: a picture that ships with {owner} is missing; run `bash launch/install.sh`"
+            f"{package}/{name}: an image that ships with {owner} is missing; run `bash launch/install.sh`"
         ) from None
     if tint is None:
         return picture.convert("RGB")
@@ -168,12 +168,12 @@ def _read_stamp(root: Path) -> object:
         return None
 
 
-def _move_into_place(beside: Path, root: Path, stamp: object) -> None:
-    """Renames the finished folder; another process that was first with the same parameters is fine."""
+def _move_into_place(partial: Path, root: Path, stamp: object) -> None:
+    """Rename the finished folder to `root`, unless another process was first with the same parameters."""
     if _read_stamp(root) not in (None, stamp):
         shutil.rmtree(root)
     try:
-        beside.rename(root)
+        partial.rename(root)
     except OSError:
         if _read_stamp(root) != stamp:
             raise

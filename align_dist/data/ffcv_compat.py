@@ -1,14 +1,14 @@
-"""All of FFCV that is used here, imported without compiling anything, and torch's threads left alone.
+"""The parts of FFCV that this package uses, imported without compilation and without changing torch's threads.
 
-At import FFCV fills a numba typed Dict with two entries that only plain Python ever reads. numba compiles for 3 s for
-that, in every process that trains or evaluates; a plain dict serves as well.
+At import FFCV fills a numba typed Dict with two entries that only plain Python reads. numba compiles 3 s for this Dict
+in every process; a plain dict serves as well.
 
-FFCV compiles what it makes of decoders and of its reader, in every process anew, and for its reader marks numba's own
-type of a row of bytes as read-only: whatever was compiled for such a row before is then a KeyError. Loaders of
-`make_ffcv_loader` have no reader and are of Python alone; what is slow in Python, `rendering` has compiled.
+FFCV compiles decoders and its reader anew in every process, and its reader marks numba's shared type of a byte array
+as read-only, so that functions compiled earlier for such arrays raise KeyError. Loaders from `make_ffcv_loader` have
+no compiled reader and run in plain Python; `rendering` compiles the slow parts.
 
-FFCV gives torch its number of threads: 1 at import, a loader's workers with each loader and each pass. Training then
-runs on one core. It gives nobody any here: `decoder` has its own.
+FFCV sets torch's number of threads: 1 at import, the number of workers with each loader and each pass. Training would
+then run on one core. Here torch's threads stay unchanged, and `decoder` has its own thread pool.
 """
 
 # ruff: noqa: F401, E402
@@ -18,7 +18,7 @@ import ctypes
 from typing import Any
 
 import numba.typed
-import torch  # FFCV's library needs torch's loaded first
+import torch  # FFCV's library needs torch's library loaded first
 
 import align_dist.networks.torchvision_compat  # FFCV imports torchvision
 
@@ -45,7 +45,7 @@ from ffcv.writer import DatasetWriter, worker_job_indexed_dataset
 
 
 def _keep_threads(compiler: Any, workers: int) -> None:
-    """In place of FFCV's own."""
+    """Replace FFCV's function, which also sets torch's threads."""
     compiler.num_threads = workers
 
 
@@ -55,7 +55,7 @@ IMDECODE_ADDRESS = ctypes.cast(ctypes_imdecode, ctypes.c_void_p).value
 
 
 def make_ffcv_loader(beton: str, **settings: Any) -> Any:
-    """FFCV's loader of samples in order, one a batch at first, with nothing compiled. settings: its own."""
+    """FFCV's loader in sequential order, without compilation. The caller sets the batch size. settings: of FFCV."""
     Compiler.set_enabled(False)
     try:
         return FFCVLoader(beton, 1, num_workers=1, order=OrderOption.SEQUENTIAL, **settings)

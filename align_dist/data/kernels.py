@@ -1,10 +1,10 @@
-"""Pixels of one picture, compiled: crop and resize in one pass, then colours, on planes of bytes.
+"""Compiled operations on the pixels of one image: crop and resize in one pass, then colours, on planes of bytes.
 
-The colours are torchvision's on uint8 pictures, operation by operation, each rounded down to whole levels as there:
+The colour operations are torchvision's on uint8 images, each rounded down to integers as in torchvision:
 https://pytorch.org/vision/stable/transforms.html. Loops over a plane are float32 without branches, so that LLVM
-makes vectors of them; sums over a picture are of whole numbers, so that their order does not matter.
+vectorises them; sums over an image are integer sums, so that their order does not matter.
 
-Strict floating point (no fastmath): one thread and many must give the same bytes.
+Strict floating point (no fastmath): any number of threads must give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 Taps = tuple[NDArray[np.int64], Plane]
 
-# Taps that `gather` takes without a loop: what a resize to more than two thirds of the size needs.
+# Taps that `gather` unrolls, enough for a resize to more than two thirds of the size.
 UNROLLED = 3
 NONE, HALF, ONE, TWO, FOUR, SIX = (np.float32(value) for value in (0.0, 0.5, 1.0, 2.0, 4.0, 6.0))
 RED_AT, GREEN_AT, BLUE_AT = np.float32(5.0), np.float32(3.0), np.float32(1.0)
@@ -32,10 +32,10 @@ RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 
 @compiled
 def filter_taps(start: float, extent: float, limit: int, size: int, mirrored: bool) -> Taps:
-    """First source place (size,) and weights (taps, size) that resize [start, start + extent) of `limit` places.
+    """First source pixel (size,) and weights (taps, size) that resize [start, start + extent) of `limit` pixels.
 
-    A triangle as wide as an output pixel, no narrower than a source pixel: Pillow's and torchvision's antialiased
-    bilinear filter (https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c).
+    A triangle filter as wide as an output pixel, no narrower than a source pixel: Pillow's and torchvision's
+    antialiased bilinear filter (https://github.com/python-pillow/Pillow/blob/main/src/libImaging/Resample.c).
     """
     step = extent / size
     support = max(step, 1.0)
@@ -57,18 +57,18 @@ def filter_taps(start: float, extent: float, limit: int, size: int, mirrored: bo
 
 @compiled
 def reduction(box: int, size: int) -> int:
-    """1, 2, 4 or 8: how much smaller a JPEG can be decoded so that a box of it is no smaller than the output."""
-    part = 1
-    while part < 8 and box >= 2 * part * size:
-        part *= 2
-    return part
+    """The largest JPEG reduction (1, 2, 4 or 8) that leaves a crop of `box` pixels no smaller than the output."""
+    factor = 1
+    while factor < 8 and box >= 2 * factor * size:
+        factor *= 2
+    return factor
 
 
 @compiled
 def mix_rows(rows: Pixels, first: int, weights: Plane, low: int, line: Plane) -> None:
-    """line (N,) <- the places from `low` on in the rows (H, W) from `first` on, weighted by (taps,)."""
+    """line (N,) <- weighted sum of rows (H, W) from row `first` on, columns from `low` on. weights: (taps,)."""
     end = low + len(line)
-    # Slices, so that every index begins at 0: LLVM makes no vectors where an index might be negative.
+    # Slices, so that every index starts at 0: LLVM does not vectorise where an index might be negative.
     row, weight = rows[first][low:end], weights[0]
     for i in range(len(line)):
         line[i] = weight * np.float32(row[i])
@@ -79,13 +79,13 @@ def mix_rows(rows: Pixels, first: int, weights: Plane, low: int, line: Plane) ->
 
 
 @compiled
-def gather(line: Plane, first: NDArray[np.int64], weights: Plane, apart: int, target: Pixels) -> None:
-    """target (S,) <- the values `apart` places from one another in `line` from first[x] on, weighted, rounded."""
+def gather(line: Plane, first: NDArray[np.int64], weights: Plane, stride: int, target: Pixels) -> None:
+    """target (S,) <- rounded weighted sums of the values of `line` from first[x] on, `stride` apart."""
     for x in range(len(target)):
         at = first[x]
-        value = weights[0, x] * line[at] + weights[1, x] * line[at + apart] + weights[2, x] * line[at + 2 * apart]
+        value = weights[0, x] * line[at] + weights[1, x] * line[at + stride] + weights[2, x] * line[at + 2 * stride]
         for tap in range(UNROLLED, len(weights)):
-            value += weights[tap, x] * line[at + tap * apart]
+            value += weights[tap, x] * line[at + tap * stride]
         target[x] = np.uint8(np.int32(value + HALF))
 
 
@@ -93,9 +93,9 @@ def gather(line: Plane, first: NDArray[np.int64], weights: Plane, apart: int, ta
 def resize_box(
     picture: Pixels, top: float, left: float, height: float, width: float, mirrored: bool, planes: Pixels
 ) -> None:
-    """planes (C, S, S) <- the box of a picture (H, W, 3), resized, its left and right exchanged if `mirrored`.
+    """planes (C, S, S) <- the resized box of an image (H, W, 3), flipped horizontally if `mirrored`.
 
-    C is 1 (the first channel alone) or 3. The box may begin and end within a pixel.
+    C is 1 (the first channel alone) or 3. The box may start and end within a pixel.
     """
     channels, size, _ = planes.shape
     rows = picture.reshape(picture.shape[0], -1)
@@ -104,7 +104,7 @@ def resize_box(
     first_columns *= 3
     low = int(first_columns.min())
     high = min(int(first_columns.max()) + 3 * len(column_weights), rows.shape[1])
-    # A picture narrower than the filter is continued by nothing, with weight 0.
+    # An image narrower than the filter is padded with zeros of weight 0.
     line = np.zeros(rows.shape[1] + 3 * len(column_weights), np.float32)
     for y in range(size):
         mix_rows(rows, first_rows[y], row_weights[:, y], low, line[low:high])
@@ -114,21 +114,21 @@ def resize_box(
 
 @compiled
 def level(value: np.float32) -> np.uint8:
-    """The whole level below a value, in [0, 255]."""
-    whole: np.uint8 = np.uint8(np.int32(min(max(value, NONE), WHITE)))
-    return whole
+    """A value clamped to [0, 255] and rounded down."""
+    rounded: np.uint8 = np.uint8(np.int32(min(max(value, NONE), WHITE)))
+    return rounded
 
 
 @compiled
 def luma(red: np.uint8, green: np.uint8, blue: np.uint8) -> np.int32:
-    """The whole level below a pixel's luma."""
-    whole: np.int32 = np.int32(RED * np.float32(red) + GREEN * np.float32(green) + BLUE * np.float32(blue))
-    return whole
+    """A pixel's luma, rounded down."""
+    rounded: np.int32 = np.int32(RED * np.float32(red) + GREEN * np.float32(green) + BLUE * np.float32(blue))
+    return rounded
 
 
 @compiled
 def mean_luma(image: Pixels) -> float:
-    """The mean over the pixels of an image (3, H, W)."""
+    """Mean luma over the pixels of an image (3, H, W)."""
     red, green, blue = image[0].reshape(-1), image[1].reshape(-1), image[2].reshape(-1)
     total = np.int64(0)
     for i in range(len(red)):
@@ -161,7 +161,7 @@ def saturate(image: Pixels, factor: float) -> None:
 def blend(image: Pixels, kind: int, factor: float) -> None:
     """image (3, H, W) <- factor * image + (1 - factor) * other, in place.
 
-    `kind` says what the other is: 0 black (brightness), 1 the mean luma (contrast), 2 its own luma (saturation).
+    kind: 0 for black (brightness), 1 for the mean luma (contrast), 2 for each pixel's luma (saturation).
     """
     if kind == 0:
         scale(image, factor, 0.0)
@@ -173,19 +173,19 @@ def blend(image: Pixels, kind: int, factor: float) -> None:
 
 @compiled
 def turned(at: np.float32, hue: np.float32, value: np.float32, chroma: np.float32) -> np.uint8:
-    """The level of the channel `at` (5, 3, 1 for R, G, B) of a hue in [0, 6): V - C max(0, min(k, 4 - k, 1)).
+    """The value of channel `at` (5, 3, 1 for R, G, B) for a hue in [0, 6): V - C max(0, min(k, 4 - k, 1)).
 
     k = (at + hue) mod 6. Source: https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative.
     """
     k = at + hue
     k = k - SIX if k >= SIX else k
-    whole: np.uint8 = np.uint8(np.int32(value - chroma * max(NONE, min(k, min(FOUR - k, ONE))) + HALF))
-    return whole
+    rounded: np.uint8 = np.uint8(np.int32(value - chroma * max(NONE, min(k, min(FOUR - k, ONE))) + HALF))
+    return rounded
 
 
 @compiled
 def shift_hue(image: Pixels, shift: float) -> None:
-    """Turns the hue of (3, H, W) by `shift` of a circle, in [-0.5, 0.5], in place (through HSV, as torchvision)."""
+    """Rotate the hue of (3, H, W) in place by `shift` of a circle, in [-0.5, 0.5], through HSV as in torchvision."""
     reds, greens, blues = image[0].reshape(-1), image[1].reshape(-1), image[2].reshape(-1)
     turn = np.float32(6.0 * shift)
     for i in range(len(reds)):
@@ -206,12 +206,12 @@ def shift_hue(image: Pixels, shift: float) -> None:
 
 @compiled
 def jitter(image: Pixels, strength: NDArray[np.float64], seed: np.uint64, draw: np.uint64) -> None:
-    """torchvision's ColorJitter, in place: strengths of brightness, contrast, saturation, hue, random order."""
+    """Apply torchvision's ColorJitter in place, in random order. strength: brightness, contrast, saturation, hue."""
     remaining = np.arange(4)
-    for left in range(4, 0, -1):
-        pick = int(uniform(seed, draw, JITTER + left) * left)
+    for count in range(4, 0, -1):
+        pick = int(uniform(seed, draw, JITTER + count) * count)
         operation = remaining[pick]
-        remaining[pick] = remaining[left - 1]
+        remaining[pick] = remaining[count - 1]
         amount = (2.0 * uniform(seed, draw, JITTER + 8 + operation) - 1.0) * strength[operation]
         if amount == 0.0:
             continue
@@ -223,7 +223,7 @@ def jitter(image: Pixels, strength: NDArray[np.float64], seed: np.uint64, draw: 
 
 @compiled
 def colour(image: Pixels, strength: NDArray[np.float64], grey_share: float, seed: np.uint64, draw: np.uint64) -> None:
-    """Jitter, then greyscale in a share of the draws, in place."""
+    """Jitter colours in place, then convert to greyscale with probability `grey_share`."""
     jitter(image, strength, seed, draw)
     if uniform(seed, draw, GREYSCALE) < grey_share:
         blend(image, 2, 0.0)

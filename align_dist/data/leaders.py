@@ -1,7 +1,7 @@
 """Clusters of near-equal hashes by the leader algorithm, compiled, on all cores.
 
-Single linkage makes one chain of whatever changes slowly, such as the frames of a fixed camera. Here each hash
-joins one leader, so that two of a cluster are at most twice the distance apart, and no list of pairs is made.
+Single linkage would chain slowly changing images, such as the frames of a fixed camera. Here each hash joins one
+leader, so that two hashes of a cluster are at most twice the distance apart, and no list of pairs is needed.
 Source: J. A. Hartigan, "Clustering Algorithms", 1975, chapter 3.
 """
 
@@ -23,43 +23,43 @@ _BLOCK = 4096
 
 
 def follow_leaders(
-    hashes: Words, given: int, max_distance: int, workers: int = 1, report: Callable[[int], None] = lambda done: None
+    hashes: Words, initial: int, max_distance: int, workers: int = 1, report: Callable[[int], None] = lambda done: None
 ) -> Indices:
-    """The leader of each of N hashes (N, 4), by index: its own where it leads, (N,).
+    """Index of the leader of each of N hashes (N, 4), for a leader its own index: (N,).
 
-    The first `given` hashes lead. Each later one joins the nearest leader before it, of equally near ones the first,
-    within `max_distance` bits, or leads. The same for any number of `workers` (threads); `report` takes how many
-    hashes are done.
+    The first `initial` hashes are leaders. Each later hash joins the nearest earlier leader within `max_distance` bits
+    (the first of equally near ones), or becomes a leader. The result is the same for any number of `workers`
+    (threads). report: takes the number of finished hashes.
     """
-    chosen = np.arange(len(hashes))
+    assignments = np.arange(len(hashes))
     distances = np.full(len(hashes), max_distance + 1, np.uint64)
-    # By word, so that the search goes through memory in order.
+    # Stored by word, so that the search reads memory in order.
     leaders, names = np.empty((4, len(hashes)), np.uint64), np.arange(len(hashes))
-    leaders[:, :given] = hashes[:given].T
-    count = given
+    leaders[:, :initial] = hashes[:initial].T
+    count = initial
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(given, len(hashes), _BLOCK):
+        for start in range(initial, len(hashes), _BLOCK):
             stop = min(start + _BLOCK, len(hashes))
             edges = np.linspace(start, stop, 4 * workers + 1).astype(np.int64).tolist()
             tasks = [
-                pool.submit(_search, hashes, first, last, leaders, names, 0, count, distances, chosen)
+                pool.submit(_search, hashes, first, last, leaders, names, 0, count, distances, assignments)
                 for first, last in pairwise(edges)
             ]
             for task in tasks:
                 task.result()
-            count = _settle(hashes, start, stop, leaders, names, count, distances, chosen, max_distance)
+            count = _settle(hashes, start, stop, leaders, names, count, distances, assignments, max_distance)
             report(stop)
-    return chosen
+    return assignments
 
 
 def _compiled(signature: str) -> Callable[[Function], Function]:
-    """Compiled at import; other threads run meanwhile."""
+    """Compile at import, to run without the interpreter's lock."""
     return njit(signature, nogil=True)  # type: ignore[return-value]
 
 
 @_compiled("uint64(uint64)")
 def _set_bits(bits: np.uint64) -> np.uint64:
-    """How many bits of a word are set: an idiom for which the compiler takes the processor's instruction."""
+    """Number of set bits of a word, written so that the compiler recognises the processor's popcount."""
     bits = bits - ((bits >> np.uint64(1)) & np.uint64(0x5555555555555555))
     bits = (bits & np.uint64(0x3333333333333333)) + ((bits >> np.uint64(2)) & np.uint64(0x3333333333333333))
     bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -77,20 +77,20 @@ def _search(
     first: int,
     last: int,
     distances: Words,
-    chosen: Indices,
+    assignments: Indices,
 ) -> None:
-    """Lets hashes of [start, stop) follow leaders of [first, last) that are nearer than their `distances`."""
+    """Assign the hashes of [start, stop) to leaders of [first, last) that are nearer than `distances`."""
     for index in range(start, stop):
         nearest = distances[index]
         for leader in range(first, last):
             distance = _set_bits(hashes[index, 0] ^ leaders[0, leader])
-            if distance < nearest:  # seldom true, so that three words in four are seldom read
+            if distance < nearest:  # rarely true, so that three of four words are rarely read
                 distance += _set_bits(hashes[index, 1] ^ leaders[1, leader])
                 distance += _set_bits(hashes[index, 2] ^ leaders[2, leader])
                 distance += _set_bits(hashes[index, 3] ^ leaders[3, leader])
                 if distance < nearest:
                     nearest = distance
-                    chosen[index] = names[leader]
+                    assignments[index] = names[leader]
         distances[index] = nearest
 
 
@@ -103,13 +103,13 @@ def _settle(
     names: Indices,
     count: int,
     distances: Words,
-    chosen: Indices,
+    assignments: Indices,
     max_distance: int,
 ) -> int:
-    """Lets a block's hashes follow the leaders of the block itself too, or lead; how many leaders there are then."""
+    """Assign a block's hashes to leaders within the block, or make them leaders. Returns the number of leaders."""
     before = count
     for index in range(start, stop):
-        _search(hashes, index, index + 1, leaders, names, before, count, distances, chosen)
+        _search(hashes, index, index + 1, leaders, names, before, count, distances, assignments)
         if distances[index] > max_distance:
             leaders[:, count] = hashes[index]
             names[count] = index

@@ -1,6 +1,6 @@
-"""Batches from a `.beton`: a loader is a function from draws to images, opened once a process.
+"""The loader of batches from a `.beton`, a function from sample keys to images, opened once per process.
 
-Training, validation and evaluation use the same loader with different draws.
+Training, validation and evaluation use the same loader with different sample keys.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
 
 @dataclass(frozen=True)
 class _Reading:
-    """What is read for a share. draws: the share's, then those of second pictures that are not among them.
+    """The images to read for a share. draws: sample keys of the share, then those of further second images.
 
-    second: where each image's second picture stands in them, or None.
+    second: position of each image's second image in `draws`, or None.
     """
 
     share: Share
@@ -53,16 +53,16 @@ def _reading_of(share: Share) -> _Reading:
 
 
 class _ShareIterator(EpochIterator):  # type: ignore[misc]
-    """FFCV's iterator over shares that are made in its thread, a few batches ahead.
+    """FFCV's iterator over shares, which are made in the iterator's thread a few batches ahead.
 
-    An error in the thread ends the pass instead of hanging it.
+    An error in the thread ends the pass instead of blocking it.
     """
 
     def __init__(self, loader: Any, count: int, share_of: Callable[[int], Share], allowed: NDArray[np.bool_]) -> None:
         self.share_of, self.allowed = share_of, allowed
         self.readings: Queue[_Reading] = Queue()
         self.failure: BaseException | None = None
-        # FFCV cuts its order into batches at once: of a range, that costs nothing.
+        # FFCV slices its order into batches at once, which costs nothing for a range.
         super().__init__(loader, range(count * loader.batch_size))
 
     def run(self) -> None:
@@ -75,9 +75,9 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
     def run_pipeline(self, b_ix: int, batch_indices: Any, batch_slot: int, cuda_event: Any) -> Any:
         reading = _reading_of(self.share_of(b_ix))
         if not self.allowed[sample_of(reading.draws)].all():
-            raise PermissionError("a sample was asked for that this loader must not show (see allow_only)")
+            raise PermissionError("a sample is not among the allowed samples of this loader (see allow_only)")
         if len(reading.draws) > self.loader.batch_size:
-            raise ValueError(f"batch {b_ix} reads {len(reading.draws)} pictures, the first {self.loader.batch_size}")
+            raise ValueError(f"batch {b_ix} reads {len(reading.draws)} images, the first {self.loader.batch_size}")
         self.readings.put(reading)
         try:
             return super().run_pipeline(b_ix, reading.draws, batch_slot, cuda_event)
@@ -86,7 +86,7 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
             raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from error
 
     def leave(self) -> None:
-        """Ends the thread, also when it waits for room in its queue to say that it is done."""
+        """End the thread, even while the thread waits for room in its queue."""
         self.close()
         while self.is_alive():
             with suppress(Empty):
@@ -103,10 +103,10 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
 
 
 class Loader:
-    """Reads one `.beton`. `shares` yields one `Batch` for each share of a global batch, `batches` for draws alone.
+    """A loader of one `.beton`. `shares` yields a `Batch` per share, `batches` per array of sample keys.
 
-    side: images become (side, side). seed: of the augmentation. masks_in_training: whether masks of augmented pictures
-    are read as well; else they are empty. workers: decoding threads (0: one a core).
+    side: height and width of the images in pixels. seed: of the augmentation. masks_in_training: whether to read masks
+    of augmented images too; else these are zeros. workers: decoding threads (0: one per core).
     """
 
     def __init__(
@@ -139,18 +139,18 @@ class Loader:
         self._allowed: NDArray[np.bool_] = np.ones(len(self.labels), np.bool_)
 
     def allow_only(self, samples: NDArray[np.int64]) -> None:
-        """From here on any other sample is a PermissionError, before anything of it is read."""
+        """Refuse every other sample from now on with a PermissionError, before reading."""
         self._allowed = np.isin(np.arange(len(self.labels)), samples)
 
     def batches(self, orders: Callable[[int], Draws], count: int) -> Iterator[Batch]:
-        """`count` batches; batch i holds the draws `orders(i)`. See `shares`."""
+        """Yield `count` batches; batch i holds the sample keys `orders(i)`. See `shares`."""
         return self.shares(lambda i: Share(orders(i)), count)
 
     def shares(self, share_of: Callable[[int], Share], count: int) -> Generator[Batch]:
-        """`count` batches; batch i holds the share `share_of(i)`. None may be larger than the first.
+        """Yield `count` batches; batch i holds the share `share_of(i)`. No batch may be larger than the first.
 
-        Shares are made in FFCV's thread, a few batches ahead. The FFCV iterator closes with the generator, also when
-        it is left early. Raises PermissionError for a sample that is not allowed, ValueError for a larger batch.
+        Shares are made in FFCV's thread, a few batches ahead. Closing the generator closes the FFCV iterator. Raises
+        PermissionError for a sample that is not allowed, ValueError for a larger batch.
         """
         if count == 0:
             return
@@ -164,7 +164,7 @@ class Loader:
             iterator.leave()
 
     def all_of(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
-        """Every draw once, in order, the last batch as short as it is."""
+        """Yield every sample key once, in order; the last batch may be shorter."""
         count = -(-len(draws) // batch_size)
         return self.batches(lambda i: draws[i * batch_size : (i + 1) * batch_size], count)
 
@@ -183,7 +183,7 @@ class Loader:
         if reading.second is not None:
             host["second"] = torch.from_numpy(reading.second)
         sent = self._send({**host, **{f"value/{k}": v for k, v in share.values.items()}})
-        # FFCV reuses its buffers: the conversion to float is what makes pictures and masks ours.
+        # FFCV reuses its buffers; the conversion to float copies images and masks.
         pictures = self._normalise(sent["pixels"])
         return Batch(
             images=pictures[: len(samples)],
@@ -200,22 +200,22 @@ class Loader:
 
 
 def _column(reader: Any, metadata: Any, name: str) -> NDArray[np.int64]:
-    """An integer field of every sample, straight from the beton's header."""
+    """An integer field of every sample, read from the beton's header: (N,)."""
     index = list(reader.handlers).index(name)
     return np.ascontiguousarray(metadata[f"f{index}"]).view("<i8").reshape(-1).astype(np.int64)
 
 
 def _sides(reader: Any, metadata: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Heights and widths of every picture as stored."""
+    """Heights and widths of all stored images, (N,) each."""
     field = metadata[f"f{list(reader.handlers).index('image')}"]
     return field["height"].astype(np.int64), field["width"].astype(np.int64)
 
 
 def _open(beton: Path, image: DrawnImageDecoder, mask: DrawnImageDecoder | None) -> Any:
-    """An FFCV loader of images (and masks) whose order is given batch by batch."""
+    """An FFCV loader of images (and masks), whose order follows batch by batch."""
     keep_freed_memory()
     pipelines: dict[str, Any] = {"image": [image, ToTensor()]}
-    pipelines |= dict.fromkeys(("label", "domain", "sample", "group"))  # read whole, from the header
+    pipelines |= dict.fromkeys(("label", "domain", "sample", "group"))  # read from the header
     pipelines["mask"] = mask and [mask, ToTensor()]
     try:
         return make_ffcv_loader(str(beton), pipelines=pipelines, os_cache=True)

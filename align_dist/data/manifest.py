@@ -1,4 +1,4 @@
-"""The JSON file beside a beton: what each of its samples is and where it came from."""
+"""The manifest: a JSON file beside a beton with the class, domain and source of every sample."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import write_text
 
 VERSION = 2
-# What differs between two betons of the same pictures and masks.
+# Fields that may differ between two betons of the same images and masks.
 UNTOLD = (
     "beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over", "sequences",
     "notes",
 )  # fmt: skip
-# Names that differ in the file: pictures have had their digest, and runs their ids, under this one.
+# Fields with another name in the file, which digests and run ids depend on.
 ON_DISK = {"bundles": "groups"}
-# Came later, and for the same reason is in the file of a benchmark that has it alone.
+# Later fields, written only for benchmarks that have them, so that older digests and run ids stay valid.
 LATER = ("group_names", "group_indices", "parts", "agreement")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
 @dataclass(frozen=True)
 class ImageField:
-    """How images are stored. mode: 'jpg' or 'raw'. max_side: longer side in pixels, at most."""
+    """Storage of images. mode: 'jpg' or 'raw'. max_side: largest longer side in pixels. quality: of the JPEG."""
 
     mode: str
     max_side: int
@@ -42,14 +42,14 @@ class ImageField:
 class Manifest:
     """A beton's samples as parallel tuples; a sample's id is its index.
 
-    paths: source, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index
-    into classes. domain_indices: index into domains. bundles: smallest id of the sample's copies,
-    near-copies and burst within its domain, which no cut goes through. skipped: unreadable sources that were left out.
-    stamps: size and time of each source. mask_hashes, mask_stamps: of each sample's mask, empty without masks.
-    passed_over: files that are no samples. sequences: the burst that the benchmark names for each sample, None for
-    none. mask_values: what was asked for (mask_values.py). notes: how pictures and masks were read, a line each.
-    group_names, group_indices: class and spurious attribute, and index into them; parts: `train`, `validation` or
-    `test` as the benchmark has it; all empty for a benchmark without. agreement: see Catalogue.
+    paths: source file, relative to the benchmark's root. hashes: SHA-256 of the source file. labels: index into
+    classes. domain_indices: index into domains. bundles: smallest sample id among the sample's copies, near-duplicates
+    and burst within its domain, which no split separates. skipped: unreadable source files. stamps: size and time of
+    each source file. mask_hashes, mask_stamps: of each sample's mask, empty without masks. passed_over: files that are
+    not samples. sequences: the benchmark's own burst of each sample, or None. mask_values: the setting
+    (mask_values.py). notes: remarks on how images and masks were read, one line each. group_names: class and spurious
+    attribute; group_indices: index into group_names; parts: `train`, `validation` or `test` in the benchmark's own
+    split; empty for a benchmark without groups or its own split. agreement: see Catalogue.
     """
 
     version: int
@@ -84,22 +84,22 @@ class Manifest:
 
     @cached_property
     def pictures(self) -> str:
-        """Sixteen hexadecimal digits that name the pictures and masks, and how they are stored: the same for the
-        same bytes under the same names, whenever they were written.
+        """Fingerprint of images, masks and storage, sixteen hexadecimal digits: the same for the same bytes under the
+        same names, whenever the beton was written.
         """
         return _digest({name: value for name, value in _content_of(self).items() if name not in UNTOLD})[:16]
 
     @cached_property
     def masks(self) -> str:
-        """Eight hexadecimal digits that name the masks and how their values are read; empty without masks."""
+        """Fingerprint of the masks and of how their values are read, eight hexadecimal digits; empty without masks."""
         return _digest({"hashes": self.mask_hashes, "values": self.mask_values})[:8] if self.has_masks else ""
 
     def group_of(self, sample: int) -> str | None:
-        """A sample's group by name; None where the benchmark has none."""
+        """Name of a sample's group; None for a benchmark without groups."""
         return self.group_names[self.group_indices[sample]] if self.group_indices else None
 
     def part_of(self, sample: int) -> str | None:
-        """A sample's part in the benchmark's own split; None where it has none."""
+        """A sample's part in the benchmark's own split; None for a benchmark without its own split."""
         return self.parts[sample] if self.parts else None
 
 
@@ -109,14 +109,14 @@ def manifest_path(beton: Path) -> Path:
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """The old file or the new one, never a part. Raises StorageError."""
+    """Write a manifest atomically. Raises StorageError."""
     content = _content_of(manifest)
     write_text(path, json.dumps({"digest": _digest(content), "manifest": content}))
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Raises DataError for a missing or damaged file and for one of another version, StorageError for one that this
-    user may not read.
+    """Read a manifest. Raises DataError for a missing or damaged file or another version, StorageError without
+    permission to read.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -130,20 +130,20 @@ def read_manifest(path: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: the manifest is damaged; {REMEDY}") from None
     if version != VERSION:
-        raise DataError(f"{path}: manifest version {version}, this program reads {VERSION}; {REMEDY}")
+        raise DataError(f"{path}: manifest version {version}, expected {VERSION}; {REMEDY}")
     if not intact:
         raise DataError(f"{path}: the manifest was changed after it was written; {REMEDY}")
     return _from_content(content)
 
 
 def no_permission(path: Path, error: OSError) -> StorageError:
-    """What to raise for a beton or a manifest that is there and may not be read."""
-    return StorageError(f"{path}: cannot be read ({error.strerror}); give this user the right to read it")
+    """The StorageError for a beton or a manifest without permission to read."""
+    return StorageError(f"{path}: cannot be read ({error.strerror}); give this user permission to read it")
 
 
 def with_pictures(config: RunConfig) -> RunConfig:
-    """The run with `benchmark.pictures` taken from its beton's manifest, unless it is given or there is none to read:
-    then whatever uses the beton says why.
+    """The config with `benchmark.pictures` from the beton's manifest, unless `pictures` is set or the manifest is
+    unreadable; whoever uses the beton then raises the error.
     """
     if config.benchmark.pictures is not None:
         return config
@@ -157,7 +157,7 @@ def with_pictures(config: RunConfig) -> RunConfig:
 
 @lru_cache(maxsize=16)
 def _pictures_in(path: Path, _stamp: Stamp) -> str:
-    """Kept for as long as the manifest is the same: a search asks for every trial."""
+    """Cached while the manifest is unchanged, because a search needs the fingerprint for every trial."""
     return read_manifest(path).pictures
 
 
@@ -166,15 +166,17 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _content_of(manifest: Manifest) -> dict[str, Any]:
-    """What a manifest's file holds."""
-    usual = {field.name: field.default for field in fields(Manifest) if field.name in LATER}
-    told = {name: value for name, value in asdict(manifest).items() if name not in usual or value != usual[name]}
-    return {ON_DISK.get(name, name): value for name, value in told.items()}
+    """The content of a manifest's file."""
+    defaults = {field.name: field.default for field in fields(Manifest) if field.name in LATER}
+    content = {
+        name: value for name, value in asdict(manifest).items() if name not in defaults or value != defaults[name]
+    }
+    return {ON_DISK.get(name, name): value for name, value in content.items()}
 
 
 def _from_content(content: dict[str, Any]) -> Manifest:
     names = {field.name: ON_DISK.get(field.name, field.name) for field in fields(Manifest)}
-    values = {name: content[told] for name, told in names.items() if told in content or name not in LATER}
+    values = {name: content[key] for name, key in names.items() if key in content or name not in LATER}
     tuples = {name: _as_tuple(value) for name, value in values.items() if isinstance(value, list)}
     passed_over = tuple(PassedOver(**entry) for entry in values["passed_over"])
     parts = {"image_field": ImageField(**values["image_field"]), "passed_over": passed_over}

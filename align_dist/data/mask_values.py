@@ -1,7 +1,7 @@
-"""Which values of mask files are the object, decided once for a whole benchmark.
+"""The values of mask files that stand for the object, decided once for a whole benchmark.
 
-People keep masks as 0 and 255, as 0 and 1, as class indices in grey or with a palette (VOC: 255 is void), with soft
-edges, with 16 bits, or as the opacity of a cut-out. One file alone often does not say which.
+Masks are stored as 0 and 255, as 0 and 1, as class indices in grey or with a palette (VOC: 255 is void), with soft
+edges, with 16 bits, or as the opacity of a cut-out. A single file is often ambiguous.
 """
 
 from __future__ import annotations
@@ -14,75 +14,77 @@ from align_dist.errors import DataError
 
 MaskValues = Literal["auto", "index", "soft"] | tuple[int, ...]
 VOID = 255
-LARGEST_INDEX = 63  # larger grey values may be levels of grey, and then somebody has to say
-_SOFT_VALUES = 24  # VOC's classes, spread over the grey levels to be seen, are fewer
-_NOISE = 32  # how far from 0 and 255 a lossy format moves them
-OPTION = "say which with benchmark.mask_values, which takes index, soft or the object's values such as [8,12]"
+LARGEST_INDEX = 63  # larger grey values may be grey levels, and the user must decide
+_SOFT_VALUES = 24  # more than VOC's classes when spread over all grey levels for display
+_NOISE = 32  # largest change of 0 and 255 by a lossy format
+OPTION = "set benchmark.mask_values to index, soft or a list of the object's values such as [8,12]"
 
 
-def decide_reading(names: Sequence[str], found: Sequence[MaskFound], asked: MaskValues = "auto") -> MaskReading:
-    """How all masks of a benchmark are read; names: of their files, for errors.
+def decide_reading(names: Sequence[str], scans: Sequence[MaskFound], mask_values: MaskValues = "auto") -> MaskReading:
+    """How to read all masks of a benchmark. names: of the mask files, for errors.
 
-    index: whatever is not 0 is the object, but 255 (void) is background where there are other indices. soft: values
-    are shares of the object. A list: these values, as they are stored. auto: opacity where an alpha channel says
-    something; else index or soft, by all values of all masks. Raises DataError, with a file's name, for what stays
-    ambiguous, for masks that do not go together and where no mask has an object.
+    index: every value but 0 is the object, except 255 (void) beside other indices. soft: values are shares of the
+    object. A list: these stored values are the object. auto: opacity where an alpha channel varies; else index or soft,
+    from all values of all masks. Raises DataError, with a file's name, for ambiguous masks, for masks of different
+    kinds and where no mask has an object.
     """
-    if len(set(b"".join(mask.opacity for mask in found))) > 1 and asked == "auto":
-        _refuse(names, [not mask.opacity for mask in found], "has no alpha channel, where other masks have the object")
+    if len(set(b"".join(mask.opacity for mask in scans))) > 1 and mask_values == "auto":
+        _refuse(names, [not mask.opacity for mask in scans], "has no alpha channel, unlike other masks")
         return MaskReading(None, opacity=True)
-    _refuse(names, [mask.kind == "colour" for mask in found], "is coloured; save it as grey values or with a palette")
-    if isinstance(asked, tuple):
-        return _listed_values(names, found, asked)
-    palettes = [mask.kind == "palette" for mask in found]
-    if asked == "soft":
-        _refuse(names, palettes, "has a palette, whose indices are no shares of the object; drop benchmark.mask_values")
-    odd = [asked == "auto" and mask.kind == "palette" and any(mask.ground) for mask in found]
-    _refuse(names, odd, f"has a palette that does not show index 0 as black, so it may be no background; {OPTION}")
-    deep = any(mask.kind == "deep" for mask in found)
-    held = sorted(set(b"".join(mask.values for mask in found)) - {0})
-    if not held:
+    _refuse(names, [mask.kind == "colour" for mask in scans], "is coloured; save it as grey values or with a palette")
+    if isinstance(mask_values, tuple):
+        return _listed_values(names, scans, mask_values)
+    palettes = [mask.kind == "palette" for mask in scans]
+    if mask_values == "soft":
+        _refuse(
+            names, palettes, "has a palette, whose indices are not shares of the object; remove benchmark.mask_values"
+        )
+    grounds = [mask_values == "auto" and mask.kind == "palette" and any(mask.ground) for mask in scans]
+    _refuse(names, grounds, f"has a palette in which index 0 is not black and may not be the background; {OPTION}")
+    is_deep = any(mask.kind == "deep" for mask in scans)
+    values = sorted(set(b"".join(mask.values for mask in scans)) - {0})
+    if not values:
         raise DataError(f"{names[0]} and all {len(names):,} masks are empty (0 everywhere); check the masks folder")
-    divisor = LEVEL if deep else 1
-    kind = _kind_of(held, any(palettes)) if asked == "auto" else asked
+    divisor = LEVEL if is_deep else 1
+    kind = _kind_of(values, any(palettes)) if mask_values == "auto" else mask_values
     if kind == "soft":
         return MaskReading(None, divisor=divisor)
     if kind != "index":
-        doubtful = [bool(set(mask.values) - {0, VOID}) for mask in found]
-        _refuse(names, doubtful, f"holds values {listed(held)}, which are neither clearly indices nor soft; {OPTION}")
-    return MaskReading(_indices(names, found, held), divisor=divisor)
+        unclear = [bool(set(mask.values) - {0, VOID}) for mask in scans]
+        _refuse(names, unclear, f"holds values {listed(values)}, which are neither clearly indices nor soft; {OPTION}")
+    return MaskReading(_indices(names, scans, values), divisor=divisor)
 
 
-def _kind_of(held: Sequence[int], palettes: bool) -> Literal["index", "soft", "unclear"]:
-    """held: the values above 0 of all masks, ascending."""
-    indices = [value for value in held if value != VOID]
-    if len(held) == 1 or palettes or indices[-1] <= LARGEST_INDEX:
+def _kind_of(values: Sequence[int], palettes: bool) -> Literal["index", "soft", "unclear"]:
+    """Whether masks hold indices or soft values. values: those above 0 of all masks, ascending."""
+    indices = [value for value in values if value != VOID]
+    if len(values) == 1 or palettes or indices[-1] <= LARGEST_INDEX:
         return "index"
     quarters = {value // 64 for value in indices}
-    lossy = all(value < _NOISE or value > VOID - _NOISE for value in held)
-    return "soft" if lossy or (len(held) > _SOFT_VALUES and len(quarters) == 4) else "unclear"
+    lossy = all(value < _NOISE or value > VOID - _NOISE for value in values)
+    return "soft" if lossy or (len(values) > _SOFT_VALUES and len(quarters) == 4) else "unclear"
 
 
-def _indices(names: Sequence[str], found: Sequence[MaskFound], held: Sequence[int]) -> tuple[int, ...]:
-    indices = tuple(value for value in held if value != VOID)
+def _indices(names: Sequence[str], scans: Sequence[MaskFound], values: Sequence[int]) -> tuple[int, ...]:
+    indices = tuple(value for value in values if value != VOID)
     if not indices:
         return (VOID,)
-    alone = [set(mask.values) - {0} == {VOID} for mask in found]
-    _refuse(names, alone, f"holds 255 and no other value, where other masks hold {listed(indices)}; {OPTION}")
+    alone = [set(mask.values) - {0} == {VOID} for mask in scans]
+    _refuse(names, alone, f"holds only 255, while other masks hold {listed(indices)}; {OPTION}")
     return indices
 
 
-def _listed_values(names: Sequence[str], found: Sequence[MaskFound], asked: tuple[int, ...]) -> MaskReading:
-    held = set(b"".join(mask.values for mask in found))
-    if not held & set(asked) and not any(mask.kind == "deep" for mask in found):
+def _listed_values(names: Sequence[str], scans: Sequence[MaskFound], objects: tuple[int, ...]) -> MaskReading:
+    values = set(b"".join(mask.values for mask in scans))
+    if not values & set(objects) and not any(mask.kind == "deep" for mask in scans):
         raise DataError(
-            f"{names[0]} and all {len(names):,} masks hold none of benchmark.mask_values={list(asked)}; "
-            f"they hold {listed(sorted(held))}"
+            f"{names[0]} and all {len(names):,} masks hold none of benchmark.mask_values={list(objects)}; "
+            f"they hold {listed(sorted(values))}"
         )
-    return MaskReading(asked)
+    return MaskReading(objects)
 
 
-def _refuse(names: Sequence[str], wrong: Sequence[bool], why: str) -> None:
-    """Raises DataError with the first name that is wrong, if any is."""
+def _refuse(names: Sequence[str], wrong: Sequence[bool], message: str) -> None:
+    """Raise DataError with the first name whose flag in `wrong` is set."""
     if any(wrong):
-        raise DataError(f"{names[wrong.index(True)]}: {why} ({sum(wrong):,} of {len(names):,} masks)")
+        raise DataError(f"{names[wrong.index(True)]}: {message} ({sum(wrong):,} of {len(names):,} masks)")

@@ -1,4 +1,4 @@
-"""Mask files: what they hold, and how they become masks once it is known what of it is the object."""
+"""Reading mask files, and converting their values to masks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LEVEL = 257  # 65535 / 255
 
 @dataclass(frozen=True)
 class MaskFound:
-    """What one mask file holds.
+    """The content of one mask file.
 
-    values: those that occur, ascending; of 16 bits, as levels of 8 where one is above 255. opacity: likewise, of
-    the alpha channel; empty without one. kind: `palette` (values are indices), `grey`, `deep` (16 bits, some above
-    255) or `colour`. ground: what a palette shows index 0 as.
+    values: distinct values, ascending; scaled from 16 to 8 bits where a value is above 255. opacity: distinct values of
+    the alpha channel; empty without an alpha channel. kind: `palette` (values are indices), `grey`, `deep` (16 bits,
+    some values above 255) or `colour`. ground: the palette's colour of index 0.
     """
 
     kind: Literal["palette", "grey", "deep", "colour"]
@@ -33,9 +33,9 @@ class MaskFound:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How masks are read. objects: the values that are the object; None where values are shares of it, 0 to 255.
+    """How to read masks. objects: values of the object; None where values are shares of the object, 0 to 255.
 
-    opacity: the alpha channel is the mask. divisor: what values of 16 bits are divided by.
+    opacity: whether the alpha channel is the mask. divisor: of 16-bit values.
     """
 
     objects: tuple[int, ...] | None
@@ -43,14 +43,14 @@ class MaskReading:
     divisor: int = 1
 
     def __str__(self) -> str:
-        """A line for people."""
+        """The way of reading masks in one line."""
         if self.objects is None:
             return f"masks: {'opacity' if self.opacity else 'values'} 0 to 255, the object's share of each pixel"
         return f"masks: {listed(self.objects)} is the object, any other value background"
 
 
 def look_at_mask(picture: Image.Image) -> MaskFound:
-    """What an opened mask file holds."""
+    """The content of an opened mask file."""
     opacity = _distinct(_opacity(picture)) if picture.mode in ("RGBA", "LA") else b""
     values = _values(picture)
     if values is None:
@@ -64,21 +64,21 @@ def look_at_mask(picture: Image.Image) -> MaskFound:
 
 
 def decode_mask(data: bytes, max_side: int, reading: MaskReading) -> Pixels:
-    """(H, W, 3) pixels of three equal channels, 0 for background to 255 for the object."""
+    """Decode a mask to (H, W, 3) pixels of three equal channels, 0 (background) to 255 (object)."""
     mask = shrink(Image.fromarray(mask_of(open_picture(data), reading)), max_side, Image.Resampling.BOX)
     return np.asarray(mask.convert("RGB"))
 
 
 def mask_of(picture: Image.Image, reading: MaskReading) -> Pixels:
-    """(H, W), 0 for background to 255 for the object, of an opened mask file, upright.
+    """The mask (H, W) in an opened mask file, upright, 0 (background) to 255 (object).
 
-    Raises ValueError for a coloured one and for one without the alpha channel that is to be read.
+    Raises ValueError for a coloured mask, and for a missing alpha channel where the alpha channel is the mask.
     """
-    turned = upright(picture)
-    values = _opacity(turned) if reading.opacity else _values(turned)
+    upright_picture = upright(picture)
+    values = _opacity(upright_picture) if reading.opacity else _values(upright_picture)
     if values is None:
         raise ValueError("a coloured mask, expected grey values, a palette or an alpha channel")
-    if reading.divisor > 1 and turned.mode.startswith("I"):
+    if reading.divisor > 1 and upright_picture.mode.startswith("I"):
         values = _levels(values)
     if reading.objects is None:
         return values.astype(np.uint8)
@@ -86,7 +86,7 @@ def mask_of(picture: Image.Image, reading: MaskReading) -> Pixels:
 
 
 def listed(values: Sequence[int]) -> str:
-    """Values in few words."""
+    """A short list of values for messages."""
     if len(values) > 6:
         return f"{values[0]}, {values[1]} … {values[-1]} ({len(values)} values)"
     return ", ".join(map(str, values))
@@ -99,7 +99,7 @@ def _opacity(picture: Image.Image) -> NDArray[np.generic]:
 
 
 def _values(picture: Image.Image) -> NDArray[np.generic] | None:
-    """(H, W) grey values or palette indices; None of colours."""
+    """Grey values or palette indices (H, W); None for a coloured mask."""
     if picture.mode == "F":
         raise ValueError("a mask in floating point, expected 8 or 16 bits")
     if picture.mode == "1":

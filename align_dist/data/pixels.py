@@ -1,4 +1,4 @@
-"""From a picture file's bytes, whatever mode it is stored in, to pixels of red, green and blue."""
+"""Decoding image files of any mode to RGB pixels."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
-# What viewers and browsers show behind transparent pixels; on black, the usual hidden colour, line art would vanish.
+# The usual background of transparent pixels in viewers and browsers. On black, line art would vanish.
 GROUND = (255, 255, 255, 255)
-FRAMES = "hold several frames, of which the first is used"
-TRANSPARENT = "have transparent pixels, which are laid over white"
+FRAMES = "hold several frames, of which only the first is used"
+TRANSPARENT = "have transparent pixels, which are placed on white"
 
 
 def open_picture(data: bytes) -> Image.Image:
-    """The picture, its first frame decoded. Raises what Pillow raises for bytes that are none or end too early."""
+    """Open an image and decode its first frame. Raises Pillow's errors for bytes that are not an image or truncated."""
     picture = Image.open(io.BytesIO(data))
     picture.load()
     return picture
 
 
+def reason_of(error: Exception) -> str:
+    """Why a picture could not be read, in a few words."""
+    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
+        return "no picture of a known format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def decode_image(data: bytes, max_side: int) -> Pixels:
-    """(H, W, 3) pixels, upright by their EXIF orientation, the longer side at most `max_side`.
+    """Decode an image to pixels (H, W, 3), upright by EXIF orientation, the longer side at most `max_side`.
 
     Raises as `open_picture` does, and ValueError for values of an unknown range.
     """
@@ -31,26 +40,26 @@ def decode_image(data: bytes, max_side: int) -> Pixels:
 
 
 def image_pixels(picture: Image.Image, max_side: int) -> Pixels:
-    """`decode_image` of an opened picture."""
+    """`decode_image` for an opened image."""
     return np.asarray(shrink(to_rgb(upright(picture)), max_side, Image.Resampling.LANCZOS))
 
 
 def remarks_on(picture: Image.Image) -> tuple[str, ...]:
-    """What somebody should know of how an opened picture is read, in words that follow "so many pictures"."""
-    # A telephone's JPEG holds a second frame, the preview.
-    several = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
+    """Remarks on how an opened image is read, as predicates that follow "3 images"."""
+    # A phone's JPEG holds a preview as a second frame.
+    has_frames = getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO"
     opacity = _opacity(picture)
-    clear = opacity is not None and opacity.min() < 255
-    return (FRAMES,) * several + (TRANSPARENT,) * bool(clear)
+    is_transparent = opacity is not None and opacity.min() < 255
+    return (FRAMES,) * has_frames + (TRANSPARENT,) * bool(is_transparent)
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """Turned as EXIF says that the camera was held."""
+    """Rotate an image by its EXIF orientation."""
     return ImageOps.exif_transpose(picture)
 
 
 def shrink(picture: Image.Image, max_side: int, resampling: Image.Resampling) -> Image.Image:
-    """The longer side at most `max_side`, never enlarged."""
+    """Shrink an image to a longer side of at most `max_side`; smaller images stay unchanged."""
     ratio = max_side / max(picture.size)
     if ratio >= 1:
         return picture
@@ -59,10 +68,10 @@ def shrink(picture: Image.Image, max_side: int, resampling: Image.Resampling) ->
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or floating point scaled by its range; transparent pixels laid over white.
+    """Convert to RGB, with 16-bit, 32-bit and floating-point grey scaled by range, and transparent pixels on white.
 
-    The range of 16 bits is 0 to 65535; of the others it is the smaller of two usual ones that holds all values.
-    Pillow's own conversion cuts the former off at 255 and shows the colours that the latter hide.
+    The range of 16 bits is 0 to 65535; for 32 bits and floating point it is the smaller of two usual ranges that holds
+    all values. Pillow's conversion clips grey at 255 and shows the hidden colours of transparent pixels.
     """
     opacity = _opacity(picture)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
@@ -78,7 +87,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _opacity(picture: Image.Image) -> Pixels | None:
-    """(H, W), 0 to 255; None where all pixels are opaque by their mode."""
+    """Opacity (H, W), 0 to 255; None for a mode without transparency."""
     hidden = picture.info.get("transparency")
     if picture.mode.startswith("I;16") and hidden is not None:
         return np.where(np.asarray(picture) == hidden, 0, 255).astype(np.uint8)
@@ -88,7 +97,7 @@ def _opacity(picture: Image.Image) -> Pixels | None:
 
 
 def _grey_bytes(values: NDArray[np.generic], mode: str) -> Pixels:
-    """(H, W) values as grey levels 0 to 255. Raises ValueError for a range that is none of those known."""
+    """Values (H, W) as grey levels 0 to 255. Raises ValueError for an unknown range."""
     grey = values.astype(np.float64)
     low, high = float(grey.min()), float(grey.max())
     tops = {"I": (255.0, 65535.0), "F": (1.0, 255.0)}.get(mode, (65535.0,))

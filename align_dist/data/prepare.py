@@ -1,4 +1,4 @@
-"""From a benchmark's description to its `.beton`: what `align-dist data prepare` does."""
+"""`align-dist data prepare`: write the `.beton` of a benchmark."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from align_dist.errors import DataError
 
 
 def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
-    """Writes the benchmark's `.beton` unless an intact one of the same pictures is there. Says what it found and where.
+    """Write the benchmark's `.beton`, unless an intact beton of the same images exists, and print a summary.
 
-    Raises DataError where an intact one is there of something else, and what reading the folders raises.
+    Raises DataError for an intact beton of other images, and the errors of reading the folders.
     """
     if not force and is_written(benchmark.beton):
         try:
@@ -25,10 +25,10 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         except DataError as error:
             print(f"{error}; writing it again", file=sys.stderr)
         else:
-            manifest = _noting_times(benchmark, beton_of(benchmark))
-            _say_notes(manifest)
+            manifest = _refresh_times(benchmark, beton_of(benchmark))
+            _print_notes(manifest)
             _warn([*manifest.passed_over, *benchmark_warnings(manifest)])
-            print(f"{benchmark.beton}: there already, intact, {len(manifest):,} images")
+            print(f"{benchmark.beton}: exists already, intact, {len(manifest):,} images")
             return manifest
     catalogue = read_described(benchmark)
     check_classes_differ(catalogue.classes)
@@ -42,18 +42,18 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         on_unreadable=benchmark.on_unreadable,
         mask_values=benchmark.mask_values,
     )
-    _say_notes(manifest)
-    # What only reading the pictures told.
+    _print_notes(manifest)
+    # Warnings that only appear after reading the images.
     _warn([*manifest.passed_over[len(catalogue.passed_over) :], *benchmark_warnings(manifest)])
     copies = len(manifest) - len(set(manifest.bundles))
     domains = ", ".join(f"{name} {manifest.domain_indices.count(i):,}" for i, name in enumerate(manifest.domains))
     groups = ", ".join(f"{name} {manifest.group_indices.count(i):,}" for i, name in enumerate(manifest.group_names))
-    told = "; ".join(filter(None, (f"{copies} copies or near-copies", domains, groups)))
-    print(f"{benchmark.beton}: {len(manifest):,} images, {told}")
+    details = "; ".join(filter(None, (f"{copies} copies or near-duplicates", domains, groups)))
+    print(f"{benchmark.beton}: {len(manifest):,} images, {details}")
     return manifest
 
 
-def _say_notes(manifest: Manifest) -> None:
+def _print_notes(manifest: Manifest) -> None:
     for line in manifest.notes:
         print(line, file=sys.stderr)
 
@@ -63,9 +63,9 @@ def _warn(lines: Iterable[object]) -> None:
         print(f"warning: {line}", file=sys.stderr)
 
 
-def _noting_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
-    """The manifest with the times of files that were touched or copied since, so that no run hashes them again."""
-    noted = with_times_now(benchmark, manifest)
-    if noted != manifest:
-        write_manifest(noted, manifest_path(benchmark.beton))
-    return noted
+def _refresh_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
+    """The manifest with current file times, saved so that no run hashes touched or copied files again."""
+    refreshed = with_times_now(benchmark, manifest)
+    if refreshed != manifest:
+        write_manifest(refreshed, manifest_path(benchmark.beton))
+    return refreshed

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then in a log."""
+"""Progress of long work: a bar on a terminal, a line from time to time in a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LINE_EVERY_SECONDS = 10.0
 
 @contextmanager
 def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
-    """Yields a function that takes how many of `total` are done so far; it writes to standard error."""
+    """Yield a function that takes the number of finished items and reports progress to standard error."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 

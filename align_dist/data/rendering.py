@@ -1,4 +1,4 @@
-"""Pictures from their bytes in a beton to planes of pixels, compiled: `kernels` in order, for a part of a batch."""
+"""Compiled rendering of stored images to planes of pixels: decode, crop, resize and augment part of a batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from align_dist.data.kernels import Pixels
 
 Numbers = NDArray[np.int64]
 
-# By a name of ours in place of an address: an address in machine code is good for one process only.
+# Registered under a name, because an address in cached machine code is valid in one process only.
 llvmlite.binding.add_symbol("align_dist_imdecode", IMDECODE_ADDRESS)
 _SOURCE = (numba.uint64, numba.uint64, numba.uint32, numba.uint32)
 _CROP = (numba.uint64, *[numba.uint32] * 6, *[numba.uint8] * 2)
@@ -37,9 +37,9 @@ RENDER = numba.void(
 
 @compiled
 def decode_jpeg(data: Pixels, height: int, width: int, part: int) -> tuple[bool, Pixels]:
-    """Whether a JPEG (N,) of the given size is whole, and its pixels (H / part, W / part, 3), each side rounded up."""
+    """Decode a JPEG (N,) of the given size. Returns success and pixels (H / part, W / part, 3), sides rounded up."""
     picture = np.empty((-(-height // part), -(-width // part), 3), np.uint8)
-    # Source's height and width, the crop's and where it begins, the reduction; no crop, no mirror.
+    # Height and width of the source and of the crop, crop offset, reduction; here without crop and mirror.
     failed = _imdecode(
         data.ctypes.data, data.size, height, width, picture.ctypes.data, height, width, 0, 0, 1, part, 0, 0
     )
@@ -61,17 +61,17 @@ def render(
     planes: Pixels,
     whole: NDArray[np.bool_],
 ) -> None:
-    """planes (N, C, side, side) <- pictures of a beton, each as its draw (N,) says; whole (N,) <- whether it could be.
+    """planes (N, C, side, side) <- images of a beton for sample keys (N,); whole (N,) <- whether decoding succeeded.
 
-    starts, heights, widths: (N,), of the pictures as they are stored. file: the beton's bytes. places, sizes: FFCV's
-    table of what is stored where, in order of places. augmentation: `Augmentation.numbers`. C is 1, for geometry alone,
-    or 3. jpeg: how the pictures are stored. augmented: False leaves zeros for draws of passes after 0.
+    starts, heights, widths: (N,), of the stored images. file: the beton's bytes. places, sizes: FFCV's allocation
+    table, sorted by place. augmentation: `Augmentation.numbers`. C is 1 for geometry alone, or 3. jpeg: whether images
+    are stored as JPEG. augmented: False leaves zeros for passes after 0.
     """
     strength, greyscale = augmentation[4:8], augmentation[9]
     for i in range(len(draws)):
         draw, height, width = draws[i], heights[i], widths[i]
-        drawn = draw >> np.uint64(PASS_SHIFT) > 0
-        if drawn and not augmented:
+        is_augmented = draw >> np.uint64(PASS_SHIFT) > 0
+        if is_augmented and not augmented:
             planes[i] = 0
             whole[i] = True
             continue
@@ -87,5 +87,5 @@ def render(
             kernels.resize_box(
                 picture, top / part, left / part, box_height / part, box_width / part, mirrored, planes[i]
             )
-            if drawn and planes.shape[1] == 3:
+            if is_augmented and planes.shape[1] == 3:
                 kernels.colour(planes[i], strength, greyscale, seed, draw)

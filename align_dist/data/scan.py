@@ -1,4 +1,4 @@
-"""The first pass over a benchmark's pictures: each read once, hashed and fully decoded."""
+"""The scan of a benchmark's images: each file is read once, hashed and fully decoded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from align_dist.data.progress import progress
 
 @dataclass(frozen=True)
 class Scanned:
-    """What one picture is.
+    """The scan of one image.
 
-    pixels: how many it is stored with. trouble: why it is unusable, or None. taken: when, where EXIF says so.
-    mask: what its mask file holds, if it has one. remarks: see `remarks_on`.
+    digest: SHA-256. difference: difference hash (4,). pixels: number of stored pixels. trouble: the reason why the
+    image is unusable, or None. taken: camera and time from EXIF, or None. mask: content of the mask file, or None.
+    remarks: see `remarks_on`.
     """
 
     digest: str
@@ -37,13 +38,13 @@ class Scanned:
 
 
 def scan(samples: Sequence[Sample], max_side: int, workers: int) -> list[Scanned]:
-    """Scans all samples in parallel threads (Pillow and hashlib release the interpreter's lock)."""
+    """Scan all samples in parallel threads (Pillow and hashlib release the interpreter's lock)."""
     results: list[Scanned] = []
     with (
         progress("reading", len(samples)) as report,
         ThreadPoolExecutor(workers) as pool,
     ):
-        # In slices, so that an interrupt does not wait for the whole benchmark.
+        # In slices, so that Ctrl-C does not wait for the whole benchmark.
         for start in range(0, len(samples), 256):
             part = samples[start : start + 256]
             results += pool.map(lambda sample: scan_one(sample, max_side), part)
@@ -52,8 +53,8 @@ def scan(samples: Sequence[Sample], max_side: int, workers: int) -> list[Scanned
 
 
 def scan_one(sample: Sample, max_side: int) -> Scanned:
-    """Reads and decodes one picture and its mask; what is wrong with them is said, not raised."""
-    nothing = np.zeros(4, dtype=np.uint64)
+    """Read and decode one image and its mask; an error becomes the scan's `trouble`."""
+    zero_hash = np.zeros(4, dtype=np.uint64)
     try:
         data = sample.path.read_bytes()
         picture = open_picture(data)
@@ -61,7 +62,7 @@ def scan_one(sample: Sample, max_side: int) -> Scanned:
         pixels = image_pixels(picture, max_side)
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and others.
     except Exception as error:
-        return Scanned("", nothing, 0, _one_line(error))
+        return Scanned("", zero_hash, 0, _one_line(error))
     facts = Scanned(
         content_hash(data),
         difference_hash(pixels),
@@ -75,19 +76,19 @@ def scan_one(sample: Sample, max_side: int) -> Scanned:
 def _with_mask(facts: Scanned, path: Path, expected: tuple[int, int]) -> Scanned:
     try:
         mask = open_picture(path.read_bytes())
-        found = look_at_mask(mask)
+        mask_content = look_at_mask(mask)
     except Exception as error:
         return replace(facts, trouble=f"its mask {path}: {_one_line(error)}")
     width, height = upright(mask).size
     if (width, height) != expected:
-        wrong = f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}"
-        return replace(facts, trouble=wrong)
-    return replace(facts, mask=found)
+        trouble = f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}"
+        return replace(facts, trouble=trouble)
+    return replace(facts, mask=mask_content)
 
 
 def _one_line(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # its own words name an object in memory
-        return "no picture of a known format"
+    if isinstance(error, UnidentifiedImageError):  # Pillow's message names an object in memory
+        return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""The drawing of the embedded benchmark: a digit on an opaque plate over a crop of a picture."""
+"""Drawing of the embedded benchmark's images: a digit on an opaque plate over a crop of a photograph."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from PIL import Image
 Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 
-# Side of a crop, as a share of the picture's shorter side; never fewer pixels than are drawn.
+# Side of a crop as a share of the photograph's shorter side, never fewer pixels than the drawn image.
 CROP_SCALE = (0.35, 0.9)
 PLATE_DIAMETER = (0.50, 0.62)
-# The digit's box stands inside the plate's circle with this share of its radius.
+# Size of the digit's box as a share of the plate's diameter.
 DIGIT_REACH = 0.9
 
 
@@ -29,9 +29,9 @@ def crop_background(rng: np.random.Generator, picture: Image.Image, size: int) -
 
 
 def compose(rng: np.random.Generator, background: Plane, digit: Plane) -> tuple[Pixels, Pixels]:
-    """Draws `digit` (8, 8) in [0, 1] on a plate over `background` (S, S, 3) in [0, 255].
+    """Draw `digit` (8, 8) in [0, 1] on a plate over `background` (S, S, 3) in [0, 255].
 
-    Returns the image (S, S, 3) and the plate's mask (S, S), which is 0 or 255.
+    Returns the image (S, S, 3) and the plate's mask (S, S), 0 or 255.
     """
     size = background.shape[0]
     diameter = rng.uniform(*PLATE_DIAMETER) * size
@@ -46,7 +46,7 @@ def compose(rng: np.random.Generator, background: Plane, digit: Plane) -> tuple[
 
 
 def plate_colours(rng: np.random.Generator) -> tuple[Plane, Plane]:
-    """A muted plate and an ink far from it in lightness, light or dark: (3,) each in [0, 255]."""
+    """Colours of a muted plate and of an ink with strong contrast, (3,) each in [0, 255]."""
     hue = rng.uniform(-28.0, 28.0, size=3)
     dark_ink = rng.random() < 0.5
     plate = (rng.uniform(165.0, 205.0) if dark_ink else rng.uniform(50.0, 90.0)) + hue
@@ -55,13 +55,13 @@ def plate_colours(rng: np.random.Generator) -> tuple[Plane, Plane]:
 
 
 def place_digit(digit: Plane, row: float, column: float, diameter: float, size: int) -> Plane:
-    """The digit's strokes (size, size) in [0, 1], its inked box filling the plate around (row, column)."""
+    """The digit's strokes (size, size) in [0, 1], scaled to fill the plate around (row, column)."""
     inked_rows, inked_columns = np.flatnonzero(digit.any(axis=1)), np.flatnonzero(digit.any(axis=0))
     inked = digit[inked_rows[0] : inked_rows[-1] + 1, inked_columns[0] : inked_columns[-1] + 1]
     scale = DIGIT_REACH * diameter / np.hypot(*inked.shape)
     height, width = (max(round(side * scale), 1) for side in inked.shape)
-    drawn = Image.fromarray(inked.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    resized = Image.fromarray(inked.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     top, left = round(row - height / 2), round(column - width / 2)
     strokes = np.zeros((size, size))
-    strokes[top : top + height, left : left + width] = np.clip(np.asarray(drawn, dtype=np.float64), 0.0, 1.0)
+    strokes[top : top + height, left : left + width] = np.clip(np.asarray(resized, dtype=np.float64), 0.0, 1.0)
     return strokes

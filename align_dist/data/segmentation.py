@@ -1,4 +1,4 @@
-"""Masks by a segmentation model: what `align-dist data masks` does, once for all of a benchmark's pictures."""
+"""`align-dist data masks`: masks of a benchmark's images by a segmentation model."""
 
 from __future__ import annotations
 
@@ -23,24 +23,28 @@ RECORD = "made_from.json"
 
 
 def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
-    """Writes `<masks>/<domain>/<class>/<stem>.png` of each picture, at its size, 0 to 255; says how many were missing.
+    """Write the mask `<masks>/<domain>/<class>/<stem>.png` of each image, at the image's size, 0 to 255.
 
-    A mask that is no older than its picture is kept, so that the command goes on where it was stopped. Raises
-    ConfigError, DataError and MachineError, in one line, for what cannot be; masks of two models are never mixed.
+    A mask that is no older than its image is kept, so that the same command resumes. Returns the number of masks
+    written. Raises ConfigError, DataError and MachineError in one line; masks of two models are never mixed.
     """
     folder = benchmark.masks
     if folder is None:
-        raise ConfigError("benchmark.masks: not set; say in which folder masks are to lie, such as masks/u2net")
+        raise ConfigError("benchmark.masks: not set; set the folder for the masks, such as masks/u2net")
     segment = load_model(model)
     samples = read_benchmark(
         benchmark.name, benchmark.root, metadata=benchmark.metadata, agreement=benchmark.agreement
     ).samples
-    places = _places(samples, folder)
+    mask_paths = _places(samples, folder)
     _claim(folder, model)
-    missing = [(sample.path, place) for sample, place in zip(samples, places, strict=True) if _is_due(sample, place)]
+    missing = [
+        (sample.path, mask_path)
+        for sample, mask_path in zip(samples, mask_paths, strict=True)
+        if _is_due(sample, mask_path)
+    ]
     skipped = list[str]()
-    with progress("masks", len(missing), "pictures") as tell:
-        for done, (path, place) in enumerate(missing, 1):
+    with progress("masks", len(missing), "images") as report:
+        for count, (path, mask_path) in enumerate(missing, 1):
             try:
                 picture = _read(path)
             except DataError as error:
@@ -48,44 +52,44 @@ def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
                     raise
                 skipped.append(str(error))
             else:
-                _write_mask(place, segment, picture)
-            tell(done)
+                _write_mask(mask_path, segment, picture)
+            report(count)
     for line in skipped:
         print(f"skipped: {line}")
-    written, kept = len(missing) - len(skipped), len(places) - len(missing)
-    print(f"{folder}: {written:,} masks written, {kept:,} kept; benchmark.mask_values=soft")
+    written, existing = len(missing) - len(skipped), len(mask_paths) - len(missing)
+    print(f"{folder}: {written:,} masks written, {existing:,} kept; benchmark.mask_values=soft")
     return written
 
 
 def _places(samples: Sequence[Sample], folder: Path) -> list[Path]:
-    """Where each sample's mask lies, as `catalogue.attach_masks` looks for it. Raises DataError where two share one."""
-    found: dict[Path, Path] = {}
+    """Path of each sample's mask, as in `catalogue.attach_masks`. Raises DataError where two samples share a path."""
+    sources: dict[Path, Path] = {}
     for sample in samples:
-        place = folder / sample.domain / sample.label / f"{sample.path.stem}.png"
-        if place in found:
+        mask_path = folder / sample.domain / sample.label / f"{sample.path.stem}.png"
+        if mask_path in sources:
             raise DataError(
-                f"{sample.path}: and {found[place].name} would share the mask {place}; rename one of the two"
+                f"{sample.path}: would share the mask {mask_path} with {sources[mask_path].name}; rename one of the two"
             )
-        found[place] = sample.path
-    return list(found)
+        sources[mask_path] = sample.path
+    return list(sources)
 
 
 def _claim(folder: Path, model: Path) -> None:
-    """Says beside the masks what they are made from. Raises DataError where that was something else."""
-    told = {"model": model.name, "sha256": file_sha256(model)}
-    kept = read_json(folder / RECORD)
-    remedy = "choose another folder (benchmark.masks), or delete this one"
-    if kept and kept.get("sha256") != told["sha256"]:
-        digits = str(kept.get("sha256"))[:12]
-        raise DataError(f"{folder}: holds masks of {kept.get('model')} ({digits}…), not of {model.name}; {remedy}")
-    if not kept and any(folder.glob("**/*.png")):
-        raise DataError(f"{folder}: holds masks, and no {RECORD} that says what made them; {remedy}")
-    if not kept:
-        write_text(folder / RECORD, json.dumps(told, indent=1) + "\n")
+    """Record the model beside the masks. Raises DataError for a folder with masks of another model."""
+    record = {"model": model.name, "sha256": file_sha256(model)}
+    previous = read_json(folder / RECORD)
+    remedy = "choose another folder (benchmark.masks), or delete this folder"
+    if previous and previous.get("sha256") != record["sha256"]:
+        digits = str(previous.get("sha256"))[:12]
+        raise DataError(f"{folder}: holds masks of {previous.get('model')} ({digits}…), not of {model.name}; {remedy}")
+    if not previous and any(folder.glob("**/*.png")):
+        raise DataError(f"{folder}: holds masks without a {RECORD} that names their model; {remedy}")
+    if not previous:
+        write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def _is_due(sample: Sample, place: Path) -> bool:
-    return not place.is_file() or place.stat().st_mtime_ns < sample.path.stat().st_mtime_ns
+def _is_due(sample: Sample, mask_path: Path) -> bool:
+    return not mask_path.is_file() or mask_path.stat().st_mtime_ns < sample.path.stat().st_mtime_ns
 
 
 def _read(path: Path) -> Image.Image:
@@ -93,11 +97,11 @@ def _read(path: Path) -> Image.Image:
         return to_rgb(upright(open_picture(path.read_bytes())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
-            f"{path}: not a readable picture ({first_line(error)}); mend it, or write benchmark.on_unreadable=skip"
+            f"{path}: not a readable image ({first_line(error)}); repair it, or set benchmark.on_unreadable=skip"
         ) from None
 
 
-def _write_mask(place: Path, segment: Segment, picture: Image.Image) -> None:
+def _write_mask(path: Path, segment: Segment, picture: Image.Image) -> None:
     mask = Image.fromarray(segment(np.asarray(picture))).resize(picture.size, Image.Resampling.BILINEAR)
     values = np.rint(np.asarray(mask) * 255).clip(0, 255).astype(np.uint8)
-    write_whole(place, lambda file: Image.fromarray(values).save(file, "PNG"))
+    write_whole(path, lambda file: Image.fromarray(values).save(file, "PNG"))

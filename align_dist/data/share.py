@@ -1,7 +1,7 @@
-"""What the host knows of a step before a picture is read, and what it makes to travel with the pictures.
+"""The global batch of a step as known on the host, and host tensors that travel with a rank's images.
 
-Labels, partners, shares of a mixture, weights and noise are pure functions of the global batch's draws: every rank
-makes its own part of them, a batch or more ahead, so that no step waits for the host.
+Labels, partners, shares of a mixture, weights and noise are pure functions of the global batch's sample keys: every
+rank computes its own part, a batch or more ahead, so that no step waits for the host.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The images of one step over all ranks, seen from one of them. draws: (G,). labels: (G,) in [0, classes).
+    """The images of one step over all ranks, on one rank. draws: (G,) sample keys. labels: (G,) in [0, classes).
 
-    domains, groups: (G,), as the benchmark numbers them. views: the geometry of the pictures.
+    domains, groups: (G,), indices into the manifest's domains and groups. views: the geometry of augmented views.
     """
 
     draws: Draws
@@ -42,19 +42,18 @@ class GlobalBatch:
 
     @property
     def rows(self) -> Ids:
-        """The places of this rank's images, (B,): every rank takes its turn."""
+        """Positions of this rank's images in the global batch, (B,): ranks take turns."""
         return np.arange(self.rank, len(self.draws), self.ranks)
 
-    def gathered(self, places: Ids) -> Ids:
-        """Where images at `places` of the global batch stand when the ranks' shares follow one another."""
-        return places % self.ranks * (len(self.draws) // self.ranks) + places // self.ranks
+    def gathered(self, positions: Ids) -> Ids:
+        """Map positions in the global batch to positions in the concatenated shares of all ranks."""
+        return positions % self.ranks * (len(self.draws) // self.ranks) + positions // self.ranks
 
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of a global batch. draws: (B,). second: (B,) draws of one more picture for each image, or None.
-
-    values: host tensors (B, ...) by name, made for a method, that stay with their images. ranks: of the global batch.
+    """One rank's part of a global batch. draws: (B,) sample keys. second: (B,) sample keys of a second image for each
+    image, or None. values: host tensors (B, ...) by name, which a method needs with the images. ranks: the world size.
     """
 
     draws: Draws
@@ -66,7 +65,7 @@ class Share:
 def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.float32]]:
     """π and λ of DRE's mixture x̃_i = λ_i x_i + (1 − λ_i) x_π(i): π permutes each class, λ_i ~ Beta(0.2, 0.2).
 
-    Over the whole global batch, (G,) each, whatever the number of ranks: a pure function of the seed and the draws.
+    Over the global batch, (G,) each: a pure function of the seed and the sample keys, for any world size.
     Source: Li et al. 2023, https://github.com/tangli-udel/DRE, `dre/mixuploss.py`.
     """
     generator = generator_of(batch, seed)
@@ -78,13 +77,13 @@ def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.fl
 
 
 def generator_of(batch: GlobalBatch, seed: int) -> torch.Generator:
-    """The source of what is drawn for a global batch: a pure function of the seed and the draws."""
+    """A random generator for a global batch, seeded by the seed and the sample keys alone."""
     key = hashlib.sha256(seed.to_bytes(8, "little") + batch.draws.tobytes()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 
 def beta(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.float32]:
-    """`count` shares of a mixture from Beta(alpha, alpha)."""
+    """Draw `count` shares of a mixture from Beta(alpha, alpha), (count,)."""
     shape = torch.full((count, 2), alpha, dtype=torch.float64)
     gammas = torch._standard_gamma(shape, generator=generator).numpy()
     shares: NDArray[np.float32] = (gammas[:, 0] / gammas.sum(1).clip(min=1e-300)).astype(np.float32)
@@ -92,25 +91,25 @@ def beta(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.flo
 
 
 def places_within(groups: Ids) -> Ids:
-    """The place of each image among the images of its own group, (G,)."""
-    places = np.empty(len(groups), np.int64)
+    """Position of each image among the images of its group, (G,)."""
+    positions = np.empty(len(groups), np.int64)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        places[members] = np.arange(len(members))
-    return places
+        positions[members] = np.arange(len(members))
+    return positions
 
 
 def inverse_counts(groups: Ids) -> NDArray[np.float32]:
-    """1 / n for each image, (G,), n the images of the same group in the global batch."""
+    """1 / n for each image, (G,), with n the number of images of the same group in the global batch."""
     counts = np.bincount(groups)
     return (1 / counts[groups]).astype(np.float32)
 
 
 def class_weights(batch: GlobalBatch) -> NDArray[np.float32]:
-    """G / (n_y C) for each image, (G,): a mean over images so weighted is the sum of the class means over C.
+    """G / (n_y C) for each image, (G,): the mean over images with these weights is the sum of class means over C.
 
-    n_y: images of the same class in the global batch; C: all classes. Means over shares of equal size, averaged over
-    the ranks, then give what one rank gives.
+    n_y: number of images of the same class in the global batch; C: number of classes. Means over equal shares, averaged
+    over the ranks, then equal the mean on one rank.
     """
     counts = np.bincount(batch.labels, minlength=batch.classes)
     return (len(batch.labels) / (counts[batch.labels] * batch.classes)).astype(np.float32)

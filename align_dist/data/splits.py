@@ -1,4 +1,4 @@
-"""Who trains, validates and tests on what: every domain cut once, whole bundles of pictures at a time."""
+"""Training, validation and test splits: every domain is cut once, whole bundles of images at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from align_dist.errors import ConfigError, DataError
 
 Ids = NDArray[np.int64]
 Kind = Literal["in_domain", "single_source", "leave_one_out", "fixed"]
-# What no cut goes through: nothing, pictures of equal bytes, or look-alikes and bursts as well.
+# Images that no split separates: none, files of equal bytes, or near-duplicates and bursts as well.
 KeepTogether = Literal["off", "copies", "near"]
 STRICTNESS: tuple[KeepTogether, ...] = ("near", "copies", "off")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sample ids, sorted. tests: by domain. target_validation: for oracle selection only, by domain."""
+    """Sorted sample ids of each part. tests: by domain. target_validation: by domain, for oracle selection only."""
 
     train: Ids
     validation: Ids
@@ -37,7 +37,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Parts:
-    """One domain's cut into three disjoint parts that cover it; sample ids, sorted."""
+    """Three disjoint parts that cover one domain; sorted sample ids."""
 
     train: Ids
     validation: Ids
@@ -55,13 +55,13 @@ def make_split(
     seed: int,
     keep_together: KeepTogether = "near",
 ) -> Split:
-    """The split of a protocol. The cut of a domain depends on its own name, its own samples and the seed alone.
+    """The split of a protocol. The cut of a domain depends only on the domain's name and samples and on the seed.
 
-    in_domain: all three parts from `source`. single_source: train on `source`; test on its test part
-    and on every other domain whole. leave_one_out: train on all domains but `target`; test on their
-    test parts and on `target` whole. fixed: see `fixed_split`. Domains whose test part is empty (test_fraction 0)
-    have no entry in tests, and targets whose validation part is empty have none in target_validation. Raises
-    ConfigError for an impossible protocol, DataError where a part would be empty.
+    in_domain: all three parts from `source`. single_source: train on `source`; test on its test part and on all of
+    every other domain. leave_one_out: train on all domains but `target`; test on their test parts and on all of
+    `target`. fixed: see `fixed_split`. Domains with an empty test part (test_fraction 0) have no entry in tests, and
+    targets with an empty validation part have none in target_validation. Raises ConfigError for an impossible
+    protocol, DataError for an empty part.
     """
     if kind == "fixed":
         return fixed_split(manifest, source, target)
@@ -72,12 +72,12 @@ def make_split(
     parts = {name: cut_domain(manifest, name, *fractions, seed, keep_together) for name in sources + targets}
     for name in sources:
         if not len(parts[name].train) or not len(parts[name].validation):
-            raise DataError(_too_few(manifest, name, keep_together, "a training and a validation part"))
+            raise DataError(_too_few_message(manifest, name, keep_together, "a training and a validation part"))
     domain_of = np.array(manifest.domain_indices)
     tests = {name: parts[name].test for name in sources if len(parts[name].test)}
     tests |= {name: np.flatnonzero(domain_of == manifest.domains.index(name)) for name in targets}
     if not tests:
-        raise DataError(_too_few(manifest, sources[0], keep_together, "a test part"))
+        raise DataError(_too_few_message(manifest, sources[0], keep_together, "a test part"))
     return Split(
         train=np.sort(np.concatenate([parts[name].train for name in sources])),
         validation=np.sort(np.concatenate([parts[name].validation for name in sources])),
@@ -87,34 +87,34 @@ def make_split(
 
 
 def fixed_split(manifest: Manifest, source: str | None, target: str | None) -> Split:
-    """The benchmark's own split: `source`'s training and validation parts, of all domains where none is named; tests
-    on the test part of every domain. What belongs together is cut where the benchmark cuts it.
+    """The benchmark's own split: training and validation parts of `source` (or of all domains without a source), and
+    the test part of every domain. Bundles may be separated.
 
-    Raises ConfigError for a benchmark without parts and an unknown domain, DataError where a part is empty.
+    Raises ConfigError for a benchmark without parts and an unknown domain, DataError for an empty part.
     """
     if target is not None:
-        raise _unused("target", target, "fixed")
+        raise _unused_domain_error("target", target, "fixed")
     if not manifest.parts:
         raise ConfigError(
-            f"protocol.kind: fixed, but {manifest.benchmark} brings no parts of its own; "
-            "name them in a file (benchmark.metadata) or take another kind"
+            f"protocol.kind: fixed, but {manifest.benchmark} has no split of its own; "
+            "give the parts in a file (benchmark.metadata) or choose another kind"
         )
     domain_of, part_of = np.array(manifest.domain_indices), np.array(manifest.parts)
     inside = np.ones(len(manifest), np.bool_)
     if source is not None:
         inside = domain_of == _domain_index(manifest, "source", source)
     train, validation = (np.flatnonzero(inside & (part_of == name)) for name in ("train", "validation"))
-    tested = {name: np.flatnonzero((domain_of == i) & (part_of == "test")) for i, name in enumerate(manifest.domains)}
-    tests = {name: ids for name, ids in tested.items() if len(ids)}
-    for name, found in (("train", train), ("validation", validation), ("test", tests)):
-        if not len(found):
+    test_ids = {name: np.flatnonzero((domain_of == i) & (part_of == "test")) for i, name in enumerate(manifest.domains)}
+    tests = {name: ids for name, ids in test_ids.items() if len(ids)}
+    for name, samples in (("train", train), ("validation", validation), ("test", tests)):
+        if not len(samples):
             place = "" if source is None or name == "test" else f" of domain '{source}'"
             raise DataError(f"{manifest.benchmark}: no image{place} is in the part '{name}' of its own split; add some")
     return Split(train, validation, tests, {})
 
 
 def bundles_of(manifest: Manifest, domain: str, keep_together: KeepTogether) -> tuple[Ids, Ids]:
-    """The samples of a domain and the bundle of each, which no cut goes through: (N,) and (N,)."""
+    """The samples of a domain and the bundle of each sample: (N,) and (N,)."""
     ids = np.flatnonzero(np.array(manifest.domain_indices) == manifest.domains.index(domain))
     if keep_together == "off":
         return ids, ids
@@ -131,10 +131,11 @@ def cut_domain(
     seed: int,
     keep_together: KeepTogether = "near",
 ) -> Parts:
-    """Cuts one domain, class by class, whole bundles at a time.
+    """Cut one domain, class by class, whole bundles at a time.
 
-    A bundle counts for its most frequent class. A class with a single bundle is for training: tested
-    but never trained, it could only be wrong. Domains and classes draw by name, so that others may come and go.
+    A bundle counts for its most frequent class. A class with a single bundle goes to training, because a class that is
+    only tested cannot be predicted. Random numbers are seeded by the names of domain and class, so that a cut does not
+    depend on other domains and classes.
     """
     ids, bundles = bundles_of(manifest, domain, keep_together)
     labels = np.array(manifest.labels)[ids]
@@ -158,37 +159,37 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "little")
 
 
-def _too_few(manifest: Manifest, domain: str, keep_together: KeepTogether, wanted: str) -> str:
-    """What to say of a domain whose bundles are too few, with the setting that makes more of them where one does."""
+def _too_few_message(manifest: Manifest, domain: str, keep_together: KeepTogether, parts: str) -> str:
+    """The message for a domain with too few bundles, with a setting that gives more bundles where there is one."""
     counts = {choice: len(np.unique(bundles_of(manifest, domain, choice)[1])) for choice in STRICTNESS}
     weaker = STRICTNESS[STRICTNESS.index(keep_together) + 1 :]
     better = [f"protocol.keep_together={choice}" for choice in weaker if counts[choice] > counts[keep_together]]
-    remedy = f"; or keep less together with {better[0]}" if better else ""
+    remedy = f"; or get more bundles with {better[0]}" if better else ""
     return (
-        f"domain '{domain}': too few independent images for {wanted}: its {counts['off']:,} images are "
+        f"domain '{domain}': too few independent images for {parts}: its {counts['off']:,} images are "
         f"{counts[keep_together]:,} bundles (protocol.keep_together={keep_together}); "
         f"add images or change the fractions{remedy}"
     )
 
 
 def _assign(sizes: NDArray[np.int64], fractions: NDArray[np.float64], rng: np.random.Generator) -> Ids:
-    """Part (0, 1, 2) of each bundle, (G,): large bundles first, each where images are still wanted.
+    """Part (0, 1, 2) of each bundle, (G,): large bundles first, each to a part that still needs images.
 
-    A bundle of several images is drawn in proportion to what each part lacks, so that large bursts do
-    not always train, among the parts that it fits into; a single image, and a bundle that fits into none,
-    goes to the part that lacks most, so that fractions come out near.
+    A bundle of several images is drawn among the parts with enough room, in proportion to their deficits, so that large
+    bursts do not always train. A single image, or a bundle without such a part, goes to the part with the largest
+    deficit, so that the parts come close to the fractions.
     """
-    wanted = fractions * sizes.sum()
+    deficits = fractions * sizes.sum()
     parts = np.zeros(len(sizes), dtype=np.int64)
     shuffled = rng.permutation(len(sizes))
     for bundle in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-        fitting = np.where(wanted >= sizes[bundle], wanted, 0.0)
+        fitting = np.where(deficits >= sizes[bundle], deficits, 0.0)
         if sizes[bundle] > 1 and fitting.any():
             choice = int(rng.choice(3, p=fitting / fitting.sum()))
         else:
-            choice = int(wanted.argmax())
+            choice = int(deficits.argmax())
         parts[bundle] = choice
-        wanted[choice] -= sizes[bundle]
+        deficits[choice] -= sizes[bundle]
     return parts
 
 
@@ -206,13 +207,13 @@ def _check_fractions(kind: str, validation_fraction: float, test_fraction: float
         raise ConfigError("protocol.test_fraction: got 0, but in_domain tests on that part; try 0.2")
 
 
-def _unused(role: str, domain: str, kind: str) -> ConfigError:
-    told = f"protocol.{role}: got '{domain}', but protocol.kind={kind} takes none"
-    return ConfigError(f"{told}; leave it out, or write protocol.{role}=null")
+def _unused_domain_error(role: str, domain: str, kind: str) -> ConfigError:
+    problem = f"protocol.{role}: got '{domain}', but protocol.kind={kind} takes no {role}"
+    return ConfigError(f"{problem}; remove it, or set protocol.{role}=null")
 
 
 def _source_domains(manifest: Manifest, kind: str, source: str | None, target: str | None) -> list[str]:
-    """The domains to train on, checked."""
+    """The training domains. Raises ConfigError where the protocol is impossible."""
     roles = {"in_domain": "source", "single_source": "source", "leave_one_out": "target"}
     if kind not in roles:
         raise ConfigError(f"protocol.kind: got '{kind}', expected one of {', '.join(roles)}, fixed")
@@ -221,17 +222,17 @@ def _source_domains(manifest: Manifest, kind: str, source: str | None, target: s
     other = "target" if role == "source" else "source"
     listed = ", ".join(manifest.domains)
     if unused is not None:
-        raise _unused(other, unused, kind)
+        raise _unused_domain_error(other, unused, kind)
     if domain is None:
         raise ConfigError(f"protocol.{role}: missing, protocol.kind={kind} needs it; one of {listed}")
     _domain_index(manifest, role, domain)
     if kind != "in_domain" and len(manifest.domains) < 2:
-        raise ConfigError(f"protocol.kind: {kind} needs two domains, there is only '{listed}'; use in_domain")
+        raise ConfigError(f"protocol.kind: {kind} needs two domains, and there is only '{listed}'; use in_domain")
     return [domain] if role == "source" else [name for name in manifest.domains if name != domain]
 
 
 def _domain_index(manifest: Manifest, role: str, domain: str) -> int:
-    """A domain's place in the manifest. Raises ConfigError for one that is not there."""
+    """A domain's index in the manifest. Raises ConfigError for an unknown domain."""
     if domain in manifest.domains:
         return manifest.domains.index(domain)
     close = difflib.get_close_matches(domain, manifest.domains, n=1, cutoff=0.4)

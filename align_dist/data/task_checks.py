@@ -1,4 +1,4 @@
-"""Splits that are impossible or that leak: a line of warning each, or a refusal where no number would mean anything."""
+"""Checks of a split: warnings of one line, or an error where no metric would be meaningful."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Ids, Split
 from align_dist.errors import DataError
 
-MOST_POINTS = 0.03  # by how much a part may miss the fraction asked for before somebody is told
+MOST_POINTS = 0.03  # largest deviation of a part from its fraction without a warning
 
 
 def check_task(manifest: Manifest, split: Split) -> None:
-    """Raises DataError for a split of which no measure would mean anything."""
+    """Raise DataError for a split on which no metric would be meaningful."""
     check_classes_differ(manifest.classes)
     labels = np.array(manifest.labels)
     trained = set(labels[split.train].tolist())
@@ -26,13 +26,13 @@ def check_task(manifest: Manifest, split: Split) -> None:
         if not trained & set(labels[ids].tolist()):
             known = ", ".join(manifest.classes[label] for label in sorted(trained))
             raise DataError(
-                f"domain '{domain}': none of its {len(ids):,} test images is of a class that is trained ({known}); "
+                f"domain '{domain}': none of its {len(ids):,} test images has a class of training images ({known}); "
                 "check the names of its class folders"
             )
 
 
 def task_warnings(manifest: Manifest, split: Split, validation_fraction: float, test_fraction: float) -> list[str]:
-    """What is odd about a split: classes out of place, copies on both sides, parts that miss their fraction."""
+    """Warnings about a split: missing classes, copies in two parts, parts far from their fraction."""
     return [
         *_missed_fractions(manifest, split, validation_fraction, test_fraction),
         *_classes_out_of_place(manifest, split),
@@ -41,54 +41,63 @@ def task_warnings(manifest: Manifest, split: Split, validation_fraction: float, 
 
 
 def fixed_warnings(manifest: Manifest, split: Split) -> list[str]:
-    """What is odd about a split that the benchmark brings: nothing is moved, so look-alikes may be on both sides."""
+    """Warnings about the benchmark's own split, which may separate near-duplicates."""
     return [*_classes_out_of_place(manifest, split), *_leaks(manifest, split), *_cut_bundles(manifest, split)]
 
 
 def _cut_bundles(manifest: Manifest, split: Split) -> list[str]:
-    """Copies, near-copies and frames of one burst of images that train or select, among those that test."""
+    """Warnings about test images that share a bundle with training or validation images."""
     bundles = np.array(manifest.bundles)
     used = np.concatenate([split.train, split.validation])
     lines = []
     for domain, ids in split.tests.items():
-        found = ids[np.isin(bundles[ids], bundles[used])]
-        if len(found):
-            other = int(used[bundles[used] == bundles[found[0]]][0])
+        duplicates = ids[np.isin(bundles[ids], bundles[used])]
+        if len(duplicates):
+            other = int(used[bundles[used] == bundles[duplicates[0]]][0])
             lines.append(
-                f"{len(found):,} of {len(ids):,} test images of domain '{domain}' look like training or validation "
-                f"images, or are of one burst with them (first: {manifest.paths[found[0]]} and {manifest.paths[other]})"
+                f"{len(duplicates):,} of {len(ids):,} test images of domain '{domain}' are near-duplicates of "
+                "training or validation images, or from one burst with them "
+                f"(first: {manifest.paths[duplicates[0]]} and {manifest.paths[other]})"
             )
     return lines
 
 
 def _missed_fractions(manifest: Manifest, split: Split, validation: float, test: float) -> list[str]:
-    """A line for each domain."""
+    """Warnings about parts far from their fraction, one line per domain."""
     domain_of = np.array(manifest.domain_indices)
     lines = []
     for index in np.unique(domain_of[split.train]).tolist():
         total = int((domain_of == index).sum())
         trained, validated = (int((domain_of[ids] == index).sum()) for ids in (split.train, split.validation))
-        got = [trained, validated, total - trained - validated]
-        lines += _missed(manifest.domains[index], got, [1 - validation - test, validation, test], total)
+        counts = [trained, validated, total - trained - validated]
+        lines += _fraction_warning(manifest.domains[index], counts, [1 - validation - test, validation, test], total)
     for domain in _targets(manifest, split):
         total = len(split.tests[domain])
         count = len(split.target_validation.get(domain, ()))
-        lines += _missed(domain, [total - count, count], [1 - validation, validation], total, "oracle selection")
+        lines += _fraction_warning(
+            domain, [total - count, count], [1 - validation, validation], total, "oracle selection"
+        )
     return lines
 
 
-def _missed(domain: str, got: list[int], asked: list[float], total: int, purpose: str = "") -> list[str]:
-    if max(abs(count / total - share) for count, share in zip(got, asked, strict=True)) <= MOST_POINTS:
+def _fraction_warning(
+    domain: str, counts: list[int], fractions: list[float], total: int, purpose: str = ""
+) -> list[str]:
+    if max(abs(count / total - share) for count, share in zip(counts, fractions, strict=True)) <= MOST_POINTS:
         return []
     if purpose:
-        return [f"domain '{domain}': {got[1]:,} of {total:,} images ({got[1] / total:.1%}) for {purpose}, "
-                f"asked for {asked[1]:.1%}"]  # fmt: skip
-    counts, shares, wanted = (
+        return [f"domain '{domain}': {counts[1]:,} of {total:,} images ({counts[1] / total:.1%}) for {purpose}, "
+                f"expected {fractions[1]:.1%}"]  # fmt: skip
+    images, shares, expected = (
         "/".join(texts)
-        for texts in (map(str, got), [f"{count / total:.1%}" for count in got], [f"{share:.1%}" for share in asked])
+        for texts in (
+            map(str, counts),
+            [f"{count / total:.1%}" for count in counts],
+            [f"{share:.1%}" for share in fractions],
+        )
     )
     return [
-        f"domain '{domain}': cut into {counts} images ({shares}) for training/validation/test, asked for {wanted}: "
+        f"domain '{domain}': cut into {images} images ({shares}) for training/validation/test, expected {expected}: "
         "its bundles are too large or too few (protocol.keep_together)"
     ]
 
@@ -96,53 +105,55 @@ def _missed(domain: str, got: list[int], asked: list[float], total: int, purpose
 def _classes_out_of_place(manifest: Manifest, split: Split) -> list[str]:
     labels = np.array(manifest.labels)
     trained, validated = (set(labels[ids].tolist()) for ids in (split.train, split.validation))
-    lines = _classes(manifest, trained - validated, "trained and in no validation image, so that no selection sees it")
+    lines = _class_warning(
+        manifest, trained - validated, "in training but in no validation image, so that selection ignores them"
+    )
     targets = _targets(manifest, split)
     if not targets:
         return lines
     tested = np.concatenate([split.tests[domain] for domain in targets])
-    lines += _classes(manifest, trained - set(labels[tested].tolist()), "trained and in no target domain")
+    lines += _class_warning(manifest, trained - set(labels[tested].tolist()), "in training but in no target domain")
     lost = tested[~np.isin(labels[tested], sorted(trained))]
     if len(lost):
         first = int(lost[0])
         name, domain = manifest.classes[labels[first]], manifest.domains[manifest.domain_indices[first]]
         lines.append(
-            f"{len(lost):,} of {len(tested):,} target images are of classes that no training image shows, and can "
+            f"{len(lost):,} of {len(tested):,} target images have classes without training images, and can "
             f"only be wrong ({len(set(labels[lost].tolist())):,} classes; first: '{name}' in domain '{domain}')"
         )
     return lines
 
 
-def _classes(manifest: Manifest, labels: Iterable[int], what: str) -> list[str]:
-    found = sorted(labels)
-    return [f"{len(found):,} classes: {what} (first: '{manifest.classes[found[0]]}')"] if found else []
+def _class_warning(manifest: Manifest, labels: Iterable[int], message: str) -> list[str]:
+    indices = sorted(labels)
+    return [f"{len(indices):,} classes: {message} (first: '{manifest.classes[indices[0]]}')"] if indices else []
 
 
 def copies_elsewhere(manifest: Manifest, split: Split, other: Manifest) -> list[str]:
-    """A line where another benchmark, which tests, holds copies of images that trained or selected."""
+    """A warning where another benchmark, used for testing, holds copies of training or validation images."""
     used, all_ids = np.concatenate([split.train, split.validation]), np.arange(len(other))
-    what = f"test images of {other.benchmark} are byte copies of training or validation images"
-    return _copies(other, all_ids, manifest, used, what)
+    message = f"test images of {other.benchmark} are byte copies of training or validation images"
+    return _copy_warning(other, all_ids, manifest, used, message)
 
 
 def _leaks(manifest: Manifest, split: Split) -> list[str]:
-    """Copies, byte for byte, of training images among those that select, and of either among those that test."""
+    """Warnings about byte copies of training images in validation, and of training or validation images in tests."""
     used = np.concatenate([split.train, split.validation])
-    what = "validation images are byte copies of training images"
-    lines = _copies(manifest, split.validation, manifest, split.train, what)
+    message = "validation images are byte copies of training images"
+    lines = _copy_warning(manifest, split.validation, manifest, split.train, message)
     for domain, ids in split.tests.items():
-        what = f"test images of domain '{domain}' are byte copies of training or validation images"
-        lines += _copies(manifest, ids, manifest, used, what)
+        message = f"test images of domain '{domain}' are byte copies of training or validation images"
+        lines += _copy_warning(manifest, ids, manifest, used, message)
     return lines
 
 
-def _copies(manifest: Manifest, ids: Ids, of: Manifest, of_ids: Ids, what: str) -> list[str]:
-    originals = {of.hashes[index]: index for index in reversed(of_ids.tolist())}
-    found = [index for index in ids.tolist() if manifest.hashes[index] in originals]
-    if not found:
+def _copy_warning(manifest: Manifest, ids: Ids, originals_manifest: Manifest, of_ids: Ids, message: str) -> list[str]:
+    originals = {originals_manifest.hashes[index]: index for index in reversed(of_ids.tolist())}
+    copies = [index for index in ids.tolist() if manifest.hashes[index] in originals]
+    if not copies:
         return []
-    first = f"{manifest.paths[found[0]]} = {of.paths[originals[manifest.hashes[found[0]]]]}"
-    return [f"{len(found):,} of {len(ids):,} {what} (first: {first})"]
+    first = f"{manifest.paths[copies[0]]} = {originals_manifest.paths[originals[manifest.hashes[copies[0]]]]}"
+    return [f"{len(copies):,} of {len(ids):,} {message} (first: {first})"]
 
 
 def _targets(manifest: Manifest, split: Split) -> list[str]:

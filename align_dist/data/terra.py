@@ -1,7 +1,7 @@
-"""Terra Incognita straight from the Caltech Camera Traps JSON files (COCO style).
+"""Terra Incognita directly from the Caltech Camera Traps JSON files (COCO style).
 
-The same images in the same classes as DomainBed's scripts/download.py makes (paper section 5.2), with
-the annotations indexed by image so that reading is linear, and with the bursts (`seq_id`) kept.
+Images and classes are the same as from DomainBed's scripts/download.py (paper.md section 5.2). Annotations are indexed
+by image, so that reading takes linear time, and bursts (`seq_id`) are kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHERE = (
 
 @dataclass(frozen=True)
 class TrapImage:
-    """One picture of one of the four locations. labels: its listed species of the ten, sorted, unique."""
+    """One image of one of the four locations. labels: the image's species among the ten classes, sorted, unique."""
 
     file_name: str
     location: str
@@ -36,7 +36,7 @@ class TrapImage:
 
 
 def read_annotations(files: Iterable[Path]) -> list[TrapImage]:
-    """The kept images of all files, each once; an image with none of the ten species is left out.
+    """The images of all files, each once, without images that show none of the ten species.
 
     Raises DataError for a file that is not COCO-style JSON.
     """
@@ -56,43 +56,43 @@ def read_annotations(files: Iterable[Path]) -> list[TrapImage]:
                 labels.setdefault(str(annotation["image_id"]), set()).add(names[annotation["category_id"]])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path}: not a camera trap annotation file ({error!r}); {WHERE}") from None
-    kept = []
+    listed_images = []
     for identifier, image in images.items():
         species = tuple(sorted(labels.get(identifier, set()) & set(TERRA_CLASSES)))
         if species:
-            kept.append(TrapImage(image.file_name, image.location, image.sequence, species))
-    return kept
+            listed_images.append(TrapImage(image.file_name, image.location, image.sequence, species))
+    return listed_images
 
 
 def read_terra_json(root: Path) -> Catalogue:
-    """Reads the JSON files and the pictures found anywhere under `root`.
+    """Read the JSON files and the images anywhere under `root`.
 
-    An image with two listed species is a sample of each. Raises DataError when there is no annotation
-    file, or when none of the annotated pictures is on disk, OSError for what may not be read.
+    An image with two species is a sample of each. Raises DataError without an annotation file or without any annotated
+    image on disk, OSError for unreadable files.
     """
     annotation_files, pictures, left_out = _walk(root)
     if not annotation_files:
-        raise DataError(f"{root}: neither location_38/ nor *_annotations.json is in this folder; {WHERE}")
+        raise DataError(f"{root}: contains neither location_38/ nor *_annotations.json; {WHERE}")
     samples: list[Sample] = []
     missing: list[LeftOut] = []
     for image in read_annotations(annotation_files):
         path = root / image.file_name
-        found = path if path.is_file() else pictures.get(path.name)
-        if found is None or not found.is_file():
-            missing.append((path, "annotated, and not on disk"))
+        file = path if path.is_file() else pictures.get(path.name)
+        if file is None or not file.is_file():
+            missing.append((path, "annotated, but not on disk"))
             continue
         domain = f"location_{image.location}"
-        samples.extend(Sample(found, domain, label, sequence=image.sequence) for label in image.labels)
+        samples.extend(Sample(file, domain, label, sequence=image.sequence) for label in image.labels)
     if not samples:
-        raise DataError(f"{root}: none of the {len(missing):,} annotated pictures is on disk; {WHERE}")
-    told = {sample.path.name for sample in samples} | {path.name for path, _ in missing}
-    others = [path for name, path in pictures.items() if name not in told]
-    left_out += missing + [(path, "of none of the ten classes and four locations") for path in others]
+        raise DataError(f"{root}: none of the {len(missing):,} annotated images is on disk; {WHERE}")
+    used_names = {sample.path.name for sample in samples} | {path.name for path, _ in missing}
+    others = [path for name, path in pictures.items() if name not in used_names]
+    left_out += missing + [(path, "not in the ten classes and four locations") for path in others]
     return make_catalogue("terra_incognita", root, samples, left_out)
 
 
 def _walk(root: Path) -> tuple[list[Path], dict[str, Path], list[LeftOut]]:
-    """The annotation files, the pictures by file name, and those left out, found in one pass over the tree."""
+    """The annotation files, the images by file name, and the files left out, from one walk over the tree."""
     annotation_files, pictures = list[Path](), dict[str, Path]()
     left_out: list[LeftOut] = []
     for folder, names in _folders_below(root):
@@ -103,19 +103,19 @@ def _walk(root: Path) -> tuple[list[Path], dict[str, Path], list[LeftOut]]:
             elif fnmatch(name, "*_annotations.json") or fnmatch(name, "caltech_images*.json"):
                 annotation_files.append(path)
             elif path.suffix.lower() in IMAGE_SUFFIXES and pictures.setdefault(name, path) != path:
-                left_out.append((path, "of the same name as another picture"))
+                left_out.append((path, "with the same name as another image"))
     return annotation_files, pictures, left_out
 
 
 def _folders_below(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every folder, linked ones too, each once however many links lead to it; with its files' names, sorted."""
-    seen: set[tuple[int, int]] = set()
+    """Yield every folder once, including linked folders, with the sorted names of its files."""
+    visited: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, onerror=_refuse, followlinks=True):
-        found = os.stat(folder)
-        if (found.st_dev, found.st_ino) in seen:
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in visited:
             subfolders.clear()
             continue
-        seen.add((found.st_dev, found.st_ino))
+        visited.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not is_set_aside(name))
         yield folder, sorted(names)
 

@@ -1,4 +1,4 @@
-"""From the host to the device, without the host waiting for what is queued there."""
+"""Transfer of batches from the host to the device, without the host waiting for the device."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Send = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 
 def make_sender(device: torch.device) -> Send:
-    """A function that brings host tensors to the device by name.
+    """A function that copies host tensors, by name, to the device.
 
-    CPU: as they are, without a copy. CUDA: copies, through pinned memory on a stream of its own, which the computing
-    stream waits for and the host does not. torch keeps a pinned block until its copy is done, so the host may overwrite
-    at once what it sent.
+    CPU: returns the tensors without a copy. CUDA: copies through pinned memory on a separate stream, for which the
+    computing stream waits and the host does not. torch keeps a pinned block until its copy is done, so the host may
+    overwrite the host tensors at once.
     """
     if device.type != "cuda":
         return lambda tensors: tensors
@@ -38,12 +38,12 @@ def make_sender(device: torch.device) -> Send:
     return send
 
 
-def make_normaliser(device: torch.device, mean: Tensor, deviation: Tensor) -> Callable[[Tensor], Tensor]:
-    """A function from pixels (B, 3, H, W) uint8 on the device to new ones, float32, normalised. mean, deviation: (3,).
+def make_normaliser(device: torch.device, mean: Tensor, std: Tensor) -> Callable[[Tensor], Tensor]:
+    """A function from pixels (B, 3, H, W) uint8 on the device to normalised float32 pixels. mean, std: (3,).
 
-    On a CPU one thread makes one pass: several of torch's would wait for each other's ends beside those that decode.
+    On a CPU one thread makes one pass, because torch's threads would wait for each other beside the decoding threads.
     """
-    scale, offset = 1 / (255 * deviation), mean / deviation
+    scale, offset = 1 / (255 * std), mean / std
     if device.type != "cpu":
         wide_scale, wide_offset = scale.to(device).view(1, 3, 1, 1), offset.to(device).view(1, 3, 1, 1)
         return lambda pixels: pixels.float().mul_(wide_scale).sub_(wide_offset)
@@ -63,6 +63,6 @@ def _normalise(pixels: Pixels, scale: Plane, offset: Plane, normalised: Plane) -
     for image in range(pixels.shape[0]):
         for channel in range(pixels.shape[1]):
             source, target = pixels[image, channel].reshape(-1), normalised[image, channel].reshape(-1)
-            factor, less = scale[channel], offset[channel]
+            factor, constant = scale[channel], offset[channel]
             for place in range(len(source)):
-                target[place] = np.float32(source[place]) * factor - less
+                target[place] = np.float32(source[place]) * factor - constant

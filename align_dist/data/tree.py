@@ -1,4 +1,4 @@
-"""Whether a beton holds what a benchmark's description asks for, and what lies in the benchmark's folders now."""
+"""Comparison of a beton with the config and with the benchmark's folders."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from align_dist.data.folders import reading
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
 
-# A sample by its path, its domain and its class.
+# Path, domain and class of a sample.
 Key = tuple[str, str, str]
 
 
 def beton_of(benchmark: BenchmarkConfig, quick: bool = True, compare: bool = True) -> Manifest:
-    """The manifest of a benchmark's intact beton. Raises DataError as `verify_beton` does, and for a beton that holds
-    something else than the description asks for.
+    """The manifest of a benchmark's intact beton. Raises DataError as `verify_beton` does, and for a beton that differs
+    from the config.
 
-    compare: whether the whole listing of the benchmark's folders is compared as well; of several ranks one does that.
+    compare: whether to compare the benchmark's folders as well; of several ranks only one does.
     """
     manifest = verify_beton(benchmark.beton, quick)
-    told = storage_differences(benchmark, manifest)
-    told += tree_differences(benchmark, manifest) if compare else []
-    if told:
+    differences = storage_differences(benchmark, manifest)
+    differences += tree_differences(benchmark, manifest) if compare else []
+    if differences:
         raise DataError(
-            f"{benchmark.beton}: not what the config asks for: {'; '.join(told)}; keep both with a folder of its own, "
+            f"{benchmark.beton}: differs from the config: {'; '.join(differences)}; to keep both, set another folder "
             "benchmark.betons=FOLDER, or replace the beton with `align-dist data prepare CONFIG --force`"
         )
     if benchmark.pictures not in (None, manifest.pictures):
         raise DataError(
-            f"{benchmark.beton}: holds other pictures or masks ({manifest.pictures}) than the run is described with "
-            f"(benchmark.pictures={benchmark.pictures}); prepare those again, or begin a run on these with "
+            f"{benchmark.beton}: holds other images or masks ({manifest.pictures}) than the run's config "
+            f"(benchmark.pictures={benchmark.pictures}); prepare the former images again, or start a new run with "
             "benchmark.pictures=null"
         )
     return manifest
 
 
 def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[str]:
-    """What a beton has otherwise than the description asks for, whatever lies in the folders."""
+    """Differences of a beton from the config, without looking at the folders, one line each."""
     stored = manifest.image_field
     pairs = [
         ("name", manifest.benchmark, benchmark.name),
@@ -56,105 +56,118 @@ def storage_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[
         pairs.append(("quality", stored.quality, benchmark.quality))
     if manifest.has_masks:
         pairs.append(("mask_values", manifest.mask_values, benchmark.mask_values))
-    told = [f"benchmark.{key} {was}, asked for {asked}" for key, was, asked in pairs if was != asked]
+    differences = [
+        f"benchmark.{key} {actual}, expected {expected}" for key, actual, expected in pairs if actual != expected
+    ]
     if manifest.skipped and benchmark.on_unreadable == "fail":
-        told.append(_counted(manifest.skipped, "left out as unreadable, asked for benchmark.on_unreadable fail"))
+        differences.append(
+            _count_text(manifest.skipped, "skipped as unreadable, expected benchmark.on_unreadable fail")
+        )
     if benchmark.masks is not None and not manifest.has_masks:
-        told.append(f"no masks, asked for benchmark.masks {benchmark.masks}")
+        differences.append(f"no masks, expected benchmark.masks {benchmark.masks}")
     if benchmark.metadata is not None and not (manifest.group_names or manifest.parts):
-        told.append(f"neither groups nor parts, asked for benchmark.metadata {benchmark.metadata}")
-    return told
+        differences.append(f"neither groups nor parts, expected benchmark.metadata {benchmark.metadata}")
+    return differences
 
 
 def tree_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[str]:
-    """How pictures and masks that lie in the benchmark's folders differ from those that a beton was made of.
+    """Differences of a beton from the images and masks in the benchmark's folders, one line each.
 
-    A root that is not there, or is empty, says nothing: betons are used without their pictures. The same holds for
-    masks. Raises DataError for folders that the benchmark's reader refuses.
+    A missing or empty root or mask folder is no difference, because betons are used without their source files. Raises
+    DataError for folders that the benchmark's reader refuses.
     """
-    if _holds_something(benchmark.root):
+    if _has_content(benchmark.root):
         catalogue = read_described(benchmark)
-        found = _picture_differences(catalogue, manifest)
-        told = [f"under {benchmark.root} {', '.join(found)}"] if found else []
-    elif manifest.has_masks and benchmark.masks is not None and _holds_something(benchmark.masks):
+        changes = _picture_differences(catalogue, manifest)
+        differences = [f"under {benchmark.root} {', '.join(changes)}"] if changes else []
+    elif manifest.has_masks and benchmark.masks is not None and _has_content(benchmark.masks):
         with reading(benchmark.masks):
-            catalogue, told = attach_masks(_catalogue_of(manifest, benchmark.root), benchmark.masks), []
+            catalogue, differences = attach_masks(_catalogue_of(manifest, benchmark.root), benchmark.masks), []
     else:
         return []
-    return told + _mask_differences(catalogue, manifest)
+    return differences + _mask_differences(catalogue, manifest)
 
 
 def with_times_now(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
-    """The manifest of a beton that was compared, with the times that its files have now: none is hashed again."""
-    if not _holds_something(benchmark.root):
+    """The manifest of a compared beton with current file times, so that no file is hashed again."""
+    if not _has_content(benchmark.root):
         return manifest
     catalogue = read_described(benchmark)
     samples = _by_key(catalogue)
-    found = [samples[key] for key in _keys(manifest)]
-    masks = tuple(stamp_of(sample.mask) for sample in found if sample.mask is not None)
+    ordered = [samples[key] for key in _keys(manifest)]
+    masks = tuple(stamp_of(sample.mask) for sample in ordered if sample.mask is not None)
     return replace(
         manifest,
-        stamps=tuple(stamp_of(sample.path) for sample in found),
+        stamps=tuple(stamp_of(sample.path) for sample in ordered),
         mask_stamps=masks if len(masks) == len(manifest) and manifest.has_masks else manifest.mask_stamps,
     )
 
 
 def _picture_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
-    now, then = _by_key(catalogue), list(_keys(manifest))
-    names_now, names_then = _labels_by_path(now), _labels_by_path(then)
-    told = [
-        _counted(sorted(names_now.keys() - names_then.keys() - set(manifest.skipped)), "added"),
-        _counted(sorted(names_then.keys() - names_now.keys()), "gone"),
-        _counted([path for path, labels in names_then.items() if names_now.get(path, labels) != labels], "relabelled"),
+    current, recorded = _by_key(catalogue), list(_keys(manifest))
+    current_labels, recorded_labels = _labels_by_path(current), _labels_by_path(recorded)
+    differences = [
+        _count_text(sorted(current_labels.keys() - recorded_labels.keys() - set(manifest.skipped)), "added"),
+        _count_text(sorted(recorded_labels.keys() - current_labels.keys()), "gone"),
+        _count_text(
+            [path for path, labels in recorded_labels.items() if current_labels.get(path, labels) != labels],
+            "relabelled",
+        ),
     ]
-    both = [index for index, key in enumerate(then) if key in now]
-    replaced = _changed(
-        [now[then[index]].path for index in both],
-        [manifest.stamps[index] for index in both],
-        [manifest.hashes[index] for index in both],
+    common = [index for index, key in enumerate(recorded) if key in current]
+    replaced_places = _changed_places(
+        [current[recorded[index]].path for index in common],
+        [manifest.stamps[index] for index in common],
+        [manifest.hashes[index] for index in common],
     )
-    told.append(_counted(dict.fromkeys(manifest.paths[both[place]] for place in replaced), "replaced"))
-    moved = [index for index in both if now[then[index]].sequence != manifest.sequences[index]]
-    told.append(_counted(dict.fromkeys(manifest.paths[index] for index in moved), "of another burst"))
-    regrouped = [index for index in both if now[then[index]].group != manifest.group_of(index)]
-    told.append(_counted((manifest.paths[index] for index in regrouped), "of another group"))
-    repartitioned = [index for index in both if now[then[index]].part != manifest.part_of(index)]
-    told.append(_counted((manifest.paths[index] for index in repartitioned), "of another part"))
+    differences.append(
+        _count_text(dict.fromkeys(manifest.paths[common[place]] for place in replaced_places), "replaced")
+    )
+    resequenced = [index for index in common if current[recorded[index]].sequence != manifest.sequences[index]]
+    differences.append(_count_text(dict.fromkeys(manifest.paths[index] for index in resequenced), "of another burst"))
+    regrouped = [index for index in common if current[recorded[index]].group != manifest.group_of(index)]
+    differences.append(_count_text((manifest.paths[index] for index in regrouped), "of another group"))
+    repartitioned = [index for index in common if current[recorded[index]].part != manifest.part_of(index)]
+    differences.append(_count_text((manifest.paths[index] for index in repartitioned), "of another part"))
     skipped = dict(zip(manifest.skipped, manifest.skipped_hashes, strict=True))
-    there = [(key[0], sample) for key, sample in now.items() if key[0] in skipped]
-    digests = digests_with_masks([sample for _, sample in there])
-    # A picture's digest comes first: one that is no longer looked at with its mask is the same.
-    mended = [path for (path, _), digest in zip(there, digests, strict=True) if not skipped[path].startswith(digest)]
-    told.append(_counted(mended, "left out as unreadable and changed since"))
-    return [text for text in told if text]
+    skipped_samples = [(key[0], sample) for key, sample in current.items() if key[0] in skipped]
+    digests = digests_with_masks([sample for _, sample in skipped_samples])
+    # An image's digest comes before its mask's, so that an image without its mask counts as unchanged.
+    changed_skips = [
+        path for (path, _), digest in zip(skipped_samples, digests, strict=True) if not skipped[path].startswith(digest)
+    ]
+    differences.append(_count_text(changed_skips, "skipped as unreadable and changed since"))
+    return [text for text in differences if text]
 
 
 def _mask_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
-    now = _by_key(catalogue)
-    masks = [(index, now[key].mask) for index, key in enumerate(_keys(manifest)) if key in now]
-    there = [(index, mask) for index, mask in masks if mask is not None and manifest.has_masks]
-    changed = _changed(
-        [mask for _, mask in there],
-        [manifest.mask_stamps[index] for index, _ in there],
-        [manifest.mask_hashes[index] for index, _ in there],
+    current = _by_key(catalogue)
+    masks = [(index, current[key].mask) for index, key in enumerate(_keys(manifest)) if key in current]
+    common = [(index, mask) for index, mask in masks if mask is not None and manifest.has_masks]
+    changed = _changed_places(
+        [mask for _, mask in common],
+        [manifest.mask_stamps[index] for index, _ in common],
+        [manifest.mask_hashes[index] for index, _ in common],
     )
-    told = _counted([str(there[place][1]) for place in changed], "other masks")
-    return [told] if told else []
+    difference = _count_text([str(common[place][1]) for place in changed], "other masks")
+    return [difference] if difference else []
 
 
-def _changed(paths: Sequence[Path], stamps: Sequence[Stamp], digests: Sequence[str]) -> list[int]:
-    """Places of files that are no longer what they were: told by their sizes, and by their hashes where only the time
-    differs.
-    """
-    found = [stamp_of(path) for path in paths]
-    differing = [place for place in range(len(paths)) if found[place] != stamps[place]]
-    touched = [place for place in differing if found[place][0] == stamps[place][0] and found[place] != NO_STAMP]
-    same = {
+def _changed_places(paths: Sequence[Path], stamps: Sequence[Stamp], digests: Sequence[str]) -> list[int]:
+    """Positions of files whose content has changed, by size, and by hash where only the time differs."""
+    current_stamps = [stamp_of(path) for path in paths]
+    candidates = [place for place in range(len(paths)) if current_stamps[place] != stamps[place]]
+    same_size = [
         place
-        for place, digest in zip(touched, digests_of([paths[place] for place in touched]), strict=True)
+        for place in candidates
+        if current_stamps[place][0] == stamps[place][0] and current_stamps[place] != NO_STAMP
+    ]
+    unchanged = {
+        place
+        for place, digest in zip(same_size, digests_of([paths[place] for place in same_size]), strict=True)
         if digest == digests[place]
     }
-    return [place for place in differing if place not in same]
+    return [place for place in candidates if place not in unchanged]
 
 
 def _by_key(catalogue: Catalogue) -> dict[Key, Sample]:
@@ -168,10 +181,10 @@ def _keys(manifest: Manifest) -> Iterator[Key]:
 
 
 def _labels_by_path(keys: Iterable[Key]) -> dict[str, set[tuple[str, str]]]:
-    found: dict[str, set[tuple[str, str]]] = {}
+    labels: dict[str, set[tuple[str, str]]] = {}
     for path, domain, label in keys:
-        found.setdefault(path, set()).add((domain, label))
-    return found
+        labels.setdefault(path, set()).add((domain, label))
+    return labels
 
 
 def _catalogue_of(manifest: Manifest, root: Path) -> Catalogue:
@@ -179,13 +192,13 @@ def _catalogue_of(manifest: Manifest, root: Path) -> Catalogue:
     return make_catalogue(manifest.benchmark, root, samples)
 
 
-def _counted(names: Iterable[str], what: str) -> str:
-    found = list(names)
-    return f"{len(found):,} {what} (first {shown(found[0])})" if found else ""
+def _count_text(names: Iterable[str], event: str) -> str:
+    listed = list(names)
+    return f"{len(listed):,} {event} (first {shown(listed[0])})" if listed else ""
 
 
-def _holds_something(folder: Path) -> bool:
-    """Whether a folder is there and not empty; of one that may not be read the benchmark's reader says so."""
+def _has_content(folder: Path) -> bool:
+    """Whether a folder exists and is not empty; True for an unreadable folder, which the reader then reports."""
     with suppress(PermissionError):
         return folder.is_dir() and any(folder.iterdir())
     return True

@@ -1,4 +1,4 @@
-"""The geometry between two views of one picture (`draws.second_views`)."""
+"""The geometry between two views of one image (`draws.second_views`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILL = "void(uint64, uint64[:], int64[:], int64[:], float64[::1], float64[:, ::
 
 @dataclass(frozen=True)
 class Views:
-    """Where each view lies in its picture. heights, widths: (N,) of all pictures by sample id, in pixels."""
+    """Positions of augmented views in their images. heights, widths: (N,), of all images by sample id, in pixels."""
 
     seed: int
     augmentation: Augmentation
@@ -29,17 +29,17 @@ class Views:
     widths: NDArray[np.int64]
 
     def boxes(self, draws: Draws) -> Boxes:
-        """Top, left, height and width as shares of the picture's, and 1 where mirrored, else 0. (B, 5)."""
+        """Top, left, height and width of each crop as shares of the image, and 1 where mirrored, else 0: (B, 5)."""
         samples, boxes = sample_of(draws), np.empty((len(draws), 5))
         sides = self.heights[samples], self.widths[samples]
         compiled_for(_fill, _FILL)(np.uint64(self.seed), draws, *sides, self.augmentation.numbers, boxes)
         return boxes
 
     def between(self, first: Draws, second: Draws) -> NDArray[np.float32]:
-        """Affine maps (B, 2, 3) from places of the second view to the same places of the first.
+        """Affine transforms (B, 2, 3) from points of the second view to the same points of the first view.
 
-        Places are (x, y) in [-1, 1], as `torch.nn.functional.affine_grid` has them: `attribution.carried_over` takes a
-        map of the first view into the frame of the second.
+        Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.carried_over` resamples a
+        map of the first view in the frame of the second.
         """
         a, b = self.boxes(first), self.boxes(second)
         mirrored = (1 - 2 * a[:, 4]) * (1 - 2 * b[:, 4])
@@ -59,9 +59,9 @@ def _fill(
     augmentation: NDArray[np.float64],
     boxes: Boxes,
 ) -> None:
-    for place in range(boxes.shape[0]):
-        height, width = heights[place], widths[place]
-        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draws[place])
-        boxes[place, 0], boxes[place, 1] = top / height, left / width
-        boxes[place, 2], boxes[place, 3] = box_height / height, box_width / width
-        boxes[place, 4] = 1.0 if mirrored else 0.0
+    for index in range(boxes.shape[0]):
+        height, width = heights[index], widths[index]
+        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draws[index])
+        boxes[index, 0], boxes[index, 1] = top / height, left / width
+        boxes[index, 2], boxes[index, 3] = box_height / height, box_width / width
+        boxes[index, 4] = 1.0 if mirrored else 0.0

@@ -1,4 +1,4 @@
-"""Waterbirds as WILDS lays it out: birds of CUB cut out and put on places, of which most go with the class.
+"""Waterbirds in the layout of WILDS: birds cut out of CUB on backgrounds that mostly correlate with the class.
 
 Source: Sagawa et al., ICLR 2020, https://arxiv.org/abs/1911.08731, and WILDS, https://arxiv.org/abs/2012.07421.
 """
@@ -20,33 +20,33 @@ WHERE = "get waterbirds_v1.0 with the wilds package's download, and put that fol
 
 
 def read_waterbirds(root: Path) -> Catalogue:
-    """Reads `metadata.csv` and the pictures that it names, of one domain, in groups and parts.
+    """Read `metadata.csv` and the listed images as one domain with groups and parts.
 
-    Raises DataError for a missing or wrong file and for missing pictures, OSError for what may not be read.
+    Raises DataError for a missing or invalid file and for missing images, OSError for unreadable files.
     """
     folders = [folder for folder in (root / "waterbirds_v1.0", root) if (folder / "metadata.csv").is_file()]
     if not folders:
-        raise DataError(f"{root}: neither metadata.csv nor waterbirds_v1.0 is in this folder; {WHERE}")
+        raise DataError(f"{root}: contains neither metadata.csv nor waterbirds_v1.0; {WHERE}")
     folder = folders[0]
     lines = by_picture(read_lines(folder / "metadata.csv", COLUMNS, WHERE), "img_filename")
     samples = [_sample(folder, line) for line in lines.values()]
     missing = [sample for sample in samples if not sample.path.is_file()]
     if missing:
         raise DataError(
-            f"{folder}: {len(missing):,} of the {len(samples):,} pictures in metadata.csv are not there "
+            f"{folder}: {len(missing):,} of the {len(samples):,} images in metadata.csv are missing "
             f"(first {shown(missing[0].path.name)}); {WHERE}"
         )
     return make_catalogue("waterbirds", folder, samples, _unlisted(folder, samples))
 
 
 def _sample(folder: Path, line: Line) -> Sample:
-    label, place = _named(line, "y", CLASSES), _named(line, "place", PLACES)
+    label, place = _name_of(line, "y", CLASSES), _name_of(line, "place", PLACES)
     path = folder / line.values["img_filename"]
-    return Sample(path, DOMAIN, label, group=f"{label} {place}", part=_named(line, "split", PARTS))
+    return Sample(path, DOMAIN, label, group=f"{label} {place}", part=_name_of(line, "split", PARTS))
 
 
-def _named(line: Line, column: str, names: Sequence[str]) -> str:
-    """What a number in a column stands for."""
+def _name_of(line: Line, column: str, names: Sequence[str]) -> str:
+    """The name for a number in a column."""
     return names[int(line.chosen(column, [str(index) for index in range(len(names))]))]
 
 

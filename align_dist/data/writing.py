@@ -1,8 +1,8 @@
-"""Writes pictures with FFCV's DatasetWriter, so that a dead worker is an error and not a hang.
+"""Writing images with the parts of FFCV's DatasetWriter, so that a dead worker raises an error.
 
-DatasetWriter waits for a counter that a dead worker never advances, ignores short writes, and cannot
-be interrupted cleanly. Here its parts (header, worker, allocation table) are called one by one, while
-the main process watches the workers and checks the file's length.
+DatasetWriter waits for a counter that a dead worker never advances, ignores short writes, and cannot be interrupted
+cleanly. Here header, worker and allocation table are called one by one, while the main process watches the workers and
+checks the file's length.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _SMALLEST_PAGE = 1 << 21
 
 
 class _Forked:
-    """Memory that forked workers share. FFCV's own lies in /dev/shm, of which containers have little, and what is
-    written beyond its end kills the writer.
+    """Memory shared with forked workers. FFCV's shared memory lies in /dev/shm, which is small in containers, and a
+    write beyond its end kills the writer.
     """
 
     def __init__(self, create: bool, size: int) -> None:
@@ -46,7 +46,7 @@ class _Forked:
 class Pictures:
     """An indexable dataset of (image, *columns[, mask]) tuples.
 
-    columns: whole numbers by field, one for each sample. reading: of masks, None without.
+    columns: integers by field, one per sample. reading: of masks, None without masks.
     """
 
     def __init__(
@@ -70,29 +70,29 @@ class Pictures:
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         sample = self.samples[index]
         try:
-            data = sample.path.read_bytes()
+            content = sample.path.read_bytes()
             mask = sample.mask.read_bytes() if sample.mask is not None and self.reading else None
         except OSError as error:
-            raise DataError(f"{sample.path}: {error.strerror} on a second reading; run again") from None
-        if content_hash(data) != self.facts[index].digest:
+            raise DataError(f"{sample.path}: {error.strerror} while the beton was being written; run again") from None
+        if content_hash(content) != self.facts[index].digest:
             raise DataError(f"{sample.path}: changed while the beton was being written; run again")
-        record = (decode_image(data, self.max_side), *(column[index] for column in self.columns.values()))
+        record = (decode_image(content, self.max_side), *(column[index] for column in self.columns.values()))
         if mask is None or self.reading is None:
             return record
         return (*record, decode_mask(mask, self.max_side, self.reading))
 
     def largest_bytes(self) -> int:
-        """Raw bytes of the largest sample, its mask included."""
+        """Raw bytes of the largest sample, including its mask."""
         return max(fact.pixels for fact in self.facts) * (6 if self.has_masks else 3)
 
 
 @contextmanager
 def exclusive_partial(destination: Path) -> Iterator[Path]:
-    """`<name>.partial`, locked against a second writer, and removed unless it was renamed."""
+    """Lock `<name>.partial` against a second writer, and remove the file unless it was renamed."""
     partial = destination.with_name(f"{destination.name}.partial")
-    with locked(partial, wait=False) as mine:
-        if not mine:
-            raise DataError(f"{destination}: another process is writing it; wait for it to finish")
+    with locked(partial, wait=False) as has_lock:
+        if not has_lock:
+            raise DataError(f"{destination}: another process is writing this beton; wait until it finishes")
         try:
             yield partial
         finally:
@@ -101,21 +101,21 @@ def exclusive_partial(destination: Path) -> Iterator[Path]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[Callable[[], None]]:
-    """Ctrl-C takes effect where the function that this gives is called, or else at the end of the block.
+    """Defer Ctrl-C until the yielded function is called, or else to the end of the block.
 
-    Anywhere else it may be raised in a callback of a weak reference (numba has thousands), or in Python's own hooks
-    around a fork, which swallow it. Blocking the signal would not do: other threads get it.
+    Elsewhere KeyboardInterrupt may be raised in a callback of a weak reference (numba has thousands) or in Python's
+    hooks around a fork, which swallow the exception. Blocking the signal does not help, because other threads get it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    received: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    signals: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
 
     def check() -> None:
-        # Called, not raised as a signal again: that would be served at some later instruction.
-        if received and callable(previous):
-            previous(received.pop(), None)
+        # The handler is called directly, because a signal raised again would be handled at some later instruction.
+        if signals and callable(previous):
+            previous(signals.pop(), None)
 
     try:
         yield check
@@ -125,9 +125,9 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
 
 
 def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
-    """Writes all pictures to `path`, in order.
+    """Write all images to `path`, in order.
 
-    Raises DataError or StorageError if a worker fails, MachineError where processes cannot work together.
+    Raises DataError or StorageError if a worker fails, MachineError where processes cannot share locks.
     """
     import cv2
 
@@ -145,12 +145,12 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
         page *= 2
     writer = DatasetWriter(str(path), fields, page_size=page, num_workers=workers)
     writer.num_samples = len(pictures)
-    # OpenCV's threads do not survive a fork; one thread here means that the workers need none.
+    # OpenCV's threads do not survive a fork; with one thread here the workers need no threads.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         with interrupts_deferred() as check:
-            with _memory_is(_Forked):
+            with _shared_memory_from(_Forked):
                 writer.prepare()
             _fill(writer, pictures, check)
     finally:
@@ -158,25 +158,25 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
 
 
 @contextmanager
-def _memory_is(kind: type) -> Iterator[None]:
-    """FFCV's writer takes its shared memory from there while inside."""
+def _shared_memory_from(kind: type) -> Iterator[None]:
+    """Make FFCV's writer allocate shared memory with another class."""
     from ffcv import writer
 
-    before = writer.shared_memory
+    shared_memory = writer.shared_memory
     writer.shared_memory = SimpleNamespace(SharedMemory=kind)
     try:
         yield
     finally:
-        writer.shared_memory = before
+        writer.shared_memory = shared_memory
 
 
 def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
     from align_dist.data.ffcv_compat import MemoryAllocator
 
-    # Forked: the pictures' records, the locks and the shared memory are simply there.
+    # Forked, so that the workers inherit the samples, the locks and the shared memory.
     context = multiprocessing.get_context("fork")
     work, allocations, failures = context.Queue(), context.Queue(), context.SimpleQueue()
-    # Else an interrupted run waits at its exit for workers, now dead, to take the rest of the work.
+    # Otherwise an interrupted run would wait at exit for dead workers to take the remaining work.
     work.cancel_join_thread()
     items = [(index, index) for index in range(len(pictures))]
     for start in range(0, len(items), _CHUNK):
@@ -203,10 +203,10 @@ def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
 
 
 def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
-    """One worker: FFCV's, with its failure told to the parent."""
+    """Run FFCV's worker and report a failure to the parent."""
     from align_dist.data.ffcv_compat import worker_job_indexed_dataset
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers itself
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     try:
         worker_job_indexed_dataset(*arguments)
     except BaseException as error:
@@ -219,7 +219,7 @@ def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
 def _collect(
     processes: Sequence[Any], allocations: Any, failures: Any, done: Any, total: int, check: Callable[[], None]
 ) -> list[Any]:
-    """Waits for every worker's allocations; raises as soon as one worker has failed, or Ctrl-C came."""
+    """Collect every worker's allocations. Raises as soon as a worker fails or Ctrl-C arrives."""
     table: list[Any] = []
     finished = 0
     with progress("writing", total) as report:
@@ -238,8 +238,8 @@ def _collect(
 
 def _raise_failure(exit_code: int, failures: Any) -> None:
     if failures.empty():
-        killed = exit_code == -signal.SIGKILL
-        cause = "killed, perhaps for want of memory" if killed else f"exit code {exit_code}"
+        is_killed = exit_code == -signal.SIGKILL
+        cause = "killed, perhaps out of memory" if is_killed else f"exit code {exit_code}"
         raise DataError(f"a writer process died ({cause}); run again with fewer workers or more memory")
     number, is_users, message = failures.get()
     if number is not None:
@@ -250,7 +250,7 @@ def _raise_failure(exit_code: int, failures: Any) -> None:
 
 
 def _check_length(path: Path, allocator: Any) -> None:
-    """FFCV ignores short writes, which is how a filling disk begins."""
+    """Raise StorageError after a short write on a full disk, which FFCV ignores."""
     pages = allocator.next_page_written.value
     if pages and path.stat().st_size != allocator.offset + pages * allocator.page_size:
-        raise StorageError(f"{path}: the disk took only a part of it; free space or choose another folder")
+        raise StorageError(f"{path}: only partly written; free space or choose another folder")

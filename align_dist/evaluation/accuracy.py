@@ -1,7 +1,7 @@
-"""How well probabilities name the class: pure functions of an array (N, C) and labels (N,).
+"""Classification metrics: pure functions of probabilities (N, C) and labels (N,).
 
-ROC-AUC here is the area under the ROC curve. It is not the "AUC" of the ALIGN paper's tables, which is
-most probably insertion AUC (paper.md section 4.1): see `faithfulness.insertion_auc`.
+ROC-AUC is the area under the ROC curve, not the "AUC" of the ALIGN paper's tables, which is most probably insertion AUC
+(paper.md section 4.1): see `faithfulness.insertion_auc`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float64).tiny)
 def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Top-1 accuracy in [0, 1]: the share of images whose most probable class is the label.
 
-    Of equally probable classes the one with the lowest index is predicted. NaN for no images.
+    Among equally probable classes the lowest index is predicted. NaN for no images.
     """
     values, truth = _arrays(probabilities, labels)
     return float(np.mean(values.argmax(1) == truth)) if len(truth) else float("nan")
@@ -26,48 +26,48 @@ def accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
 def per_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> dict[int, float]:
     """Class -> top-1 accuracy on the images of that class (recall), in [0, 1]; absent classes are skipped."""
     values, truth = _arrays(probabilities, labels)
-    right = values.argmax(1) == truth
-    return {int(c): float(right[truth == c].mean()) for c in np.unique(truth)}
+    is_correct = values.argmax(1) == truth
+    return {int(c): float(is_correct[truth == c].mean()) for c in np.unique(truth)}
 
 
 def worst_class_accuracy(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """The smallest accuracy over the classes present, in [0, 1]; NaN for no images."""
+    """The smallest accuracy over the present classes, in [0, 1]; NaN for no images."""
     return min(per_class_accuracy(probabilities, labels).values(), default=float("nan"))
 
 
 def per_group_accuracy(probabilities: ArrayLike, labels: ArrayLike, groups: ArrayLike) -> dict[int, float]:
     """Group -> top-1 accuracy on its images, in [0, 1]; absent groups are skipped. groups: (N,)."""
     values, truth = _arrays(probabilities, labels)
-    member, right = np.asarray(groups, np.int64), values.argmax(1) == truth
-    return {int(g): float(right[member == g].mean()) for g in np.unique(member)}
+    group_of_image, is_correct = np.asarray(groups, np.int64), values.argmax(1) == truth
+    return {int(g): float(is_correct[group_of_image == g].mean()) for g in np.unique(group_of_image)}
 
 
 def group_metrics(
     probabilities: ArrayLike, labels: ArrayLike, groups: ArrayLike, names: Sequence[str], training: ArrayLike
 ) -> dict[str, float]:
-    """The worst group's accuracy, the adjusted one and each group's by name, in [0, 1].
+    """Worst-group accuracy, adjusted accuracy and each group's accuracy by name, in [0, 1].
 
     adjusted_accuracy: the mean of the groups' accuracies weighted by their shares of the training images, for a test
-    part that has its groups in other shares. groups: (N,). names: of all G groups. training: images of each, (G,);
-    groups that are absent from either count for nothing; NaN where none is left. Source: Sagawa et al. 2020,
+    part with other shares. groups: (N,). names: of all G groups. training: number of training images per group, (G,).
+    Groups absent from the test or training images do not count; NaN where no group is left. Source: Sagawa et al. 2020,
     https://arxiv.org/abs/1911.08731, appendix C.1.
     """
-    found = per_group_accuracy(probabilities, labels, groups)
-    weights = np.asarray(training, np.float64)[list(found)]
+    accuracies = per_group_accuracy(probabilities, labels, groups)
+    weights = np.asarray(training, np.float64)[list(accuracies)]
     total = float(weights.sum())
     return {
-        "worst_group_accuracy": min(found.values(), default=float("nan")),
-        "adjusted_accuracy": float(weights @ list(found.values())) / total if total else float("nan"),
-        **{f"accuracy_of_group/{names[group]}": value for group, value in found.items()},
+        "worst_group_accuracy": min(accuracies.values(), default=float("nan")),
+        "adjusted_accuracy": float(weights @ list(accuracies.values())) / total if total else float("nan"),
+        **{f"accuracy_of_group/{names[group]}": value for group, value in accuracies.items()},
     }
 
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Macro one-versus-rest area under the ROC curve, in [0, 1], chance at 0.5.
 
-    The unweighted mean over the classes that have both images of their own and images of others; other
-    classes have no ROC curve and are skipped. NaN when no class is left. Per class the area is
-    scikit-learn's `roc_auc_score` (https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics).
+    The unweighted mean over classes with positive and negative images; other classes have no ROC curve and are
+    skipped. NaN where no class is left. Per class the area is scikit-learn's `roc_auc_score`
+    (https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics).
     """
     from sklearn.metrics import roc_auc_score
 
@@ -92,7 +92,7 @@ def cross_entropy(probabilities: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _arrays(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Both as arrays, in double precision, after a check of shapes and of the range of the labels."""
+    """Probabilities and labels as arrays. Raises ValueError for wrong shapes or labels out of range."""
     values, truth = np.asarray(probabilities, np.float64), np.asarray(labels, np.int64)
     if values.ndim != 2 or truth.shape != values.shape[:1]:
         raise ValueError(f"expected shapes (N, C) and (N,), got {values.shape} and {truth.shape}")

@@ -1,4 +1,4 @@
-"""Measures a trained run again, on its own benchmark or on another one."""
+"""Repeated evaluation of a trained run, on its own benchmark or on another one."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from align_dist.runs.results import write_rows
 
 
 def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:
-    """Rewrites the run's results.jsonl, or writes results-<benchmark>.jsonl for another benchmark.
+    """Rewrite the run's results.jsonl, or write results-<benchmark>.jsonl for another benchmark.
 
-    overrides: of evaluation.* alone; with them results.jsonl, config.yaml and the `done` mark change together.
-    The other benchmark must have the run's classes, in the same order; all of its domains are targets.
-    Raises CheckpointError for a folder without trained weights, ConfigError for other classes.
+    overrides: of evaluation.* alone; results.jsonl, config.yaml and the `done` mark then change together. The other
+    benchmark must have the run's classes, in the same order; all of its domains are targets. Raises CheckpointError for
+    a folder without trained weights, ConfigError for other classes.
     """
     folder = RunFolder(path)
     config = folder.config(overrides)
-    made_as = path.resolve().name.rpartition("-")[2]
-    if made_as != config.identity:
-        _say(
-            f"warning: {path}: the id in its name, {made_as}, is not its description's, {config.identity}: another "
-            "version trained it, or it was renamed; keys that its config.yaml lacks are today's defaults"
+    name_id = path.resolve().name.rpartition("-")[2]
+    if name_id != config.identity:
+        _print_line(
+            f"warning: {path}: the id in the folder's name, {name_id}, is not the config's, {config.identity}: another "
+            "version trained the run, or the folder was renamed; keys missing in config.yaml take their defaults"
         )
     if not any(folder.selected.glob("*.pt")):
         raise CheckpointError(f"{path}: no trained weights in selected/; let training finish first")
-    # Whatever trained it, one process measures it.
+    # One process evaluates the run, whatever engine trained it.
     run = assemble(config.model_copy(update={"distributed": DistributedConfig(engine="plain")}))
     if other is None:
-        rows = evaluate_run(run, folder, _say)
+        rows = evaluate_run(run, folder, _print_line)
         folder.describe(config)
         folder.write_results(rows)
         return folder.results
     from align_dist.evaluation.elsewhere import on_other_benchmark
 
-    elsewhere = on_other_benchmark(run, other)
-    if elsewhere.manifest.classes != run.manifest.classes:
+    other_run = on_other_benchmark(run, other)
+    if other_run.manifest.classes != run.manifest.classes:
         raise ConfigError(
-            f"{other.name}: its classes ({', '.join(elsewhere.manifest.classes)}) are not the run's "
+            f"{other.name}: has the classes {', '.join(other_run.manifest.classes)}, not the run's "
             f"({', '.join(run.manifest.classes)}); choose a benchmark with the same class folders"
         )
-    for line in copies_elsewhere(run.manifest, run.split, elsewhere.manifest):
-        _say(f"warning: {line}")
-    rows = evaluate_run(elsewhere, folder, _say)
+    for line in copies_elsewhere(run.manifest, run.split, other_run.manifest):
+        _print_line(f"warning: {line}")
+    rows = evaluate_run(other_run, folder, _print_line)
     destination = path / f"results-{other.name}.jsonl"
     write_rows(destination, rows)
     return destination
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""Have maps collapsed, that is, do they mark one place whatever the picture shows? Pure functions of maps (N, H, W).
+"""Collapse of attribution maps to one place, whatever the image shows. Pure functions of maps (N, H, W).
 
-A map's agreement with another is Pearson's correlation over their cells, in [-1, 1], which no scaling or shifting of
-values changes. A constant map agrees with none (0); two of them say nothing and are left out.
+The agreement of two maps is Pearson's correlation over cells, in [-1, 1], invariant to scale and offset. The agreement
+with a constant map is 0; a pair of constant maps is left out.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 NAN = float("nan")
-# Below this distance from 1, chance agreement leaves nothing by which a map could show that it follows.
+# If chance agreement is closer to 1, nothing can lie above chance.
 SMALLEST_ROOM = 1e-6
 
 
 class Agreement(NamedTuple):
-    """Means over pairs. own: of maps of one picture. chance: of maps of two different pictures."""
+    """Mean agreement over pairs of maps. own: of the same image. chance: of two different images."""
 
     own: float
     chance: float
 
     @property
     def above_chance(self) -> float:
-        """1 for full agreement, 0 for what different pictures have as well: (own - chance) / (1 - chance).
+        """1 for full agreement, 0 for the agreement of different images: (own - chance) / (1 - chance).
 
         Source: the correction of Cohen 1960, https://doi.org/10.1177/001316446002000104. 0 where chance is 1.
         """
@@ -33,9 +33,9 @@ class Agreement(NamedTuple):
 
 
 def commonest_cell(maps: Tensor) -> float:
-    """Share of maps, in [0, 1], whose maximum lies in the cell where most have it; by chance about 1 / (H W).
+    """Share of maps, in [0, 1], with their maximum in the most common cell; by chance about 1 / (H W).
 
-    Of equal maxima the first counts. Constant maps have none and are left out; NaN where no map is left.
+    Among equal maxima the first counts. Constant maps are left out; NaN where no map is left.
     """
     flat = maps.flatten(1)
     cells = flat.argmax(1)[flat.amax(1) > flat.amin(1)]
@@ -43,38 +43,38 @@ def commonest_cell(maps: Tensor) -> float:
 
 
 def agreement(first: Tensor, second: Tensor) -> Agreement:
-    """Agreement of the maps (N, H, W) of N pictures with others of the same pictures. NaN for fewer than two."""
+    """Agreement of two sets of maps (N, H, W) of the same N images. NaN for fewer than two images."""
     a, b = _standardised(first), _standardised(second)
-    told = (a.abs().sum(1) + b.abs().sum(1)) > 0
-    a, b, count = a[told], b[told], int(told.sum())
+    is_varied = (a.abs().sum(1) + b.abs().sum(1)) > 0
+    a, b, count = a[is_varied], b[is_varied], int(is_varied.sum())
     if count < 2:
         return Agreement(NAN, NAN)
     own = float((a * b).sum())
-    # Of all pairs at once: the product of the sums, less that of each with its own.
+    # All pairs at once: the product of the sums, minus the pairs of the same image.
     others = float(a.sum(0) @ b.sum(0)) - own
     return Agreement(own / count, others / (count * (count - 1)))
 
 
 def collapse(maps: Tensor, even: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dict[str, float]:
-    """All measures of collapse.
+    """All metrics of collapse.
 
-    maps: (N, H, W). even: the same at cells that divide the pictures evenly (`places.evenly_placed`), and so mirrored,
-    of the pictures mirrored left to right. shifted: of the pictures shifted to the right by
-    `cells` columns of the map, compared where both show the same of the picture.
+    maps: (N, H, W). even: the same maps at cells that divide the images evenly (`places.evenly_placed`). mirrored: maps
+    of the images mirrored left to right, at the same cells. shifted: maps of the images shifted right by `cells`
+    columns of the map, compared where both show the same content.
 
-    Gives commonest_cell; map_cells, H W; map_likeness, the agreement of different pictures' maps; follows_mirror and
-    follows_shift, the agreement with the picture's own map moved alike, stays_mirror and stays_shift, with that map
-    not moved; map_following, what follows above chance, mean of the two ways of moving, 1 for all of it.
+    Returns commonest_cell; map_cells, H W; map_likeness, the agreement of different images' maps; follows_mirror and
+    follows_shift, the agreement with the image's map moved in the same way; stays_mirror and stays_shift, with the map
+    not moved; map_following, the mean agreement above chance over both moves, 1 for maps that follow fully.
     """
-    kept = maps.shape[2] - cells
+    columns = maps.shape[2] - cells
     by_mirror = agreement(even.flip(2), mirrored)
-    by_shift = agreement(maps[:, :, :kept], shifted[:, :, cells:])
-    found = [way.above_chance for way in (by_mirror, by_shift) if way.own == way.own]
+    by_shift = agreement(maps[:, :, :columns], shifted[:, :, cells:])
+    agreements = [way.above_chance for way in (by_mirror, by_shift) if way.own == way.own]
     return {
         "commonest_cell": commonest_cell(maps),
         "map_cells": float(maps.shape[1] * maps.shape[2]),
         "map_likeness": agreement(maps, maps).chance,
-        "map_following": sum(found) / len(found) if found else NAN,
+        "map_following": sum(agreements) / len(agreements) if agreements else NAN,
         "follows_mirror": by_mirror.own,
         "stays_mirror": agreement(even, mirrored).own,
         "follows_shift": by_shift.own,
@@ -83,7 +83,7 @@ def collapse(maps: Tensor, even: Tensor, mirrored: Tensor, shifted: Tensor, cell
 
 
 def _standardised(maps: Tensor) -> Tensor:
-    """(N, H W) of mean 0 and length 1; zeros for a constant map."""
+    """Flattened maps (N, H W) with mean 0 and norm 1; zeros for a constant map."""
     flat = maps.double().flatten(1)
     centred = flat - flat.mean(1, keepdim=True)
     constant = flat.amax(1, keepdim=True) == flat.amin(1, keepdim=True)

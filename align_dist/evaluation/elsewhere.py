@@ -1,4 +1,4 @@
-"""A run seen from another benchmark: every domain of that one is a target, whole."""
+"""Evaluation of a run on another benchmark, whose domains are all targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NONE = np.empty(0, np.int64)
 
 
 def on_other_benchmark(run: Assembly, benchmark: BenchmarkConfig) -> Assembly:
-    """The same networks with another benchmark's pictures."""
+    """The same networks with another benchmark's images."""
     config = run.config.model_copy(update={"benchmark": benchmark})
     manifest = beton_of(benchmark)
     domains = np.asarray(manifest.domain_indices)

@@ -1,4 +1,4 @@
-"""Measures a run: every test domain, under every model selection, as rows of results."""
+"""Evaluation of a run: rows of results for every model selection and test domain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import frozen
-from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of, variant_of
 from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
@@ -36,35 +36,35 @@ Metrics = dict[str, float]
 def evaluate_run(
     run: Assembly, folder: RunFolder, say: Callable[[str], None], check: Callable[[], None] = lambda: None
 ) -> list[Row]:
-    """One row for each selection and test domain. The networks end up with the last selection's weights. Collective.
+    """One row per selection and test domain. The networks end up with the last selection's weights. Collective.
 
-    check: called between domains; may raise to leave early, on all ranks.
+    say: prints a line. check: called between domains; may raise to stop early, on all ranks.
     """
     masks = run.group.together(lambda: masks_of(run)) if run.config.evaluation.theory else ""
     if masks == LEARNED:
-        say(f"{folder.path.name}: the lemmas assume true masks; without any, objects are what the run's own masks mark")
+        say(f"{folder.path.name}: the lemmas assume true masks; here the run's learned masks define the objects")
     rows: list[Row] = []
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
     for selection in run.config.evaluation.selections:
         state = run.group.read(partial(_load, folder, selection))
         if state is None:
-            say(f"{folder.path.name}: {selection}: left out, the run was trained without it")
+            say(f"{folder.path.name}: {selection}: skipped, because the run was trained without it")
             continue
-        same = first.setdefault(state["step"], selection)
-        if same != selection:
-            say(f"{folder.path.name}: {selection}: the same weights as {same} (step {state['step']})")
+        first_selection = first.setdefault(state["step"], selection)
+        if first_selection != selection:
+            say(f"{folder.path.name}: {selection}: the same weights as {first_selection} (step {state['step']})")
         for name, engine in run.method.networks.items():
             engine.load_weights(state["networks"][name])
         reading = run.reading()
-        theory = theory_on(reading, check) if masks and same == selection else {}
+        theory = theory_on(reading, check) if masks and first_selection == selection else {}
         for domain, samples in run.split.tests.items():
             check()
             key = (state["step"], domain)
             if key not in measured:
                 measured[key] = measure(reading, samples) | theory.get(domain, {})
-                found = measured[key]["accuracy"]
-                say(f"{folder.path.name}: {domain}: accuracy {found:.3f} ({selection}, {len(samples)} images)")
+                top1 = measured[key]["accuracy"]
+                say(f"{folder.path.name}: {domain}: accuracy {top1:.3f} ({selection}, {len(samples)} images)")
                 for line in broken_assumptions(measured[key], len(run.manifest.classes)):
                     say(f"{folder.path.name}: {domain}: {line}")
             rows.append(_row(run, folder.path.name, selection, state["step"], domain, measured[key], masks))
@@ -72,8 +72,8 @@ def evaluate_run(
 
 
 def _load(folder: RunFolder, selection: str) -> dict[str, Any] | None:
-    """A selection's weights; None where training chose none: the oracle's without a look at a target domain, the worst
-    group's without groups.
+    """A selection's weights; None where training selected none: the oracle without target images, the worst group
+    without groups.
     """
     if selection in ("oracle", "validation_worst_group") and not selected_path(folder.selected, selection).exists():
         return None
@@ -81,7 +81,7 @@ def _load(folder: RunFolder, selection: str) -> dict[str, Any] | None:
 
 
 def measure(run: Assembly, samples: Ids) -> Metrics:
-    """All metrics of the networks as they are on the given samples, unaugmented, each image once. Collective."""
+    """All metrics of the current networks on the given samples, unaugmented, each image once. Collective."""
     probabilities, labels = probabilities_on(
         run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group
     )
@@ -94,20 +94,24 @@ def measure(run: Assembly, samples: Ids) -> Metrics:
     names = run.manifest.classes
     per_class = accuracy.per_class_accuracy(probabilities, labels)
     metrics |= {f"accuracy_of/{names[label]}": value for label, value in per_class.items()}
-    explained = subset(samples, run.config.evaluation.faithfulness_images)
+    explained_samples = subset(samples, run.config.evaluation.faithfulness_images)
     metrics |= group_metrics_of(run, samples, probabilities, labels)
-    return metrics | (explanation_metrics(run, explained) | collapse_of(run, explained) if len(explained) else {})
+    return metrics | (
+        explanation_metrics(run, explained_samples) | collapse_of(run, explained_samples)
+        if len(explained_samples)
+        else {}
+    )
 
 
 def theory_on(run: Assembly, check: Callable[[], None]) -> dict[str, Metrics]:
-    """What `measure_theory` gives of the images that explanations are measured on. Collective."""
-    most = run.config.evaluation.faithfulness_images
-    chosen = {domain: subset(samples, most) for domain, samples in run.split.tests.items()}
-    return measure_theory(run, chosen, check)
+    """`measure_theory` on the images on which explanations are measured, by domain. Collective."""
+    limit = run.config.evaluation.faithfulness_images
+    samples_by_domain = {domain: subset(samples, limit) for domain, samples in run.split.tests.items()}
+    return measure_theory(run, samples_by_domain, check)
 
 
 def group_metrics_of(run: Assembly, samples: Ids, probabilities: NDArray[np.float64], labels: Ids) -> Metrics:
-    """What `accuracy.group_metrics` gives; nothing for a benchmark without groups."""
+    """`accuracy.group_metrics` of the samples; empty for a benchmark without groups."""
     groups, names = run.loader.groups, run.manifest.group_names
     if groups is None:
         return {}
@@ -116,23 +120,23 @@ def group_metrics_of(run: Assembly, samples: Ids, probabilities: NDArray[np.floa
 
 
 def collapse_of(run: Assembly, samples: Ids) -> Metrics:
-    """The measures of collapse of the classifier's maps. Collective."""
+    """The metrics of collapse of the classifier's maps. Collective."""
     return collapse_on(run.method.classifier, run.loader, samples, run.config.evaluation.batch_size, run.group)
 
 
 def explanation_metrics(run: Assembly, samples: Ids) -> Metrics:
-    """Faithfulness and localisation, averaged over images; NaN (an image without an object) left out."""
+    """Faithfulness and localisation, averaged over images; NaN (an image without an object) is left out. Collective."""
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 
         def work(batch: Batch) -> dict[str, Tensor]:
             return {name: values.float().cpu() for name, values in _explanation_of(run, classifier, batch).items()}
 
-        found = over_batches(run.loader, samples, run.config.evaluation.batch_size, run.group, work)
-    return {name: float(torch.cat([values[name] for values in found]).nanmean()) for name in found[0]}
+        batch_values = over_batches(run.loader, samples, run.config.evaluation.batch_size, run.group, work)
+    return {name: float(torch.cat([values[name] for values in batch_values]).nanmean()) for name in batch_values[0]}
 
 
 def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
-    """Per image. Attributions are of the true class."""
+    """Explanation metrics per image, (B,) each, for attributions of the true class."""
     settings, size = run.config.evaluation, size_of(batch.images)
     cam = classifier(batch.images, explain=batch.labels).cam
     saliency = attribution.saliency(cam, size, run.method.places)
@@ -144,37 +148,37 @@ def _explanation_of(run: Assembly, classifier: torch.nn.Module, batch: Batch) ->
     sufficiency, comprehensiveness = faithfulness.sufficiency_comprehensiveness(
         probability, batch.images, saliency, fill=settings.fill
     )
-    found = {
+    values = {
         "insertion_auc": faithfulness.insertion_auc(probability, batch.images, saliency, pixels_per_step=pixels),
         "sufficiency": sufficiency,
         "comprehensiveness": comprehensiveness,
     }
     if settings.soft:
         soft = faithfulness.soft_sufficiency_comprehensiveness(probability, batch.images, saliency)
-        found |= {"soft_sufficiency": soft[0], "soft_comprehensiveness": soft[1]}
-    return found | _localisation_of(run, batch, saliency)
+        values |= {"soft_sufficiency": soft[0], "soft_comprehensiveness": soft[1]}
+    return values | _localisation_of(run, batch, saliency)
 
 
 def _localisation_of(run: Assembly, batch: Batch, saliency: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
     mask = run.method.learned_mask(batch)
     if mask is not None:
-        found |= {"mask_area": localisation.mask_area(mask), "mask_binariness": localisation.binariness(mask)}
+        values |= {"mask_area": localisation.mask_area(mask), "mask_binariness": localisation.binariness(mask)}
     if batch.masks is not None:
-        found |= {
+        values |= {
             "energy_inside": localisation.energy_inside(saliency, batch.masks),
             "pointing_game": localisation.pointing_game(saliency, batch.masks),
         }
         if mask is not None:
-            found["mask_iou"] = localisation.mask_iou(mask, batch.masks)
-    return found
+            values["mask_iou"] = localisation.mask_iou(mask, batch.masks)
+    return values
 
 
-def subset(samples: Ids, most: int) -> Ids:
-    """At most `most` samples, the same for every run: explanations cost many forwards an image."""
-    if len(samples) <= most:
+def subset(samples: Ids, limit: int) -> Ids:
+    """At most `limit` samples, the same for every run, because explanations take many forward passes per image."""
+    if len(samples) <= limit:
         return samples
-    return np.sort(permutation(samples, 0, 0, 0)[:most])
+    return np.sort(permutation(samples, 0, 0, 0)[:limit])
 
 
 def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metrics: Metrics, theory_masks: str) -> Row:
@@ -184,7 +188,7 @@ def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metri
         experiment=config.experiment,
         group=group_of(config),
         method=config.method,
-        variant=config.variant,
+        variant=variant_of(config),
         seed=config.seed,
         selection=selection,
         step=step,

@@ -1,4 +1,4 @@
-"""Plain inference: probabilities of a classifier over samples, each image once, unaugmented."""
+"""Inference: probabilities of a classifier on samples, each image once, unaugmented."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ T = TypeVar("T")
 
 
 def over_batches(loader: Loader, samples: Ids, batch_size: int, group: Group, work: Callable[[Batch], T]) -> list[T]:
-    """What `work` makes of each batch of unaugmented samples, in order, on every rank. Collective.
+    """Results of `work` on each batch of unaugmented samples, in order, on every rank. Collective.
 
-    Ranks take whole batches by turns, so an image sees the same neighbours, and gives the same bits, on any
-    number of ranks; none is seen twice. work: gives tensors or plain values on the host.
+    Ranks take whole batches in turn, so that the batches and their results are the same for any world size; no image
+    is evaluated twice. work: returns tensors or plain values on the host.
     """
     draws = unaugmented(samples)
-    cuts = [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
-    mine = cuts[group.rank :: group.world_size]
-    done = [work(batch) for batch in loader.batches(lambda i: mine[i], len(mine))]
-    shares = group.gather(done)
-    return [shares[index % group.world_size][index // group.world_size] for index in range(len(cuts))]
+    batches = [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+    own_batches = batches[group.rank :: group.world_size]
+    results = [work(batch) for batch in loader.batches(lambda i: own_batches[i], len(own_batches))]
+    shares = group.gather(results)
+    return [shares[index % group.world_size][index // group.world_size] for index in range(len(batches))]
 
 
 def probabilities_on(
@@ -44,8 +44,8 @@ def probabilities_on(
         def work(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
             return predict(network, batch.images).double().cpu(), batch.labels.cpu()
 
-        found = over_batches(loader, samples, batch_size, group, work)
-    probabilities, labels = zip(*found, strict=True)
+        outputs = over_batches(loader, samples, batch_size, group, work)
+    probabilities, labels = zip(*outputs, strict=True)
     return torch.cat(probabilities).numpy(), torch.cat(labels).numpy()
 
 

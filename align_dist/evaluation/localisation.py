@@ -1,7 +1,7 @@
-"""Does a mask or a saliency map lie on the object? Values per image, against true masks (B, H, W).
+"""Localisation: agreement of masks and saliency maps with true masks (B, H, W), per image.
 
-True masks are in [0, 1]; a pixel of at least 0.5 is object. Maps of another size are resized bilinearly to
-the true mask's. An image without an object has nothing to localise and gives NaN (average with nanmean).
+True masks are in [0, 1]; pixels of at least 0.5 are object. Maps of another size are resized bilinearly to the true
+mask. An image without an object gives NaN (average with nanmean).
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ TIE_TOLERANCE = 1e-6
 
 def mask_iou(mask: Tensor, truth: Tensor, threshold: float = 0.5) -> Tensor:
     """Intersection over union (B,) in [0, 1] of the pixels with mask >= threshold and the object."""
-    found = resize_map(mask.float(), size_of(truth)) >= threshold
+    predicted = resize_map(mask.float(), size_of(truth)) >= threshold
     actual = truth >= OBJECT_THRESHOLD
-    shared = (found & actual).sum((1, 2))
-    union = (found | actual).sum((1, 2))
+    shared = (predicted & actual).sum((1, 2))
+    union = (predicted | actual).sum((1, 2))
     return _where_object(shared / union.clamp_min(1), actual)
 
 
 def mask_area(mask: Tensor) -> Tensor:
-    """Mean (B,) of a mask in [0, 1]: the share of the image it covers, in [0, 1]."""
+    """Mean (B,) of a mask in [0, 1]: the covered share of the image, in [0, 1]."""
     return mask.float().mean((1, 2))
 
 
 def binariness(mask: Tensor) -> Tensor:
-    """Mean (B,) of |2m - 1|: 1 for a mask of zeros and ones only, 0 for one that is 0.5 everywhere."""
+    """Mean (B,) of |2m - 1|: 1 for a mask of zeros and ones only, 0 for a mask of 0.5 everywhere."""
     return (2 * mask.float() - 1).abs().mean((1, 2))
 
 
 def pointing_game(saliency: Tensor, truth: Tensor) -> Tensor:
     """Whether the most salient pixel lies on the object, (B,) in [0, 1].
 
-    Where several pixels share the maximum (within 1e-6 of the largest magnitude) the value is the share of
-    them on the object: the expectation of a random choice, so a constant map scores the object's area.
+    Where several pixels share the maximum (within 1e-6 of the largest magnitude), the value is the share of these
+    pixels on the object, which is the expectation of a random choice: a constant map scores the object's area.
     Source: Zhang et al., Excitation Backprop, https://arxiv.org/abs/1608.00507, without its tolerance radius.
     """
     scaled = resize_map(saliency.float(), size_of(truth))
@@ -52,8 +52,8 @@ def pointing_game(saliency: Tensor, truth: Tensor) -> Tensor:
 def energy_inside(saliency: Tensor, truth: Tensor) -> Tensor:
     """Share (B,) in [0, 1] of the positive saliency that lies on the object.
 
-    Negative saliency counts as none, after resizing. A map without positive saliency shows no evidence and
-    scores 0. Source: the energy-based pointing game of Wang et al., Score-CAM, https://arxiv.org/abs/1910.01279.
+    Negative saliency counts as zero, after resizing. A map without positive saliency scores 0.
+    Source: the energy-based pointing game of Wang et al., Score-CAM, https://arxiv.org/abs/1910.01279.
     """
     energy = resize_map(saliency.float(), size_of(truth)).clamp_min(0)
     actual = truth >= OBJECT_THRESHOLD
@@ -63,5 +63,5 @@ def energy_inside(saliency: Tensor, truth: Tensor) -> Tensor:
 
 
 def _where_object(values: Tensor, actual: Tensor) -> Tensor:
-    """The values (B,) of the images that have an object, NaN for the others."""
+    """Values (B,) of images with an object, NaN for other images."""
     return values.float().masked_fill(~actual.flatten(1).any(1), float("nan"))

@@ -1,4 +1,4 @@
-"""The blur that several measures replace pixels with."""
+"""The blur with which metrics replace pixels."""
 
 from __future__ import annotations
 

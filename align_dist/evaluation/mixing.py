@@ -1,4 +1,4 @@
-"""Pictures of one image's object before another image's background, and what a network says of them."""
+"""Images of one image's object on another image's background, and a network's probabilities for these images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Ids = NDArray[np.int64]
 
 
 class Mixed(NamedTuple):
-    """What a network says of N images and of the same objects before others' backgrounds, K of each kind.
+    """A network's probabilities for N images, and for their objects on K backgrounds of each kind.
 
-    labels: (N,). has_object: (N,), whether an image's mask marks anything. original: softmax probabilities (N, C) of
-    the images. same, random: (N, K, C), before a background of the same class and of a random one. distance: (N, K),
+    labels: (N,). has_object: (N,), whether the image's mask marks an object. original: softmax probabilities (N, C) of
+    the images. same, random: (N, K, C), on backgrounds of the same class and of a random class. distance: (N, K),
     ‖x' − x‖₂ of the normalised pixels of `random`.
     """
 
@@ -33,54 +33,55 @@ class Mixed(NamedTuple):
 
 
 def partners(samples: Ids, pool: Ids, labels: Ids, seed: int, count: int) -> Ids:
-    """Whose backgrounds each image is shown with, (N, 2, count): of its own class, then of a random class.
+    """Images that give the backgrounds, (N, 2, count): of the image's class, then of a random class.
 
-    A random class is any class of the pool, its own among them, each as likely; within a class any other image is.
-    Where a class has no other image, the image itself stands there. A pure function of the seed, the image's id and the
-    pool: no other image, rank or generator matters. samples: (N,), all in the pool. labels: of every image by id.
+    A random class is uniform over the pool's classes, including the image's own; within a class the other images are
+    equally likely. In a class without another image, the image itself is the partner. A pure function of the seed, the
+    sample id and the pool. samples: (N,), all in the pool. labels: of all images by sample id.
     Source: mixed-same and mixed-rand of Xiao et al. 2021, https://arxiv.org/abs/2006.09994, table 1.
     """
     classes = np.unique(labels[pool])
     members = [np.sort(pool[labels[pool] == label]) for label in classes]
-    drawn = np.empty((len(samples), 2, count), np.int64)
+    partners_of_samples = np.empty((len(samples), 2, count), np.int64)
     for row, sample in enumerate(samples):
         generator = np.random.default_rng([seed, int(sample)])
-        own = int(np.searchsorted(classes, labels[sample]))
-        for place in range(count):
-            drawn[row, 0, place] = _another(members[own], sample, generator)
-            drawn[row, 1, place] = _another(members[generator.integers(len(classes))], sample, generator)
-    return drawn
+        own_class = int(np.searchsorted(classes, labels[sample]))
+        for index in range(count):
+            partners_of_samples[row, 0, index] = _another(members[own_class], sample, generator)
+            partners_of_samples[row, 1, index] = _another(members[generator.integers(len(classes))], sample, generator)
+    return partners_of_samples
 
 
 def _another(members: Ids, sample: np.int64, generator: np.random.Generator) -> np.int64:
-    """One of a class's images other than the sample; the sample where there is none."""
+    """A random member other than the sample; the sample itself where there is no other."""
     others = members[members != sample]
     return others[generator.integers(len(others))] if len(others) else sample
 
 
 def background_of(images: Tensor, masks: Tensor) -> Tensor:
-    """Images (B, 3, H, W) without their objects: x ⊙ (1 − M) + c ⊙ M, c the mean colour of the image's background.
+    """Images (B, 3, H, W) without their objects: x ⊙ (1 − M) + c ⊙ M, with c the mean colour of the background.
 
-    masks: (B, H, W) in [0, 1]. Where a mask leaves no background, c is 0, the mean colour of all pictures.
+    masks: (B, H, W) in [0, 1]. Where a mask leaves no background, c is 0, the mean colour of all images.
     """
-    rest = 1 - masks[:, None]
-    colour = (images * rest).sum((2, 3), keepdim=True) / rest.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    background = 1 - masks[:, None]
+    colour = (images * background).sum((2, 3), keepdim=True) / background.sum((2, 3), keepdim=True).clamp_min(1e-6)
     return exchanged(colour.expand_as(images), masks, images)
 
 
 @torch.no_grad()
 def answers(predict: Predict, images: Tensor, masks: Tensor, labels: Tensor) -> Mixed:
-    """What a network says of images and mixed pictures, on the host.
+    """Probabilities of a network for images and mixed images, on the host.
 
-    images: (N, 1 + 2 K, 3, H, W), each image followed by those of its own class and of random ones, as `partners` has
-    them. masks: (N, 1 + 2 K, H, W) in [0, 1]. labels: (N,). An image has an object where its mask reaches 0.5.
+    images: (N, 1 + 2 K, 3, H, W), each image followed by its partners of the same class and of random classes, in the
+    order of `partners`. masks: (N, 1 + 2 K, H, W) in [0, 1]. labels: (N,). An image has an object if its mask reaches
+    0.5.
     """
     count, group_size = images.shape[:2]
     objects, object_masks = images[:, 0], masks[:, 0]
     backgrounds = background_of(images[:, 1:].flatten(0, 1), masks[:, 1:].flatten(0, 1))
-    repeated = objects.repeat_interleave(group_size - 1, 0)
-    pictures = exchanged(repeated, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
-    distance = (pictures - repeated).flatten(1).norm(dim=1).view(count, 2, -1)[:, 1]
+    repeated_objects = objects.repeat_interleave(group_size - 1, 0)
+    pictures = exchanged(repeated_objects, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
+    distance = (pictures - repeated_objects).flatten(1).norm(dim=1).view(count, 2, -1)[:, 1]
     mixed = predict(pictures).double().cpu().view(count, 2, distance.shape[1], -1)
     return Mixed(
         labels.cpu(),

@@ -1,4 +1,4 @@
-"""Attributions of pictures and of the same pictures moved: what measures of collapse are taken of."""
+"""Attribution maps of images and of the same images mirrored and shifted, for the metrics of collapse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from align_dist.places import Places, evenly_placed
 
 
 class MovedMaps(NamedTuple):
-    """Attributions (B, h, w) of the true class, signed, as guidance has it; see `collapse`."""
+    """Signed attribution maps (B, h, w) of the true class, as in guidance; see `collapse`."""
 
     maps: Tensor
     even: Tensor
@@ -30,34 +30,36 @@ class MovedMaps(NamedTuple):
 
 
 def shift_of(width: int) -> int:
-    """By how many of a map's `width` columns its picture is shifted: a third, so that most of the picture stays."""
+    """Number of map columns by which the image is shifted: a third of `width`, so that most of the image stays."""
     return max(1, width // 3)
 
 
 def moved_maps(classifier: torch.nn.Module, images: Tensor, labels: Tensor, places: Places | None) -> MovedMaps:
-    """Maps of images (B, 3, H, W), of these mirrored and of these shifted to the right, where mean colour comes in."""
+    """Maps of images (B, 3, H, W), of the mirrored images, and of the images shifted right and padded with the mean
+    colour.
+    """
 
-    def cam(shown: Tensor) -> Tensor:
-        found: Tensor = classifier(shown, explain=labels).cam
-        return found.float()
+    def cam(inputs: Tensor) -> Tensor:
+        attribution: Tensor = classifier(inputs, explain=labels).cam
+        return attribution.float()
 
     maps = cam(images)
     width = images.shape[3]
     pixels = round(shift_of(maps.shape[2]) * width / maps.shape[2])
-    even, mirrored = (evenly_placed(some, places, size_of(images)) for some in (maps, cam(images.flip(3))))
+    even, mirrored = (evenly_placed(values, places, size_of(images)) for values in (maps, cam(images.flip(3))))
     return MovedMaps(maps, even, mirrored, cam(pad(images, (pixels, 0))[..., :width]))
 
 
 def collapse_on(
     classifier: Engine, loader: Loader, samples: NDArray[np.int64], batch_size: int, group: Group
 ) -> dict[str, float]:
-    """The measures of `collapse` over samples, unaugmented. Collective."""
+    """The metrics of `collapse` on unaugmented samples. Collective."""
     module: Any = classifier.module
     with torch.no_grad(), frozen(classifier) as network:
 
         def work(batch: Batch) -> MovedMaps:
             return MovedMaps(*(maps.cpu() for maps in moved_maps(network, batch.images, batch.labels, module.places)))
 
-        found = over_batches(loader, samples, batch_size, group, work)
-    whole = MovedMaps(*(torch.cat(maps) for maps in zip(*found, strict=True)))
-    return collapse(*whole, shift_of(whole.maps.shape[2]))
+        parts = over_batches(loader, samples, batch_size, group, work)
+    moved = MovedMaps(*(torch.cat(maps) for maps in zip(*parts, strict=True)))
+    return collapse(*moved, shift_of(moved.maps.shape[2]))

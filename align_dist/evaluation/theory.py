@@ -1,4 +1,4 @@
-"""The lemmas of ALIGN measured on a trained run: which masks, which pictures, against which others."""
+"""Measurement of ALIGN's lemmas on a trained run: the choice of masks, images and backgrounds."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 Ids = NDArray[np.int64]
 Metrics = dict[str, float]
-# Backgrounds of each kind that an image is shown before.
+# Number of backgrounds of each kind per image.
 PARTNERS = 4
 LEARNED = "learned"
 
 
 class Reading(NamedTuple):
-    """What a network says of a domain's images that have an object: as they are, and before others' backgrounds.
+    """A network's probabilities for a domain's images with an object: original, and on other images' backgrounds.
 
-    sensitivity: of `lemmas.sensitivity`.
+    sensitivity: the metrics of `lemmas.sensitivity`.
     """
 
     original: Answers
@@ -43,7 +43,9 @@ class Reading(NamedTuple):
 
 
 def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
-    """is_another: (N, 2, K), whether a background is another image's; an image before its own counts for nothing."""
+    """A domain's readings from mixed probabilities. is_another: (N, 2, K), whether a background is another image's;
+    images on their own background are left out.
+    """
     has_object = mixed.has_object.numpy()
     labels, _, original, same, random, distance = (values.numpy()[has_object] for values in mixed)
     of_same, of_random = is_another[has_object, 0], is_another[has_object, 1]
@@ -56,14 +58,14 @@ def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
 
 
 def _pairs(mixed: NDArray[np.float64], labels: Ids, is_pair: Flags) -> Answers:
-    """The answers (N, K, C) of those (N, K) that are pairs, one after another."""
+    """The probabilities (N, K, C) of the pairs (N, K) that are set, concatenated."""
     return Answers(mixed[is_pair], np.broadcast_to(labels[:, None], is_pair.shape)[is_pair])
 
 
 def masks_of(run: Assembly) -> str:
-    """Where the masks come from that say what object and background are: `learned`, or `given` and which.
+    """The source of the masks that separate object and background: `learned`, or `given` with their fingerprint.
 
-    Raises ConfigError where the benchmark has none and the run learns none.
+    Raises ConfigError where neither the benchmark nor the method has masks.
     """
     if run.manifest.has_masks:
         return f"given {run.manifest.masks}"
@@ -71,14 +73,14 @@ def masks_of(run: Assembly) -> str:
         return LEARNED
     raise ConfigError(
         f"evaluation.theory: needs masks of the objects, {run.config.benchmark.beton} has none and {run.config.method} "
-        "learns none; name them in benchmark.masks, or leave it out with evaluation.theory=false"
+        "learns none; set benchmark.masks, or evaluation.theory=false"
     )
 
 
 def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
-    """What the run's classifier says of samples (N,) before backgrounds of a pool of images. Collective.
+    """Readings of the run's classifier for samples (N,) with backgrounds from a pool of images. Collective.
 
-    Each image lies in a batch together with its partners.
+    Each image shares a batch with its partners.
     """
     others = partners(samples, pool, run.loader.labels, run.config.seed, PARTNERS)
     groups = np.concatenate([samples[:, None], others.reshape(len(samples), -1)], axis=1)
@@ -97,19 +99,21 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
             return answers(probabilities, images, masks, batch.labels.view(-1, group_size)[:, 0])
 
         parts = over_batches(run.loader, groups.ravel(), batch_size, run.group, work)
-    whole = Mixed(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return reading_of(whole, others != samples[:, None, None])
+    mixed = Mixed(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    return reading_of(mixed, others != samples[:, None, None])
 
 
-def measure_theory(run: Assembly, chosen: Mapping[str, Ids], check: Callable[[], None]) -> dict[str, Metrics]:
-    """Domain → measures of the lemmas, by the networks as they are; of images without an object nothing. Collective.
+def measure_theory(
+    run: Assembly, samples_by_domain: Mapping[str, Ids], check: Callable[[], None]
+) -> dict[str, Metrics]:
+    """Metrics of the lemmas by domain, from the current networks and images with an object. Collective.
 
-    chosen: of each test domain the images, whose backgrounds come from the whole domain. S of lemmas 2 and 3 is the
+    samples_by_domain: images of each test domain, with backgrounds from the whole domain. S of lemmas 2 and 3 is the
     sources' test part and T the domain; where the domain is a source, or no source is tested, S is the domain's images
-    and T these objects before random backgrounds. check: called between domains; may raise, on all ranks.
+    and T the same objects on random backgrounds. check: called between domains; may raise, on all ranks.
     """
     readings: dict[str, Reading] = {}
-    for domain, samples in chosen.items():
+    for domain, samples in samples_by_domain.items():
         check()
         readings[domain] = read(run, samples, run.split.tests[domain])
     sources = [readings[domain].original for domain in readings if domain in run.source_domains]
@@ -120,12 +124,12 @@ def measure_theory(run: Assembly, chosen: Mapping[str, Ids], check: Callable[[],
 
 
 def joined(parts: list[Answers]) -> Answers | None:
-    """The answers of several domains as one's; None for none."""
+    """The concatenated probabilities of several domains; None for no domain."""
     return Answers(*(np.concatenate(values) for values in zip(*parts, strict=True))) if parts else None
 
 
 def measures(reading: Reading, source: Answers | None) -> Metrics:
-    """All measures of a domain. source: S; None for the domain's own images, against random backgrounds."""
+    """All metrics of a domain. source: S; None to compare the domain's images with random backgrounds."""
     metrics = {"theory_images": float(len(reading.original.labels)), **reading.sensitivity}
     metrics |= lemmas.background_accuracy(reading.original, reading.same, reading.random)
     first, second = (reading.original, reading.random) if source is None else (source, reading.original)

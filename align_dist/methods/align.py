@@ -34,54 +34,56 @@ class ALIGN(Guided[AlignOptions]):
     options_type = AlignOptions
 
     def masker_loss(self, masker: Forward, batch: Batch, step: int) -> Losses:
-        """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth; gradients pass through the fixed network, none reach it."""
+        """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth. Gradients flow through the frozen network to the mask."""
         mask = masker(batch.images, features_in(batch))
         with self.judged(batch) as (network, classes), self.classifier.autocast():
-            kept, removed = network(torch.cat([*self.split_pictures(mask, batch).values()])).chunk(2)
+            kept_logits, removed_logits = network(torch.cat([*self.split_pictures(mask, batch).values()])).chunk(2)
             return {
-                "distinction": (1.0, objectives.distinction(kept, removed, classes)),
+                "distinction": (1.0, objectives.distinction(kept_logits, removed_logits, classes)),
                 "sparsity": (self.lambda1(step), objectives.sparsity(mask)),
                 "smoothness": (self.options.lambda2, objectives.smoothness(mask, self.options.smoothness)),
                 **self.joint_masker_terms(mask, batch, step),
             }
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
-        """L_clf = L_cls + λ3 L_egl + λ4 L_reg, M fixed, and of ours `exchange`; in warm-up L_cls + λ4 L_reg."""
+        """L_clf = L_cls + λ3 L_egl + λ4 L_reg with M fixed, and optionally `exchange`; in warm-up L_cls + λ4 L_reg."""
         if not self.is_guided(step):
             return self.guided_loss(self.seen(classifier, batch, None), batch, None)
         mask = batch.values["mask"] if self.is_joint(step) else self.mask(batch)
         guiding = self.guiding(mask)
-        seen = self.seen(classifier, batch, guiding, self.joint_versions(mask, batch, step))
+        outputs = self.seen(classifier, batch, guiding, self.joint_versions(mask, batch, step))
         return {
-            **self.guided_loss(seen, batch, guiding),
-            **self.joint_classifier_terms(seen, batch),
+            **self.guided_loss(outputs, batch, guiding),
+            **self.joint_classifier_terms(outputs, batch),
         }
 
     def losses(self, step: int) -> dict[str, Loss]:
-        turn, found = self._turn(step), dict[str, Loss]()
+        turn, losses = self._turn(step), dict[str, Loss]()
         if turn != "classifier" and self.masker_start <= step < self.masker_end:
-            found["masker"] = self.masker_loss
+            losses["masker"] = self.masker_loss
         if turn != "masker":
-            found["classifier"] = self.classifier_loss
-        return found
+            losses["classifier"] = self.classifier_loss
+        return losses
 
     @classmethod
     def own_networks(cls, options: AlignOptions, clock: Clock) -> dict[str, Network]:
-        chosen = options.masker
+        masker = options.masker
         return {
             "masker": Network(
-                lambda: build_masker(chosen.kind, chosen.width, chosen.area),
-                chosen.optimiser,
+                lambda: build_masker(masker.kind, masker.width, masker.area),
+                masker.optimiser,
                 options.begins(clock),
                 options.ends(clock),
             )
         }
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.mask = LearnedMask(self.networks["masker"])
         self.reference = self._reference()
-        self.masker_start, self.masker_end = (of(self.context.clock) for of in (self.options.begins, self.options.ends))
+        self.masker_start, self.masker_end = (
+            step_of(self.context.clock) for step_of in (self.options.begins, self.options.ends)
+        )
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         if step < self.masker_start:
@@ -89,45 +91,45 @@ class ALIGN(Guided[AlignOptions]):
         prepared = self.mask.prepared(batch)
         if not self.is_joint(step):
             return prepared
-        # Both networks follow gradients taken where this step begins: the classifier sees the mask before its update.
+        # Both gradients are taken at the start of the step: the classifier gets the mask before the masker's update.
         return replace(prepared, values={**prepared.values, "mask": self.mask(prepared)})
 
     def is_joint(self, step: int) -> bool:
-        """Whether both networks follow the gradient of the sum of their losses at this step."""
+        """Whether both networks follow the gradient of the sum of both losses at this step."""
         return self.options.alternation == "joint" and self.is_guided(step) and step < self.masker_end
 
     def joint_masker_terms(self, mask: Tensor, batch: Batch, step: int) -> Losses:
-        """What the classifier's loss tells a mask that is not fixed."""
+        """Terms of the classifier's loss for a mask that is not fixed."""
         if not self.is_joint(step):
             return {}
         guiding = self.guiding(mask)
         exchanges = self.exchanges(batch, guiding)
         with frozen(self.classifier) as classifier:
             with torch.no_grad():
-                seen = see(classifier, {"image": batch.images}, batch.labels, explain=True)
-            seen |= see(classifier, exchanges, batch.labels, explain=False) if exchanges else {}
-            return self.guidance(seen, guiding, batch.labels)
+                outputs = see(classifier, {"image": batch.images}, batch.labels, explain=True)
+            outputs |= see(classifier, exchanges, batch.labels, explain=False) if exchanges else {}
+            return self.guidance(outputs, guiding, batch.labels)
 
     def joint_versions(self, mask: Tensor, batch: Batch, step: int) -> Mapping[str, Tensor]:
-        """The pictures of L_dist where the classifier's evidence counts and the classifier is not fixed."""
+        """Images of L_dist for a classifier that is not fixed and whose evidence the mask marks."""
         return self.split_pictures(mask, batch) if self.is_joint(step) and self.reference is None else {}
 
-    def joint_classifier_terms(self, seen: Mapping[str, Seen], batch: Batch) -> Losses:
-        """What L_dist tells a classifier that is not fixed."""
-        if "kept" not in seen:
+    def joint_classifier_terms(self, outputs: Mapping[str, Seen], batch: Batch) -> Losses:
+        """L_dist as a term for a classifier that is not fixed."""
+        if "kept" not in outputs:
             return {}
-        value = objectives.distinction(seen["kept"].logits, seen["removed"].logits, batch.labels)
+        value = objectives.distinction(outputs["kept"].logits, outputs["removed"].logits, batch.labels)
         return {"distinction": (1.0, value)}
 
     def split_pictures(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """What a mask marks, and what it leaves, (B, 3, H, W) each, for L_dist."""
+        """Images inside (`kept`) and outside (`removed`) the mask, (B, 3, H, W) each, for L_dist."""
         share, others = self.sampled(mask, batch), self.others(batch)
         parts = {"kept": share, "removed": 1 - share}
         return {name: objectives.exchanged(batch.images, part, others) for name, part in parts.items()}
 
     @contextmanager
     def judged(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
-        """Whose evidence counts in L_dist, fixed, and for which classes (B,) or (B, K)."""
+        """The frozen network whose evidence L_dist measures, and its classes (B,) or (B, K)."""
         if self.reference is None:
             with frozen(self.classifier) as classifier:
                 yield classifier, batch.labels
@@ -137,9 +139,9 @@ class ALIGN(Guided[AlignOptions]):
         yield self.reference, likeliest
 
     def others(self, batch: Batch) -> Tensor:
-        """What L_dist shows where the mask takes something away, (B, 3, H, W); 0 is the mean colour."""
-        taken = self.options.removed_pixels == "another_image"
-        return of_another(batch.images) if taken else torch.zeros_like(batch.images)
+        """Images that replace removed pixels in L_dist, (B, 3, H, W); 0 is the mean colour."""
+        is_another = self.options.removed_pixels == "another_image"
+        return of_another(batch.images) if is_another else torch.zeros_like(batch.images)
 
     def learned_mask(self, batch: Batch) -> Tensor:
         return self.mask(batch)
@@ -147,15 +149,15 @@ class ALIGN(Guided[AlignOptions]):
     def lambda1(self, step: int) -> float:
         """λ1 at a step, by `sparsity_ramp`.
 
-        A masker starts grey, where L_dist has next to no slope and sparsity has its full one: a classifier that
-        does not mind contrast then never tells it anything before it is empty. Before EfficientNet-Lite0 a
-        straight line from the first step on was already too much.
+        A masker starts grey, where the gradient of L_dist is almost zero and that of sparsity is not: with a classifier
+        that ignores contrast, the mask would be empty before L_dist has any effect. With EfficientNet-Lite0, even a
+        linear ramp from the first step was too fast.
         """
         length = self.context.clock.steps(self.options.sparsity_ramp)
         return ramped(self.options.lambda1, step, self.masker_start, length)
 
     def sampled(self, mask: Tensor, batch: Batch) -> Tensor:
-        """What L_dist multiplies x with: M(x), or a relaxed sample of it. Sparsity and smoothness stay on M(x)."""
+        """The mask in L_dist: M(x) or a relaxed sample of M(x). Sparsity and smoothness use M(x)."""
         if self.options.mask_sampling == "none":
             return mask
         return relaxed_sample(mask, batch.values["noise"], self.options.sampling_temperature)
@@ -168,7 +170,7 @@ class ALIGN(Guided[AlignOptions]):
         return replace(share, values={**share.values, "noise": noise})
 
     def warning(self, logged: Mapping[str, float]) -> str | None:
-        """Masks that fill or leave the image: λ1 is then wrong, and turns the gain into harm."""
+        """Warn about masks that fill or leave the image, because such a λ1 does harm."""
         area = logged.get("mask/area")
         if area is None or AREA_RANGE[0] <= area <= AREA_RANGE[1]:
             return None
@@ -176,16 +178,16 @@ class ALIGN(Guided[AlignOptions]):
         return f"warning: masks cover {area:.1%} of the image on average; {advice} align.lambda1"
 
     def _reference(self) -> nn.Module | None:
-        """The fixed network of `evidence`, beside the classifier; None where the classifier's own evidence counts."""
+        """The frozen network of `evidence`; None where the mask marks the classifier's evidence."""
         if self.options.evidence == "classifier":
             return None
-        # Weights are drawn before they are loaded, and steps draw their dropout from the same generator.
+        # Building a network draws random weights, and must not advance the generator of the steps' dropout.
         with torch.random.fork_rng(devices=[]):
             network = build_pretrained(self.options.evidence)
         return network.to(next(self.classifier.module.parameters()).device)
 
     def _turn(self, step: int) -> str:
-        """Whose update this is: `both` each batch, or the two by turns, whole epochs, masker first, while it learns."""
+        """The network to update: `both` each batch, or each in turn per epoch, the masker first."""
         if self.options.alternation != "epoch" or not self.is_guided(step) or step >= self.masker_end:
             return "both"
         turn = int((step - self.context.clock.warmup) / self.context.clock.epoch) % 2

@@ -1,7 +1,7 @@
-"""What a method is: its options, its networks, its losses and its state. The step, its parts, what is logged and the
-gradient probe follow from the losses.
+"""The base of methods: options, networks, losses and state. The step, micro-batches, logging and the gradient probe
+follow from the losses.
 
-Adding a method is a file here and a line in `registry`.
+A new method is a file here and a line in `registry`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from align_dist.schema.values import OptimiserConfig
 
 O = TypeVar("O", bound=Options)  # noqa: E741
 Forward = Callable[..., Any]
-# A term's weight and its raw value, a 0-d tensor; without a weight it is shown and not learned from.
+# Each term's weight and raw value, a 0-d tensor; a term without a weight is logged and not trained on.
 Losses = Mapping[str, tuple[float | None, Tensor]]
-# Of a network's forward (its engine, or its module in a probe), a part of a batch and the step.
+# Arguments: a network's forward (its engine, or its module in a probe), a part of a batch and the step.
 Loss = Callable[[Forward, Batch, int], Losses]
 Scalars = dict[str, Tensor | float]
 
 
 def _unchanged(values: Tensor) -> Tensor:
-    """The global batch of a single rank."""
+    """Return the values of a single rank unchanged."""
     return values
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is told of its run. micro_batches: the parts a rank goes through its batch in.
+    """The run as a method sees it. micro_batches: number of parts of a rank's batch.
 
-    concatenate: every rank's (B, ...) one after another. sum_over_ranks: the sum of every rank's tensor. Gradients pass
-    through both; both are collective. domain_counts, group_counts: training pictures of each of the benchmark's
-    domains and groups, 0 for a domain that is no source; no entries for a benchmark without groups.
+    concatenate: concatenates tensors (B, ...) of all ranks. sum_over_ranks: sums a tensor over ranks. Both are
+    collective and differentiable. domain_counts, group_counts: number of training images per domain and group of the
+    benchmark, 0 for a domain that is not a source; empty for a benchmark without groups.
     """
 
     clock: Clock
@@ -55,8 +55,8 @@ class Context:
 
 
 class Network(NamedTuple):
-    """A network that learns. build: makes it, its weights following from torch's seed. start: the step at which the
-    clock of its learning rate starts. end: where it ends; None for the run's end.
+    """A trainable network. build: builds the module with weights from torch's seed. start, end: the steps at which its
+    learning-rate schedule starts and ends; an end of None is the run's end.
     """
 
     build: Callable[[], nn.Module]
@@ -66,10 +66,10 @@ class Network(NamedTuple):
 
 
 class Method(ABC, Generic[O]):
-    """A way to train. networks: engines by name, the classifier's and those of `own_networks`.
+    """A training method. networks: engines by name, the classifier's and those of `own_networks`.
 
-    state: tensors on the device that the method keeps from step to step, equal on all ranks, part of a checkpoint.
-    A loss gives an entry another tensor and never changes one in place.
+    state: tensors on the device that persist over steps, equal on all ranks, saved in checkpoints. A loss replaces an
+    entry and never changes a tensor in place.
     """
 
     options_type: ClassVar[type[Options]] = Options
@@ -83,26 +83,26 @@ class Method(ABC, Generic[O]):
 
     @property
     def places(self) -> Places | None:
-        """Where in an image the cells of the classifier's maps lie; None for cells that divide it evenly."""
+        """Positions of the cells of the classifier's maps; None for cells that divide the image evenly."""
         module: Any = self.classifier.module
         places: Places | None = module.places
         return places
 
     @classmethod
     def own_networks(cls, options: O, clock: Clock) -> dict[str, Network]:
-        """The networks besides the classifier, by name."""
+        """The method's networks besides the classifier, by name."""
         return {}
 
     @abstractmethod
     def losses(self, step: int) -> dict[str, Loss]:
-        """The networks that learn at a step, in order, each with its loss."""
+        """The networks that are updated at a step, in order, each with its loss."""
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
-        """What this rank reads of a step's global batch and takes along: a pure function, called ahead of the step."""
+        """This rank's share of a step's global batch, with host tensors: a pure function, called ahead of the step."""
         return Share(batch.draws[batch.rows], ranks=batch.ranks)
 
     def prepare(self, batch: Batch, step: int) -> Batch:
-        """A part of a batch with what several losses need of it, found once, without gradients."""
+        """Add to a part of a batch what several losses need, computed once without gradients."""
         return batch
 
     def initial_state(self) -> dict[str, Tensor]:
@@ -110,26 +110,26 @@ class Method(ABC, Generic[O]):
         return {}
 
     def resets(self, step: int) -> Sequence[str]:
-        """The networks whose optimisers forget what they have seen before this step."""
+        """The networks whose optimisers are reset before this step."""
         return ()
 
     def learned_mask(self, batch: Batch) -> Tensor | None:
-        """The mask (B, H, W) that the method has learned, to be measured and shown; None where it learns none."""
+        """The learned mask (B, H, W), for metrics and figures; None for a method without a learned mask."""
         return None
 
     def warning(self, logged: Mapping[str, float]) -> str | None:
-        """What is odd about the means that were logged, in one line; None where nothing is."""
+        """A one-line warning about the logged means, or None."""
         return None
 
     def everyones(self, values: Tensor, batch: Batch) -> Tensor:
-        """Values (B, ...) of a whole batch, of all ranks that share its global one, one after another. Collective."""
+        """Values (B, ...) of all ranks' batches, concatenated over the global batch. Collective."""
         return self.context.concatenate(values) if batch.ranks > 1 else values
 
     def step(self, batch: Batch, step: int) -> Scalars:
-        """One update of each network that learns at this step.
+        """Update each network that learns at this step.
 
-        Returns what is logged, detached and on the device, for nothing waits: of each network its raw terms, their
-        weights, the loss, and the gradient's norm.
+        Returns scalars to log, detached and on the device, because a step never waits: each network's raw terms,
+        weights, loss and gradient norm.
         """
         for name in self.resets(step):
             self.networks[name].reset_optimiser()
@@ -141,31 +141,31 @@ class Method(ABC, Generic[O]):
         return logged
 
     def probe(self, batch: Batch, step: int) -> Iterator[tuple[str, Terms]]:
-        """The weighted terms of each network through its plain module: for gradient norms, not for updates.
+        """Yield the weighted terms of each network through its plain module, for gradient norms without an update.
 
-        A generator, so that one network's graph is gone before the next one's is made; no rank's business but one's.
+        A generator, so that one network's graph is freed before the next network's graph is built. For one rank alone.
         """
-        kept = dict(self.state)
+        state = dict(self.state)
         try:
             with torch.no_grad():
                 batch = self.prepare(batch, step)
             for name, loss in self.losses(step).items():
                 yield name, weighted(loss(self.networks[name].module, batch, step))
         finally:
-            self.state = kept
+            self.state = state
 
     def _update(self, name: str, loss: Loss, parts: Sequence[Batch], step: int) -> Scalars:
-        engine, found = self.networks[name], list[Losses]()
+        engine, part_losses = self.networks[name], list[Losses]()
 
         def terms_of(part: Batch) -> Terms:
             losses = loss(engine, part, step)
-            found.append({term: (weight, value.detach()) for term, (weight, value) in losses.items()})
+            part_losses.append({term: (weight, value.detach()) for term, (weight, value) in losses.items()})
             return weighted(losses)
 
         update = engine.update(terms_of, parts)
         logged: Scalars = {}
-        for term, (weight, _) in found[0].items():
-            logged[_tag(name, term)] = torch.stack([losses[term][1] for losses in found]).mean(0)
+        for term, (weight, _) in part_losses[0].items():
+            logged[_tag(name, term)] = torch.stack([losses[term][1] for losses in part_losses]).mean(0)
             if weight is not None:
                 logged[f"{name}/weight/{term}"] = weight
         loss_value = torch.stack([value.float() for value in update.terms.values()]).sum()
@@ -173,10 +173,10 @@ class Method(ABC, Generic[O]):
 
 
 def weighted(losses: Losses) -> Terms:
-    """Each term that is learned from, times its weight."""
+    """Each term with a weight, times its weight."""
     return {term: weight * value for term, (weight, value) in losses.items() if weight is not None}
 
 
 def _tag(network: str, term: str) -> str:
-    """`<network>/<term>`; a term with a room of its own, such as mask/area, keeps it."""
+    """`<network>/<term>`; a term that contains a slash, such as mask/area, stays as it is."""
     return term if "/" in term else f"{network}/{term}"

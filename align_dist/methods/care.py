@@ -1,4 +1,4 @@
-"""CARE: attention inside the object's region and not around it (Zhuang et al., MIDL 2019 and
+"""CARE: attention inside the object's region and not outside (Zhuang et al., MIDL 2019 and
 https://arxiv.org/abs/2307.10036).
 """
 
@@ -17,9 +17,9 @@ from align_dist.places import Places, in_image
 class CARE(Supervised[CareOptions]):
     """L = (1 − α) CE(f(x), y) + α mean a after warm-up, a = −min(ΣΦ·inner, τ) + ΣΦ·outer.
 
-    Source: `src/loss.py` and `src/trainer.py` of https://github.com/JiaxinZhuang/CARE. What they do otherwise: a is
-    summed over images; α and τ lie in a file that is not published, nor is how inner and outer are scaled: here each
-    sums to 1, so that τ is a mean of Φ, in [0, 1].
+    Source: `src/loss.py` and `src/trainer.py` of https://github.com/JiaxinZhuang/CARE. Differences: the code sums a
+    over images; α, τ and the scaling of inner and outer are not published. Here inner and outer each sum to 1, so that
+    τ is a mean of Φ, in [0, 1].
     """
 
     options_type = CareOptions
@@ -33,9 +33,9 @@ class CARE(Supervised[CareOptions]):
 
 
 def attention(cam: Tensor, mask: Tensor, inner_threshold: float, places: Places | None = None) -> Tensor:
-    """mean a, inner = m / Σm, outer = (1 − m) / Σ(1 − m), Φ enlarged to the mask; a region without a pixel is 0.
+    """mean a, inner = m / Σm, outer = (1 − m) / Σ(1 − m), Φ upsampled to the mask; an empty region counts as 0.
 
-    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. In [−τ, 1].
+    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [−τ, 1].
     """
     attribution = in_image(normalise(cam), size_of(mask), places)
     inner, outer = (_mean_in(attribution, region.float()) for region in (mask, 1 - mask))
@@ -43,5 +43,5 @@ def attention(cam: Tensor, mask: Tensor, inner_threshold: float, places: Places 
 
 
 def _mean_in(maps: Tensor, region: Tensor) -> Tensor:
-    """Means of maps (B, H, W), weighted by regions of the same shape, (B,)."""
+    """Means (B,) of maps (B, H, W), weighted by regions of the same shape."""
     return (maps * region).sum((1, 2)) / region.sum((1, 2)).clamp_min(1e-6)

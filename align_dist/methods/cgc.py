@@ -20,13 +20,14 @@ from align_dist.places import between_cells
 
 
 class CGC(Method[CGCOptions]):
-    """L = CE(f(x), y) + CE(f(x'), y) + λ InfoNCE(Φ(x'), T Φ(x)), x' another view, T what leads to it from x.
+    """L = CE(f(x), y) + CE(f(x'), y) + λ InfoNCE(Φ(x'), T Φ(x)), x' a second view, T the transform from x to x'.
 
-    The authors' code (https://github.com/UCDvision/CGC, `models/resnet_multigpu_cgc.py`) takes gradient × activation of
-    the predicted class, place by place, enlarged to 224; a second graph then tells the head too. Here Φ is Grad-CAM of
-    the true class at its own resolution, rectified: the same map for pooling and one linear layer, its channel weights
-    constants. There x' is a crop of x and a third view has a cross-entropy; here both are crops of one picture, and a
-    positive pair is compared where both see it. Negatives there are those of one device, here of the global batch.
+    Differences to the authors' code (https://github.com/UCDvision/CGC, `models/resnet_multigpu_cgc.py`): the code takes
+    gradient × activation of the predicted class in each cell, upsampled to 224, with second-order gradients to the
+    head. Here Φ is rectified Grad-CAM of the true class at its own resolution, which is the same map for pooling and
+    one linear layer, with constant channel weights. In the code x' is a crop of x and a third view has a cross-entropy;
+    here both views are crops of one image, and a positive pair is compared where both overlap. Negatives come from the
+    global batch, in the code from one device.
     """
 
     options_type = CGCOptions
@@ -47,30 +48,30 @@ class CGC(Method[CGCOptions]):
 
     def consistent(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         assert batch.second is not None, "the share was made without second views"
-        seen = see(classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True)
-        first, second = (view.map.clamp_min(0) for view in seen.values())
+        outputs = see(classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True)
+        first, second = (view.map.clamp_min(0) for view in outputs.values())
         geometry = between_cells(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
         positives = similarity(first, second, geometry.to(first.dtype))
         directions = F.normalize(second.flatten(1))
         similarities = directions @ self.everyones(directions, batch).T
         contrast = info_nce(positives, similarities, batch.values["place"], self.options.temperature)
-        entropies = [objectives.classification(view.logits, batch.labels) for view in seen.values()]
+        entropies = [objectives.classification(view.logits, batch.labels) for view in outputs.values()]
         return {"classification": (1.0, entropies[0] + entropies[1]), "contrast": (self.options.contrast, contrast)}
 
 
 def similarity(first: Tensor, second: Tensor, geometry: Tensor) -> Tensor:
-    """The cosine (B,) between the first view's map, taken into the second view's frame, and the second view's, both
-    (B, h, w), where the first view reaches. geometry: `places.between_cells`.
+    """Cosine similarity (B,) of the first view's map in the second view's frame and the second view's map, both
+    (B, h, w), over the overlap of the views. geometry: `places.between_cells`.
     """
-    reached = carried_over(torch.ones_like(second), geometry)
-    moved, other = carried_over(first, geometry), second * reached
-    return (F.normalize(moved.flatten(1)) * F.normalize(other.flatten(1))).sum(1)
+    valid = carried_over(torch.ones_like(second), geometry)
+    carried, other = carried_over(first, geometry), second * valid
+    return (F.normalize(carried.flatten(1)) * F.normalize(other.flatten(1))).sum(1)
 
 
 def info_nce(positives: Tensor, similarities: Tensor, places: Tensor, temperature: float) -> Tensor:
-    """−log of the positive's share among e^(s / t) of an image's positive and of its negatives, the mean over images.
+    """−log of the positive's share in the sum of e^(s / t) over the positive and the negatives, the mean over images.
 
-    positives: (B,). similarities: (B, G) to all images, of which an image itself is at `places` (B,), and no negative.
+    positives: (B,). similarities: (B, G) to all images. places: (B,), each image's own column, which is no negative.
     """
     own = places[:, None] == torch.arange(similarities.shape[1], device=similarities.device)
     return F.cross_entropy(torch.where(own, positives[:, None], similarities) / temperature, places)

@@ -1,4 +1,4 @@
-"""DRE: explanations of a mixture that are the mixture of explanations (Li et al., CVPR 2023,
+"""DRE: the explanation of a mixture should be the mixture of explanations (Li et al., CVPR 2023,
 https://arxiv.org/abs/2303.16390).
 """
 
@@ -13,11 +13,11 @@ from align_dist.methods.versions import see
 
 
 class DRE(Regularised[DreOptions]):
-    """L = CE(f(x), y) + λ4 L_reg, L_reg = R_con + 0.5 R_spa + 0.1 R_ce, from the first step on: ALIGN without guidance.
+    """L = CE(f(x), y) + λ4 L_reg, L_reg = R_con + 0.5 R_spa + 0.1 R_ce, from the first step: ALIGN without guidance.
 
-    Source: `dre/mixuploss.py` of https://github.com/tangli-udel/DRE. What it does
-    otherwise: no epsilon in the maps' normalisation, and a forward of each class by itself, three times; here one sees
-    images and mixtures, whose BatchNorm, where it is not frozen, is of both.
+    Source: `dre/mixuploss.py` of https://github.com/tangli-udel/DRE. Differences: the code has no epsilon in the maps'
+    normalisation, and three forward passes per class; here one forward pass takes images and mixtures, and a BatchNorm
+    that is not frozen normalises over both.
     """
 
     options_type = DreOptions
@@ -27,8 +27,8 @@ class DRE(Regularised[DreOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mixtures = self.mixtures(batch)
-        seen = see(classifier, {"image": batch.images, **mixtures}, batch.labels, explain=bool(mixtures))
+        outputs = see(classifier, {"image": batch.images, **mixtures}, batch.labels, explain=bool(mixtures))
         return {
-            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
-            **self.regulariser(seen, batch),
+            "classification": (1.0, objectives.classification(outputs["image"].logits, batch.labels)),
+            **self.regulariser(outputs, batch),
         }

@@ -1,4 +1,4 @@
-"""ERM: empirical risk minimisation. The baseline of everything."""
+"""ERM: empirical risk minimisation, the common baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Guidance by a mask that is not learned: the controls and ablations of ALIGN."""
+"""Guidance by a fixed mask: the controls and ablations of ALIGN."""
 
 from __future__ import annotations
 

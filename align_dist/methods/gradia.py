@@ -1,4 +1,4 @@
-"""GRADIA: Grad-CAM as near to the mask as can be (Gao et al., CSCW 2022, https://arxiv.org/abs/2202.02838)."""
+"""GRADIA: the distance between Grad-CAM and the mask as a loss (Gao et al., CSCW 2022, https://arxiv.org/abs/2202.02838)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from align_dist.places import Places, in_cells
 
 
 class GRADIA(Supervised[GradiaOptions]):
-    """L = CE(f(x), y) + mean |Φ_y(x) − m| after warm-up: its second phase, every image with weights 1 and 1.
+    """L = CE(f(x), y) + mean |Φ_y(x) − m| after warm-up: the second phase, with weights 1 and 1 for every image.
 
-    The weights of its reasonability matrix are left out: people say which of the first phase's maps are reasonable.
-    Source: https://github.com/YuyangGao/GRADIA, and `RES.py` of https://github.com/YuyangGao/RES, whose variant this
-    is. What they do otherwise: the former blurs the averaged mask (3×3) and divides it by its maximum, as `res` does;
-    the latter takes the nearest pixel in place of the average. Neither has an epsilon to speak of in Φ.
+    The weights of the reasonability matrix are left out, because people judge the first phase's maps for it. Source:
+    https://github.com/YuyangGao/GRADIA, and `RES.py` of https://github.com/YuyangGao/RES, whose variant this is.
+    Differences: the former blurs the averaged mask (3×3) and divides by the maximum, like `res`; the latter takes the
+    nearest pixel instead of the average. Neither has a notable epsilon in Φ.
     """
 
     options_type = GradiaOptions
@@ -28,5 +28,5 @@ class GRADIA(Supervised[GradiaOptions]):
 
 
 def distance(cam: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
-    """mean |Φ − m| over places and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. In [0, 1]."""
+    """mean |Φ − m| over cells and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [0, 1]."""
     return (normalise(cam) - in_cells(mask.float(), size_of(cam), places)).abs().mean()

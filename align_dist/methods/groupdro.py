@@ -23,8 +23,8 @@ class GroupDRO(Method[GroupDROOptions]):
     """L = Σ_g q_g CE_g, after q_g ← q_g exp(η CE_g), normalised; q starts uniform.
 
     CE_g: the mean over a group's images in the global batch. g: class and spurious attribute as in the paper, or source
-    domain as in DomainBed's code (`domainbed/algorithms.py`), where every domain is in every batch; a group that is not
-    has loss 0, as in the authors' code, and one without a training picture has no weight.
+    domain as in DomainBed's code (`domainbed/algorithms.py`), where every batch holds every domain. A group absent from
+    the batch has loss 0, as in the authors' code, and a group without training images has weight 0.
     """
 
     options_type = GroupDROOptions
@@ -51,10 +51,12 @@ class GroupDRO(Method[GroupDROOptions]):
         return replace(super().share(batch, step), values=values)
 
     def robust(self, classifier: Forward, batch: Batch, step: int) -> Losses:
-        each = F.cross_entropy(classifier(batch.images).float(), batch.labels, reduction="none")
-        means = group_means(self.context, batch, each, batch.values["group"], batch.values["inverse"], len(self.counts))
-        grown = self.state["group_weights"] * (self.options.eta * means.detach()).exp()
-        self.state["group_weights"] = grown / grown.sum()
+        losses = F.cross_entropy(classifier(batch.images).float(), batch.labels, reduction="none")
+        means = group_means(
+            self.context, batch, losses, batch.values["group"], batch.values["inverse"], len(self.counts)
+        )
+        weights = self.state["group_weights"] * (self.options.eta * means.detach()).exp()
+        self.state["group_weights"] = weights / weights.sum()
         return {
             "robust": (1.0, self.state["group_weights"] @ means),
             "largest_group_weight": (None, self.state["group_weights"].max()),

@@ -1,4 +1,4 @@
-"""Guidance of a classifier by a mask, wherever the mask comes from (`masks/`)."""
+"""Guidance of a classifier by a mask from any source (`masks/`)."""
 
 from __future__ import annotations
 
@@ -20,55 +20,58 @@ G = TypeVar("G", bound=GuidedOptions)
 
 
 class Guided(Masked[G], Regularised[G]):
-    """A method whose classifier is ALIGN's: guided by its Grad-CAM, its pictures, or both, and regularised."""
+    """A method with ALIGN's classifier loss: guidance of Grad-CAM, exchanged backgrounds or both, and L_reg."""
 
     def seen(
-        self, classifier: Forward, batch: Batch, mask: Tensor | None, more: Mapping[str, Tensor] = MappingProxyType({})
+        self, classifier: Forward, batch: Batch, mask: Tensor | None, extra: Mapping[str, Tensor] = MappingProxyType({})
     ) -> dict[str, Seen]:
-        """What the classifier makes of the versions of a batch's images that `guided_loss` needs, and of more."""
+        """The classifier's outputs for the versions of a batch that `guided_loss` needs, and for extra versions."""
         versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
         explain = mask is not None or "mixture" in versions
-        return see(classifier, {**versions, **more}, batch.labels, explain)
+        return see(classifier, {**versions, **extra}, batch.labels, explain)
 
-    def guided_loss(self, seen: Mapping[str, Seen], batch: Batch, mask: Tensor | None) -> Losses:
-        """L_cls + λ3 L_egl + λ4 L_reg, and of ours `exchange`; in warm-up, without a mask, L_cls + λ4 L_reg.
+    def guided_loss(self, outputs: Mapping[str, Seen], batch: Batch, mask: Tensor | None) -> Losses:
+        """L_cls + λ3 L_egl + λ4 L_reg, and optionally `exchange`; in warm-up, without a mask, L_cls + λ4 L_reg.
 
         mask: (B, H, W) in [0, 1].
         """
         return {
-            "classification": (1.0, objectives.classification(seen["image"].logits, batch.labels)),
-            **self.guidance(seen, mask, batch.labels),
-            **self.regulariser(seen, batch),
-            **_described(mask),
+            "classification": (1.0, objectives.classification(outputs["image"].logits, batch.labels)),
+            **self.guidance(outputs, mask, batch.labels),
+            **self.regulariser(outputs, batch),
+            **_mask_statistics(mask),
         }
 
     def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
-        """With `exchange`: what each mask marks, with the rest of another image around it; nothing without a mask."""
+        """With `exchange`: each mask's region on the background of another image; empty without a mask."""
         if mask is None or self.options.exchange == 0:
             return {}
         return {"exchanged": objectives.exchanged(batch.images, mask, of_another(batch.images))}
 
-    def guidance(self, seen: Mapping[str, Seen], mask: Tensor | None, labels: Tensor) -> Losses:
-        """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; nothing without a mask."""
+    def guidance(self, outputs: Mapping[str, Seen], mask: Tensor | None, labels: Tensor) -> Losses:
+        """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; empty without a mask."""
         if mask is None:
             return {}
-        chosen = self.options
+        options = self.options
         value = objectives.guidance(
-            seen["image"].map,
+            outputs["image"].map,
             mask,
-            chosen.cam_normalisation,
-            chosen.guidance_resolution,
-            chosen.cam_epsilon,
+            options.cam_normalisation,
+            options.guidance_resolution,
+            options.cam_epsilon,
             self.places,
         )
-        losses: Losses = {"guidance": (chosen.lambda3, value)}
-        if "exchanged" not in seen:
+        losses: Losses = {"guidance": (options.lambda3, value)}
+        if "exchanged" not in outputs:
             return losses
-        return {**losses, "exchange": (chosen.exchange, objectives.classification(seen["exchanged"].logits, labels))}
+        return {
+            **losses,
+            "exchange": (options.exchange, objectives.classification(outputs["exchanged"].logits, labels)),
+        }
 
 
-def _described(mask: Tensor | None) -> Losses:
-    """What is shown of the masks that guide."""
+def _mask_statistics(mask: Tensor | None) -> Losses:
+    """Mean area and binariness of the guiding masks, for the log."""
     if mask is None:
         return {}
     return {"mask/area": (None, mask.mean()), "mask/binariness": (None, (2 * mask - 1).abs().mean())}

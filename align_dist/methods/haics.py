@@ -1,4 +1,4 @@
-"""HAICS: Grad-CAM as a prediction of the mask, by cross-entropy (Shen et al., CHI EA 2021,
+"""HAICS: the cross-entropy between Grad-CAM and the mask as a loss (Shen et al., CHI EA 2021,
 https://doi.org/10.1145/3411763.3451798).
 """
 
@@ -14,12 +14,11 @@ from align_dist.methods.options.baselines import HaicsOptions
 
 
 class HAICS(Supervised[HaicsOptions]):
-    """L = CE(f(x), y) + BCE(Φ_y(x), m) after warm-up: ALIGN's L_egl by a mask that nobody learns.
+    """L = CE(f(x), y) + BCE(Φ_y(x), m) after warm-up: ALIGN's L_egl with a fixed mask.
 
-    Source: `RES.py` of https://github.com/YuyangGao/RES, which compares with it. Its masks mark evidence for, evidence
-    against and leave the rest unknown; a mask in [0, 1] speaks of every pixel, so that all of them count. What the
-    code does otherwise: no squeezing of Φ; and it multiplies the mean over all pixels by the labelled share, where a
-    mean over the labelled pixels was meant.
+    Source: `RES.py` of https://github.com/YuyangGao/RES, which compares with HAICS. Its masks mark evidence for and
+    against, and leave the rest unknown; in a mask in [0, 1] every pixel counts. Differences: the code does not squeeze
+    Φ, and multiplies the mean over all pixels by the labelled share where a mean over the labelled pixels was intended.
     """
 
     options_type = HaicsOptions

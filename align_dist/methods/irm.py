@@ -21,17 +21,16 @@ from align_dist.methods.options.general import IRMOptions
 class IRM(Method[IRMOptions]):
     """L = mean over source domains of CE_d + λ g_d,even · g_d,odd, g = d CE(s · z, y) / ds at s = 1.
 
-    Halves are the even and the odd places among a domain's images in the global batch. The weight is 1 before
-    `penalty_anneal`, then λ, with an optimiser that starts anew. DomainBed's code (`domainbed/algorithms.py`) finds g
-    by autograd, here it is written out; of one image in a domain it makes NaN, here an empty half is zero, and so is a
-    domain without an image.
+    The halves are the even and odd positions among a domain's images in the global batch. The weight is 1 before
+    `penalty_anneal`, then λ with a reset optimiser. DomainBed's code (`domainbed/algorithms.py`) computes g by autograd
+    and gives NaN for a domain with one image; here g is in closed form, and an empty half or domain counts as zero.
     """
 
     options_type = IRMOptions
     takes_whole_batches = True
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.annealed = self.context.clock.steps(self.options.penalty_anneal)
         self.domains = len(self.context.domain_counts)
         self.sources = sum(count > 0 for count in self.context.domain_counts)
@@ -52,8 +51,8 @@ class IRM(Method[IRMOptions]):
 
     def invariant(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         logits, values = classifier(batch.images).float(), batch.values
-        each = F.cross_entropy(logits, batch.labels, reduction="none")
-        risks = group_means(self.context, batch, each, batch.domains, values["of_domain"], self.domains)
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        risks = group_means(self.context, batch, losses, batch.domains, values["of_domain"], self.domains)
         slopes = scale_gradient(logits, batch.labels)
         halves = group_means(self.context, batch, slopes, values["half"], values["of_half"], 2 * self.domains)
         weight = self.options.penalty if step >= self.annealed else 1.0
@@ -63,11 +62,11 @@ class IRM(Method[IRMOptions]):
         }
 
     def resets(self, step: int) -> Sequence[str]:
-        """The weight jumps, and Adam's moments are of another size."""
+        """Reset the optimiser where the weight jumps, because Adam's moments have another scale."""
         return ("classifier",) if step == self.annealed else ()
 
 
 def scale_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """d CE(s · z, y) / ds at s = 1 of each image: Σ_c (p_c − 1[c = y]) z_c. logits: z (B, C). Returns (B,)."""
+    """d CE(s · z, y) / ds at s = 1 for each image: Σ_c (p_c − 1[c = y]) z_c. logits: z (B, C). Returns (B,)."""
     expected = (logits.softmax(1) * logits).sum(1)
     return expected - logits.gather(1, labels[:, None])[:, 0]

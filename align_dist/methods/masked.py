@@ -1,4 +1,4 @@
-"""Guidance by masks, whatever is compared with them: when it begins, and which masks guide."""
+"""Bases of methods with guidance by masks: the start of guidance, and the guiding masks."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ F = TypeVar("F", bound=FixedSourceOptions)
 
 
 class Masked(Method[M]):
-    """A method whose classifier is guided by masks once warm-up is over."""
+    """A method whose classifier is guided by masks after warm-up."""
 
     def is_guided(self, step: int) -> bool:
-        """Whether warm-up is over at this step."""
+        """Whether guidance is active at this step, after warm-up."""
         return step >= self.context.clock.warmup
 
     def guiding(self, mask: Tensor) -> Tensor:
-        """The mask (B, H, W) that each image is guided by: its own, or, as a control, another image's.
+        """The guiding mask (B, H, W) of each image: its own, or, as a control, another image's.
 
-        Not that of the image which exchanged pictures take their rest from, whose object would always be cut out.
+        The other image is not the one that gives the background of `exchange`, whose object would always be cut out.
         """
         return of_another(mask, 4) if self.options.shuffled else mask
 
 
 class FixedSource(Masked[F]):
-    """A method of masks that nobody learns."""
+    """A method with fixed masks."""
 
     def masks(self, batch: Batch, step: int) -> Tensor | None:
-        """The mask (B, H, W) that guides each image at a step; None in warm-up."""
+        """The guiding mask (B, H, W) of each image at a step; None in warm-up."""
         return self.guiding(source_of(self.options)(batch)) if self.is_guided(step) else None
 
 
 class Supervised(FixedSource[F]):
-    """Explanation supervision: L_cls in warm-up, and after it L_cls and `supervision` of Grad-CAM by the masks."""
+    """Explanation supervision: L_cls in warm-up, then L_cls and `supervision` of Grad-CAM by the masks."""
 
     @abstractmethod
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        """The terms between signed Grad-CAM of the true classes (B, h, w) and masks (B, H, W)."""
+        """Loss terms between signed Grad-CAM of the true classes (B, h, w) and masks (B, H, W)."""
 
     @property
     def classification_weight(self) -> float:
-        """Of L_cls beside the supervision."""
+        """Weight of L_cls beside the supervision."""
         return 1.0
 
     def losses(self, step: int) -> dict[str, Loss]:
@@ -58,11 +58,11 @@ class Supervised(FixedSource[F]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mask = self.masks(batch, step)
-        seen = see(classifier, {"image": batch.images}, batch.labels, explain=mask is not None)["image"]
-        classification = objectives.classification(seen.logits, batch.labels)
+        output = see(classifier, {"image": batch.images}, batch.labels, explain=mask is not None)["image"]
+        classification = objectives.classification(output.logits, batch.labels)
         if mask is None:
             return {"classification": (1.0, classification)}
         return {
             "classification": (self.classification_weight, classification),
-            **self.supervision(seen.map, mask, batch),
+            **self.supervision(output.map, mask, batch),
         }

@@ -1,4 +1,4 @@
-"""Means over the groups of a global batch, whatever the number of ranks that share it."""
+"""Means over the groups of a global batch, for any world size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def group_means(context: Context, batch: Batch, values: Tensor, groups: Tensor, 
     """Each group's mean over the global batch, (count,); 0 for a group without an image. Collective.
 
     values: (B,). groups: (B,) int64 in [0, count), such as `batch.domains`. inverse: (B,), 1 over the number of images
-    of the same group in the global batch (`data.share.inverse_counts`). Gradients pass to every rank's images. The
-    batch must be whole: a method that asks for this says `takes_whole_batches`.
+    of the same group in the global batch (`data.share.inverse_counts`). Gradients flow to every rank's images. The
+    batch must be whole, so the method sets `takes_whole_batches`.
     """
-    assert batch.whole, "a part of a batch has no means over the global one"
+    assert batch.whole, "means over the global batch need a rank's whole batch"
     sums = values.new_zeros(count).index_add(0, groups, values * inverse)
     return context.sum_over_ranks(sums) if batch.ranks > 1 else sums

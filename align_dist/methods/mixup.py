@@ -20,9 +20,10 @@ from align_dist.methods.options.general import MixupOptions
 class Mixup(Method[MixupOptions]):
     """L = λ CE(f(x̃), y) + (1 − λ) CE(f(x̃), y_π), x̃ = λ x + (1 − λ) x_π, the mean over images.
 
-    DomainBed's code (`domainbed/algorithms.py`) averages over pairs of domains, which is the same where each has as
-    many images; it pairs images at the same place, and leaves out those of the larger domain that have no counterpart.
-    A single domain it mixes with itself, image by image, which is ERM: here its images are mixed with one another.
+    Differences to DomainBed's code (`domainbed/algorithms.py`): the code averages over pairs of domains, which is the
+    same for domains of equal size; pairs images by position, and drops images of the larger domain without a partner;
+    and mixes a single domain with itself image by image, which is ERM, while here the domain's images are mixed with
+    each other.
     """
 
     options_type = MixupOptions
@@ -44,16 +45,16 @@ class Mixup(Method[MixupOptions]):
 
 
 def mixed_cross_entropy(logits: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
-    """The mean of λ CE(z, y) + (1 − λ) CE(z, y_π). logits: (B, C). labels, others: (B,) int64. share: λ (B,)."""
+    """λ CE(z, y) + (1 − λ) CE(z, y_π), the mean over images. logits: (B, C). labels, others: (B,). share: λ (B,)."""
     own, other = (F.cross_entropy(logits, target, reduction="none") for target in (labels, others))
     return (share * own + (1 - share) * other).mean()
 
 
 def pair_across_domains(batch: GlobalBatch, alpha: float, seed: int) -> tuple[Ids, NDArray[np.float32]]:
-    """π and λ over the global batch, (G,) each: a pure function of the seed and the draws.
+    """π and λ over the global batch, (G,) each: a pure function of the seed and the sample keys.
 
-    The domains of the batch stand in a random circle; images of each are paired with those of the next in random order,
-    again from the first where the next has fewer, and all with one λ ~ Beta(alpha, alpha).
+    The domains of the batch form a random cycle. The images of each domain are paired with the images of the next in
+    random order, repeated where the next has fewer, all with one λ ~ Beta(alpha, alpha).
     """
     assert batch.domains is not None
     generator, domains = generator_of(batch, seed), np.unique(batch.domains)

@@ -1,12 +1,12 @@
-"""Weights that change over time."""
+"""A schedule of a loss weight."""
 
 from __future__ import annotations
 
 
 def ramped(weight: float, step: int, start: int, length: int) -> float:
-    """A weight at a step: 0 for the first half of the `length` steps from `start` on, then a straight line up to it.
+    """A weight at a step: 0 for the first half of `length` steps after `start`, then a linear ramp to `weight`.
 
-    length: 0 for the weight from the start.
+    length: 0 for the full weight at every step.
     """
     if not length:
         return weight

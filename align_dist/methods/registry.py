@@ -1,4 +1,4 @@
-"""Methods by name. Light to import: a method's own file is loaded when the method is used."""
+"""Methods by name. Imports no torch: a method's module is imported when the method is used."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """place: `module:Class` in align_dist.methods. options: their model; None for the class's `options_type`, which is
-    found by importing the method and torch with it.
+    """place: `module:Class` in align_dist.methods. options: the options model; None for the class's `options_type`,
+    which imports the method and torch.
     """
 
     place: str
@@ -49,19 +49,19 @@ METHODS = {
 
 
 def find_entry(name: str) -> Entry:
-    """Where a method is. Raises ConfigError for an unknown name."""
+    """The registry entry of a method. Raises ConfigError for an unknown name."""
     if name not in METHODS:
         raise ConfigError(f"method: unknown {name!r}{nearest_name(name, METHODS)}; known: {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def find_options(name: str) -> type[Options]:
-    """The model of a method's options. Raises ConfigError for an unknown name."""
+    """The options model of a method. Raises ConfigError for an unknown name."""
     return find_entry(name).options or find_method(name).options_type
 
 
 def find_method(name: str) -> type[Method[Any]]:
     """The class of a method. Raises ConfigError for an unknown name."""
     module, _, cls = find_entry(name).place.partition(":")
-    found: type[Method[Any]] = getattr(import_module(f"align_dist.methods.{module}"), cls)
-    return found
+    method: type[Method[Any]] = getattr(import_module(f"align_dist.methods.{module}"), cls)
+    return method

@@ -1,4 +1,4 @@
-"""DRE's mixup regulariser L_reg, for every method that has λ4 (paper.md section 1.4)."""
+"""DRE's mixup regulariser L_reg, for every method with λ4 (paper.md section 1.4)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ R = TypeVar("R", bound=RegularisedOptions)
 
 
 class Regularised(Method[R]):
-    """A method whose classifier may be regularised."""
+    """A method with DRE's regulariser where λ4 > 0."""
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
-        """With λ4: each image's partner of its own class in the whole global batch, λ, and its class's weight."""
+        """With λ4: each image's partner of its class in the global batch, λ, and the class weight."""
         share = super().share(batch, step)
         if self.options.lambda4 == 0:
             return share
@@ -37,22 +37,22 @@ class Regularised(Method[R]):
         return Share(share.draws, batch.draws[partners[rows]], values, batch.ranks)
 
     def mixtures(self, batch: Batch) -> dict[str, Tensor]:
-        """With λ4: the mixtures x̃ and, where not every image of the batch is at hand, the partners x_π."""
+        """With λ4: the mixtures x̃ and, for a part of a batch, the partners x_π."""
         if self.options.lambda4 == 0:
             return {}
         assert batch.second is not None, "the share was made without partners"
         mixtures = objectives.mixture(batch.images, batch.second, batch.values["mixing"])
         return {"mixture": mixtures} if batch.whole else {"mixture": mixtures, "partner": batch.second}
 
-    def regulariser(self, seen: Mapping[str, Seen], batch: Batch) -> Losses:
-        """λ4 L_reg of `image`, `mixture` and `partner`; nothing without λ4.
+    def regulariser(self, outputs: Mapping[str, Seen], batch: Batch) -> Losses:
+        """λ4 L_reg of `image`, `mixture` and `partner`; empty without λ4.
 
-        Partners' maps are found among those of all ranks; a part of a share has to make them itself.
+        Maps of partners come from all ranks' maps; a part of a batch computes the maps itself.
         """
-        if "mixture" not in seen:
+        if "mixture" not in outputs:
             return {}
-        image, mixture = seen["image"], seen["mixture"]
-        partner = self.everyones(image.map, batch)[batch.values["partner"]] if batch.whole else seen["partner"].map
+        image, mixture = outputs["image"], outputs["mixture"]
+        partner = self.everyones(image.map, batch)[batch.values["partner"]] if batch.whole else outputs["partner"].map
         value = objectives.mixup_regulariser(
             image.map,
             mixture.map,

@@ -17,47 +17,52 @@ from align_dist.methods.options.general import RSCOptions
 class RSC(Method[RSCOptions]):
     """L = CE(h(z ⊙ m), y), z the features before the head h, m the features that stay.
 
-    Muted are the features of the largest gradient d h_y / d z, a third of them, in the third of the global batch's
-    images whose p_y falls most by it. DomainBed's code (`domainbed/algorithms.py`) finds the gradient by autograd, here
-    it is the head's own row; at a share of 0 it still mutes one feature and one image, here none.
+    The third of features with the largest gradient d h_y / d z is muted, in the third of the global batch's images
+    whose p_y drops most. DomainBed's code (`domainbed/algorithms.py`) computes the gradient by autograd, which here is
+    the head's row; at a share of 0 the code still mutes one feature and one image, here none.
     """
 
     options_type = RSCOptions
     takes_whole_batches = True
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         if not getattr(self.classifier.module, "closed_form", False):
-            raise ConfigError("classifier.backbone: rsc mutes what one linear layer takes; take one that ends in it")
+            raise ConfigError("classifier.backbone: rsc needs a backbone that ends in one linear layer; try resnet50")
 
     def losses(self, step: int) -> dict[str, Loss]:
         return {"classifier": self.challenged}
 
     def challenged(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         def look(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
-            kept = self.kept(features.detach(), head, batch)
-            return head(features * kept), kept
+            feature_mask = self.kept(features.detach(), head, batch)
+            return head(features * feature_mask), feature_mask
 
-        logits, kept = classifier(batch.images, inspect=look)
+        logits, feature_mask = classifier(batch.images, inspect=look)
         return {
             "challenged": (1.0, objectives.classification(logits, batch.labels)),
-            "muted": (None, 1 - kept.float().mean()),
+            "muted": (None, 1 - feature_mask.float().mean()),
         }
 
     @torch.no_grad()
     def kept(self, features: Tensor, head: nn.Module, batch: Batch) -> Tensor:
-        """Which features (B, K) stay. Collective: images are compared with those of all ranks."""
+        """Whether each feature stays, (B, K). Collective: images are compared over all ranks."""
         weight: Any = head.weight
-        stays = below_top(weight[batch.labels], self.options.features)
+        feature_mask = below_top(weight[batch.labels], self.options.features)
         of_label = batch.labels[:, None]
-        whole, muted = (head(seen).float().softmax(1).gather(1, of_label) for seen in (features, features * stays))
-        falls = (whole - muted)[:, 0]
-        everyones = self.everyones(falls, batch)
-        return stays | below_top(everyones[None], self.options.images, falls)[:, None]
+        probabilities, muted_probabilities = (
+            head(inputs).float().softmax(1).gather(1, of_label) for inputs in (features, features * feature_mask)
+        )
+        drops = (probabilities - muted_probabilities)[:, 0]
+        everyones = self.everyones(drops, batch)
+        return feature_mask | below_top(everyones[None], self.options.images, drops)[:, None]
 
 
 def below_top(values: Tensor, share: float, compared: Tensor | None = None) -> Tensor:
-    """Whether values (N, K) lie below the largest `share` of their row, or others with one row's; all where it is 0."""
+    """Whether values (N, K) lie below the largest `share` of their row; all True for a share of 0.
+
+    compared: other values (M,), compared with a single row's threshold instead.
+    """
     compared = values if compared is None else compared
     if share == 0:
         return torch.ones_like(compared, dtype=torch.bool)

@@ -18,13 +18,14 @@ from align_dist.sampling import keys_of, uniforms
 
 
 class SGT(Method[SgtOptions]):
-    """L = CE(f(x), y) + λ KL(p(x) ‖ p(x̃)) from the first step on; gradients pass through both.
+    """L = CE(f(x), y) + λ KL(p(x) ‖ p(x̃)) from the first step on, with gradients through both.
 
-    x̃: x with the share ρ of pixels replaced whose input gradient, the mean over colours, is lowest with its sign.
+    x̃: x with the share ρ of pixels replaced whose signed input gradient, the mean over colours, is lowest.
     Source: `Scripts/interpretable.py` and `Scripts/Helper.py` of
-    https://github.com/ayaabdelsalam91/saliency_guided_training. What they do otherwise: training is written for grey
-    pictures, random values lying between the least and the largest of the whole picture; those of each colour are
-    `Helper.py`'s. A forward for each of x and x̃; here one sees both, whose BatchNorm, where not frozen, is of both.
+    https://github.com/ayaabdelsalam91/saliency_guided_training. Differences: the training code is for grey images, with
+    random values between the minimum and maximum of the image; the range per colour is from `Helper.py`. The code runs
+    a forward pass for x and one for x̃; here one pass takes both, and a BatchNorm that is not frozen normalises over
+    both.
     """
 
     options_type = SgtOptions
@@ -34,24 +35,24 @@ class SGT(Method[SgtOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         versions = {name: batch.values[name] for name in ("replaced",) if name in batch.values}
-        seen = see(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
-        logits = seen["image"].logits
+        outputs = see(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
+        logits = outputs["image"].logits
         losses: dict[str, tuple[float | None, Tensor]] = {
             "classification": (1.0, objectives.classification(logits, batch.labels))
         }
         if versions:
-            losses["divergence"] = (self.options.weight, divergence(logits, seen["replaced"].logits))
+            losses["divergence"] = (self.options.weight, divergence(logits, outputs["replaced"].logits))
         return losses
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
-        """With random values: the key that each image's are made of."""
+        """With random replacement: each image's key for its random values."""
         share = super().share(batch, step)
         if self.options.weight == 0 or self.options.replacement != "random":
             return share
         return replace(share, values={**share.values, "key": keys_of(self.context.seed, share.draws)})
 
     def prepare(self, batch: Batch, step: int) -> Batch:
-        """With λ: x̃, made by the classifier as it is before the step."""
+        """With λ: x̃, from the input gradient before the step's update."""
         if self.options.weight == 0:
             return batch
         gradient = input_gradient(self.classifier, batch.images, batch.labels).mean(1)
@@ -59,7 +60,7 @@ class SGT(Method[SgtOptions]):
         return replace(batch, values={**batch.values, "replaced": replaced})
 
     def values(self, batch: Batch) -> Tensor:
-        """What stands in x̃ where a pixel is replaced: (B, 3, H, W), or the same for every place."""
+        """Replacement values of pixels: (B, 3, H, W), or (B, 3, 1, 1) for the mean colour."""
         images = batch.images
         if self.options.replacement == "mean":
             return images.mean((2, 3), keepdim=True)
@@ -68,13 +69,13 @@ class SGT(Method[SgtOptions]):
 
 
 def lowest(gradient: Tensor, fraction: float) -> Tensor:
-    """Whether each place is among the lowest ρ H W of its map, the first of equal ones. (B, H, W) → the same, bool."""
+    """Whether each pixel is among the lowest ρ H W of its map (B, H, W), the first of equal ones. (B, H, W) bool."""
     flat = gradient.flatten(1)
     order = flat.argsort(dim=1, stable=True)[:, : int(fraction * flat.shape[1])]
     return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, True).view(gradient.shape)
 
 
 def divergence(logits: Tensor, others: Tensor) -> Tensor:
-    """KL(p ‖ q) = Σ_c p_c (log p_c − log q_c), the mean over images. Both (B, C), p of `logits`. Scalar ≥ 0."""
+    """KL(p ‖ q) = Σ_c p_c (log p_c − log q_c), the mean over images. p of `logits`, q of `others`, (B, C) each. ≥ 0."""
     logarithm, other = logits.float().log_softmax(1), others.float().log_softmax(1)
     return (logarithm.exp() * (logarithm - other)).sum(1).mean()

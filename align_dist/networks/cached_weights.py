@@ -1,4 +1,4 @@
-"""ImageNet weights in torchvision's cache: of the hash in their name, and never more than weights."""
+"""ImageNet weights in torchvision's cache, checked by hash and loaded as weights only."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import torch
 
 from align_dist.errors import CheckpointError
 
-REMEDY = "delete it, and it is downloaded anew"
+REMEDY = "delete it, and it is downloaded again"
 FORCED, FORBIDDEN = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def fetch(url: str) -> Path:
-    """The file of weights from there, downloaded where it is not in torch's cache.
+    """The weights file of a URL, downloaded unless the file is in torch's cache.
 
-    Raises OSError where it cannot be had, CheckpointError for one that is damaged or another.
+    Raises OSError where the download fails, CheckpointError for a file with another hash.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if not path.exists():
@@ -33,31 +33,31 @@ def fetch(url: str) -> Path:
 
 
 def check_hash(path: Path) -> None:
-    """Raises CheckpointError for a file whose SHA-256 does not begin as its name `<name>-<digits>.<suffix>` says."""
-    named = re.search(r"-([a-f0-9]{8,})\.", path.name)
-    if named is None:
+    """Raise CheckpointError where the SHA-256 does not start with the digits of the name `<name>-<digits>.<suffix>`."""
+    match = re.search(r"-([a-f0-9]{8,})\.", path.name)
+    if match is None:
         return
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    if not digest.hexdigest().startswith(named[1]):
-        raise CheckpointError(f"{path}: damaged or another file (its SHA-256 does not begin with {named[1]}); {REMEDY}")
+    if not digest.hexdigest().startswith(match[1]):
+        raise CheckpointError(f"{path}: damaged or another file (its SHA-256 does not start with {match[1]}); {REMEDY}")
 
 
 @contextmanager
 def only_weights(path: Path, remedy: str = REMEDY) -> Iterator[None]:
-    """While inside, torch reads tensors and plain values and nothing that runs, whatever its callers ask for.
+    """Make torch.load read tensors and plain values only, whatever the caller's arguments.
 
-    Raises CheckpointError, which names `path` and ends in `remedy`, for a file that holds something else.
+    Raises CheckpointError, with `path` and `remedy`, for a file with other content.
     """
-    before = {name: os.environ.pop(name, None) for name in (FORCED, FORBIDDEN)}
+    environment = {name: os.environ.pop(name, None) for name in (FORCED, FORBIDDEN)}
     os.environ[FORCED] = "1"
     try:
         yield
     except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:80]
-        raise CheckpointError(f"{path}: holds no weights of this network ({reason}); {remedy}") from None
+        raise CheckpointError(f"{path}: not weights of this network ({reason}); {remedy}") from None
     finally:
         os.environ.pop(FORCED)
-        os.environ.update({name: value for name, value in before.items() if value is not None})
+        os.environ.update({name: value for name, value in environment.items() if value is not None})

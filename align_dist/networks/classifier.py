@@ -1,7 +1,6 @@
-"""The classifier: logits, and Grad-CAM of a class, or another attribution, in the same forward.
+"""The classifier: logits, and Grad-CAM of a class or another attribution map, in one forward pass.
 
-Attributions are computed inside forward because a wrapped network (DDP, DeepSpeed) must see every use of its
-parameters there.
+Attributions are computed inside forward, because a wrapped network (DDP, DeepSpeed) must use its parameters only there.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ Inspect = Callable[[Tensor, nn.Module], Any]
 
 
 class Explained(NamedTuple):
-    """logits: (B, C). cam: (B, h, w), signed Grad-CAM, or the attribution in its place, at the resolution of the last
-    feature map. Its cells lie at the classifier's `places`.
+    """logits: (B, C). cam: (B, h, w), signed Grad-CAM or another attribution map, at the resolution of the last feature
+    map. The cells lie at the classifier's `places`.
     """
 
     logits: Tensor
@@ -34,26 +33,23 @@ class Explained(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Any network that ends in pooling and a head, with its explanation.
+    """A network that ends in pooling and a head, with attribution maps.
 
-    The map of the closed form is that of the head as it is used, without its dropout: equal to Grad-CAM by autograd
-    where there is none, and in evaluation mode. In training mode a dropped channel would show a hole that is chance.
-    A map by autograd is of the pass itself, its dropout included.
+    `classifier(images)` returns logits (B, C). `classifier(images, explain=labels)` returns `Explained`, with the map
+    of each image's label. `classifier(images, inspect=look)` returns `look(features, head)`, for the head's input
+    features (B, K) and the head. The closed form and `inspect` need global average pooling followed by one linear
+    layer, which is checked at construction; for other heads (`closed_form=False`) maps come from autograd.
 
-    `classifier(images)` returns logits (B, C); `classifier(images, explain=labels)` returns `Explained`, the
-    map being of each image's own `labels` entry; `classifier(images, inspect=look)` returns what `look(features, head)`
-    makes of the features (B, K) that the head takes and of the head itself. The closed form and `inspect` need global
-    average pooling followed by one linear layer, which is checked for at construction; maps of other heads
-    (`closed_form=False`) go through autograd.
+    The map of the closed form ignores the head's dropout, and equals Grad-CAM by autograd without dropout and in
+    evaluation mode. In training mode a dropped channel would leave a random hole. A map by autograd includes dropout.
 
-    places: where in an image Grad-CAM's cells look; None for cells that divide it evenly, as those of another
-    attribution do.
+    places: positions of Grad-CAM's cells in the image; None for cells that divide the image evenly, as for every other
+    attribution.
 
-    attribution: takes Grad-CAM's place, averaged over the pixels of each of Grad-CAM's cells. The attribution is that
-    of the network in evaluation mode, with BatchNorm's statistics from before the forward, so that an image's map does
-    not depend on its batch; and in float32, for in bfloat16 up to two fifths of a loss's gradient were rounding. Every
-    forward and backward of the attribution comes on top of the ordinary forward; in training their graphs are kept,
-    and the backward of a loss goes through them all.
+    attribution: replaces Grad-CAM, averaged over the pixels of each of Grad-CAM's cells. The attribution is computed in
+    evaluation mode, with BatchNorm's statistics from before the forward pass, so that an image's map does not depend on
+    its batch; and in float32, because in bfloat16 up to two fifths of a loss's gradient were rounding errors. The
+    attribution adds its own forward and backward passes, and in training a loss is differentiated through all of them.
     """
 
     def __init__(
@@ -67,7 +63,7 @@ class Classifier(nn.Module):
         self.network = network
         self.freeze_batchnorm = freeze_batchnorm
         linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-        # Names, not modules: a second reference would store the head's weights twice.
+        # Names, because a second reference to a module would store its weights twice.
         self._pooling, self._linear = last_pooling(network), linear[-1]
         self.closed_form = len(linear) == 1 and _pools_to_one(network.get_submodule(self._pooling))
         self.places, self.attribution = places if attribution is None else None, attribution
@@ -83,14 +79,14 @@ class Classifier(nn.Module):
         return self._explained(images, explain)
 
     def _attributed(self, images: Tensor, labels: Tensor, attribution: InputAttribution) -> Explained:
-        """The ordinary forward, and the attribution with gradients on, whatever surrounds both."""
-        # Copies, for the ordinary forward moves statistics in place, and backward needs them as they were.
+        """Run the ordinary forward pass, and compute the attribution with gradients enabled."""
+        # Copies, because the ordinary forward pass updates statistics in place, and backward needs the old values.
         statistics = {name: value.clone() for name, value in self.network.named_buffers()}
         logits, features = self._logits_and_features(images)
-        wanted, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
+        with_gradients, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
         with torch.enable_grad(), in_evaluation_mode(self.network), in_full_precision(logits):
-            maps = in_cells(attribution(network, images, labels, wanted), size_of(features))
-        return Explained(logits, maps if wanted else maps.detach())
+            maps = in_cells(attribution(network, images, labels, with_gradients), size_of(features))
+        return Explained(logits, maps if with_gradients else maps.detach())
 
     def _explained(self, images: Tensor, labels: Tensor) -> Explained:
         if not self.closed_form:
@@ -101,45 +97,45 @@ class Classifier(nn.Module):
 
     def _inspect(self, images: Tensor, inspect: Inspect) -> Any:
         if not self.closed_form:
-            raise ValueError(f"{type(self.network).__name__} has no one linear head, whose features could be looked at")
+            raise ValueError(f"{type(self.network).__name__} does not end in one linear layer with features to inspect")
         _, features = self._logits_and_features(images)
         return inspect(features.mean(dim=(2, 3)), self.network.get_submodule(self._linear))
 
     def train(self, mode: bool = True) -> Classifier:
-        """Training mode; frozen BatchNorm (DomainBed's choice for pretrained networks) stays in evaluation."""
+        """Set the mode; frozen BatchNorm (DomainBed's choice for pretrained networks) stays in evaluation mode."""
         super().train(mode)
         if self.freeze_batchnorm:
             set_batchnorm_evaluation(self)
         return self
 
     def _logits_and_features(self, images: Tensor, leaf: bool = False) -> tuple[Tensor, Tensor]:
-        """One forward; the features are what the last pooling takes. leaf: where nothing before has gradients, they
-        are a leaf that has.
+        """Run one forward pass; the features are the input of the last pooling. leaf: make features without gradients a
+        leaf with gradients.
         """
-        seen: list[Tensor] = []
+        pooling_inputs: list[Tensor] = []
 
-        def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            fixed = leaf and not inputs[0].requires_grad
-            seen.append(inputs[0].detach().requires_grad_() if fixed else inputs[0])
-            return (seen[-1],)
+        def record(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            is_leaf = leaf and not inputs[0].requires_grad
+            pooling_inputs.append(inputs[0].detach().requires_grad_() if is_leaf else inputs[0])
+            return (pooling_inputs[-1],)
 
-        handle = self.network.get_submodule(self._pooling).register_forward_pre_hook(keep)
+        handle = self.network.get_submodule(self._pooling).register_forward_pre_hook(record)
         try:
             logits = self.network(images)
         finally:
             handle.remove()
-        return logits, seen[-1]
+        return logits, pooling_inputs[-1]
 
     def _explain_by_autograd(self, images: Tensor, labels: Tensor) -> Explained:
-        """One forward with gradients on, whatever surrounds it; detached where nobody asked for gradients."""
-        wanted = torch.is_grad_enabled()
+        """Run one forward pass with gradients enabled; results are detached where the caller disabled gradients."""
+        with_gradients = torch.is_grad_enabled()
         with torch.enable_grad():
             logits, features = self._logits_and_features(images, leaf=True)
             cam = autograd_cam(logits, features, labels)
-        return Explained(logits, cam) if wanted else Explained(logits.detach(), cam.detach())
+        return Explained(logits, cam) if with_gradients else Explained(logits.detach(), cam.detach())
 
     def export(self) -> dict[str, Tensor]:
-        """The plain network's state dict: `torchvision.models.resnet50(num_classes=C)` loads it as it is."""
+        """The plain network's state dict, which `torchvision.models.resnet50(num_classes=C)` loads directly."""
         return copy.deepcopy(self.network.state_dict())
 
 
@@ -148,7 +144,7 @@ def _pools_to_one(pooling: nn.Module) -> bool:
 
 
 def set_batchnorm_evaluation(module: nn.Module) -> None:
-    """Puts every BatchNorm below `module` into evaluation mode: running statistics used, not moved."""
+    """Set every BatchNorm inside `module` to evaluation mode: running statistics are used and not updated."""
     for child in module.modules():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             child.eval()

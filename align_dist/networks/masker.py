@@ -1,10 +1,10 @@
-"""Maskers: images (B, 3, H, W) → soft masks (B, H, W) in [0, 1], the evidence for the class.
+"""Maskers: from images (B, 3, H, W) to soft masks (B, H, W) in [0, 1], the evidence for the class.
 
-`masker(images)` is the mask; `masker(images, masker.features(images))` as well, and the features, which stay fixed,
-serve every pass over the same images.
+`masker(images)` and `masker(images, masker.features(images))` return the same mask. The features are frozen and serve
+every pass over the same images.
 
-The paper says "lightweight convolutional network" and no more (paper.md section 1.2): width and depth are
-options. Adding another is one entry in `MASKERS`.
+The paper says only "lightweight convolutional network" (paper.md section 1.2): width and depth are options. Another
+masker is one entry in `MASKERS`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from align_dist.networks.backbones import build_backbone
 
 
 class _Convolution(nn.Conv2d):
-    """A convolution of contiguous maps, whatever the layout of the pictures and the run's networks.
+    """A convolution with contiguous inputs and weights, whatever the memory format of images and networks.
 
-    GroupNorm follows: its backward pass in channels_last takes 10 to 30 times as long on a CPU, and copies on CUDA.
+    The GroupNorm that follows takes 10 to 30 times as long for a channels_last backward pass on a CPU, and copies on
+    CUDA.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class _Convolution(nn.Conv2d):
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    # GroupNorm: a mask must not depend on which other pictures share its batch.
+    # GroupNorm, because a mask must not depend on other images of the batch.
     return nn.Sequential(
         _Convolution(inputs, outputs, 3, stride=stride, padding=1, bias=False),
         nn.GroupNorm(math.gcd(8, outputs), outputs),
@@ -43,12 +44,11 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class EncoderDecoder(nn.Module):
-    """Works from half the image's resolution down `depth` halvings and back, with skip connections.
+    """A small U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) from half the image's resolution.
 
-    A small U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597) whose mask is enlarged to the
-    image: full resolution costs four times as much and tells no more about where an object is. width:
-    channels at half resolution, doubled at each halving. area: the mask's mean at first, so that L_dist
-    starts with something to see in both x⊙M and x⊙(1−M).
+    `depth` further halvings, with skip connections; the mask is upsampled to the image, because full resolution costs
+    four times as much and locates objects no better. width: channels at half resolution, doubled at each halving.
+    area: the initial mean of the mask, so that x⊙M and x⊙(1−M) both show something to L_dist at the start.
     """
 
     def __init__(self, width: int = 16, depth: int = 2, area: float = 0.5) -> None:
@@ -61,7 +61,7 @@ class EncoderDecoder(nn.Module):
         nn.init.constant_(self.last.bias, math.log(area / (1 - area)))  # type: ignore[arg-type]
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Nothing: all of this masker learns."""
+        """Return no features: every layer of this masker learns."""
         return []
 
     def forward(self, images: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
@@ -76,12 +76,12 @@ class EncoderDecoder(nn.Module):
 
 
 class PretrainedEncoder(nn.Module):
-    """A decoder over EfficientNet-Lite0's ImageNet features, which stay as they are; only the decoder learns.
+    """A trainable decoder over frozen ImageNet features of EfficientNet-Lite0.
 
-    A few hundred steps teach a network from scratch little more than the picture's middle; on these features
-    it finds objects in tens. After Dabkowski and Gal 2017 (https://arxiv.org/abs/1705.07857), whose masker is a
-    U-Net on a pretrained classifier. Features at strides 4, 8 and 16, mask from stride 4. width: the decoder's
-    channels at its finest. area: as in `EncoderDecoder`.
+    In a few hundred steps a masker from scratch learns little more than the image's centre; on these features a masker
+    locates objects within tens of steps. After Dabkowski and Gal 2017 (https://arxiv.org/abs/1705.07857), whose masker
+    is a U-Net on a pretrained classifier. Features at strides 4, 8 and 16, mask from stride 4. width: the decoder's
+    channels at the finest stride. area: as in `EncoderDecoder`.
     """
 
     # The last block at each stride, and its channels.
@@ -104,14 +104,14 @@ class PretrainedEncoder(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
-        """The features' BatchNorm stays in evaluation: a mask must not depend on the other pictures."""
+        """Set the mode; the features' BatchNorm stays in evaluation mode, so that a mask depends on its image alone."""
         super().train(mode)
         self.stem.eval()
         self.blocks.eval()
         return self
 
     def forward(self, images: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
-        """features: those of these images, where they are there already; see `features`."""
+        """Masks (B, H, W) of images (B, 3, H, W). features: the result of `features(images)`, if already computed."""
         *skips, coarsest = features or self.features(images)
         decoded = self.up[0](coarsest)
         for up, skip in zip(self.up[1:], reversed(skips), strict=True):
@@ -119,22 +119,22 @@ class PretrainedEncoder(nn.Module):
         return _mask(self.last(decoded), images)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """What the decoder reads, finest first. It does not change while the decoder learns: once a batch is enough."""
-        found: list[Tensor] = []
+        """Frozen inputs of the decoder, finest first. Computing the features once per batch is enough."""
+        features: list[Tensor] = []
         taps = [block for block, _ in self.TAPS]
         with torch.no_grad():
             hidden = self.stem(images)
             for index, block in enumerate(self.blocks):
                 hidden = block(hidden)
                 if index in taps:
-                    found.append(self.scale[len(found)](hidden).contiguous())
-        return found
+                    features.append(self.scale[len(features)](hidden).contiguous())
+        return features
 
 
 def _mask(scores: Tensor, images: Tensor) -> Tensor:
-    """Masks (B, H, W) in [0, 1] of scores (B, 1, h, w), in float32 at least, whatever came before.
+    """Masks (B, H, W) in [0, 1] from scores (B, 1, h, w), in float32 at least.
 
-    In bfloat16 a sigmoid is exactly 1 from 6.2 on, with gradient 0, and neighbours on a slope are equal.
+    In bfloat16 a sigmoid is exactly 1 from 6.2 on, with gradient 0, and neighbouring pixels on a slope become equal.
     """
     with in_full_precision(scores):
         precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -142,10 +142,9 @@ def _mask(scores: Tensor, images: Tensor) -> Tensor:
 
 
 def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
-    """Bilinear resizing of maps (B, C, h, w) to the size of `like`, as two products of matrices.
+    """Resize maps (B, C, h, w) bilinearly to the size of `like`, as two matrix products.
 
-    Equal to `F.interpolate`, which takes several times as long for it on a CPU, and whose gradient on CUDA is not
-    the same twice.
+    Equal to `F.interpolate`, which takes several times as long on a CPU and has a nondeterministic gradient on CUDA.
     """
     height, width = like.shape[-2:]
     down, across = (_interpolation(a, b, maps) for a, b in ((maps.shape[-2], height), (maps.shape[-1], width)))
@@ -153,9 +152,9 @@ def _enlarge(maps: Tensor, like: Tensor) -> Tensor:
 
 
 def _interpolation(size: int, enlarged: int, like: Tensor) -> Tensor:
-    """The matrix of linear interpolation, (size, enlarged): its row i is what place i alone becomes."""
-    places = torch.eye(size, dtype=like.dtype, device=like.device)
-    return F.interpolate(places[None], enlarged, mode="linear", align_corners=False)[0]
+    """The matrix of linear interpolation, (size, enlarged): row i is the interpolation of unit vector i."""
+    identity = torch.eye(size, dtype=like.dtype, device=like.device)
+    return F.interpolate(identity[None], enlarged, mode="linear", align_corners=False)[0]
 
 
 MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
@@ -166,8 +165,8 @@ MASKERS: dict[str, Callable[[int, float], nn.Module]] = {
 
 
 def build_masker(kind: str, width: int, area: float) -> nn.Module:
-    """A masker by name: `small` sees a quarter as far as `large`, which halves twice more.
+    """A masker by name: `large` has two more halvings than `small` and sees four times as far.
 
-    `pretrained` reads EfficientNet-Lite0's ImageNet features. Raises MachineError where that is not installed.
+    `pretrained` uses EfficientNet-Lite0's ImageNet features. Raises MachineError where that package is missing.
     """
     return MASKERS[kind](width, area)

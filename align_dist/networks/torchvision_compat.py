@@ -1,10 +1,9 @@
-"""Makes `import torchvision` work where its compiled operators cannot load.
+"""A fix for `import torchvision` where torchvision's compiled operators cannot load.
 
-The registry's torchvision wheel beside a CPU-only torch fails at import with "operator
-torchvision::nms does not exist": its C++ library cannot be loaded, yet two fake kernels are registered
-for operators that therefore are not declared. Models, weights and transforms need none of them.
-Importing align_dist is enough, or torch where align_dist is installed (setup.py: `torch.backends`): as soon as
-torchvision tries to load its library, whoever imports it, those that are really missing are declared.
+torchvision's registry wheel beside a CPU-only torch fails at import with "operator torchvision::nms does not exist":
+the C++ library cannot be loaded, but fake kernels are registered for two operators that are not declared. Models,
+weights and transforms need neither operator. Importing align_dist is enough, or torch where align_dist is installed
+(setup.py: `torch.backends`): the missing operators are declared when torchvision tries to load its library.
 """
 
 from __future__ import annotations
@@ -21,26 +20,26 @@ _SCHEMAS = {
 
 
 class BeforeTorchvision:
-    """A finder that finds nothing: asked for what loads torchvision's library, it declares what that will not bring."""
+    """An import finder that finds no module, but declares the missing operators before torchvision is imported."""
 
     @staticmethod
     def find_spec(
         name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        # The second alone where torchvision's import has begun already, the first alone where one has failed before.
+        # Only the second name where torchvision's import has already begun, only the first where an import has failed.
         if name in ("torchvision", "torchvision.extension"):
             declare_missing_operators()
         return None
 
 
 def watch_for_torchvision() -> None:
-    """From here on an import of torchvision works in this process, one that has just begun included."""
+    """Make later imports of torchvision work in this process, including an import in progress."""
     if BeforeTorchvision not in sys.meta_path:
         sys.meta_path.insert(0, BeforeTorchvision)
 
 
 def declare_missing_operators() -> None:
-    """Declares the operators that torchvision registers fakes for, when its library could not bring them."""
+    """Declare the operators for which torchvision registers fakes, where its library cannot be loaded."""
     import torch
 
     if _compiled_operators_load():
@@ -51,7 +50,7 @@ def declare_missing_operators() -> None:
 
 
 def _compiled_operators_load() -> bool:
-    """Whether torchvision's own C++ library loads here, tried the way torchvision does it."""
+    """Whether torchvision's C++ library can be loaded, tried as torchvision does."""
     from pathlib import Path
 
     import torch

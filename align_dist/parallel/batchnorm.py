@@ -15,10 +15,11 @@ from align_dist.parallel.group import Group
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """BatchNorm whose training statistics are those of all ranks' images together, on any device.
+    """BatchNorm with training statistics over the images of all ranks, on any device.
 
-    torch's own SyncBatchNorm takes CUDA tensors only. Mean first and then the squared deviations from it, so that
-    float32 keeps the accuracy of one process; both all-reduces carry gradients. Every rank brings as many images.
+    torch's SyncBatchNorm takes CUDA tensors only. The mean is reduced first, then the squared deviations, so that
+    float32 keeps the accuracy of one process; gradients flow through both all-reduces. All ranks have the same number
+    of images.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -33,16 +34,16 @@ class SynchronisedBatchNorm(_BatchNorm):
         shape = [1, -1, *[1] * (images.dim() - 2)]
         count = images.numel() // images.shape[1] * dist.get_world_size()
         mean = sum_over_ranks(values.sum(dimensions)) / count
-        deviation = values - mean.view(shape)
-        variance = sum_over_ranks(deviation.square().sum(dimensions)) / count
+        centred = values - mean.view(shape)
+        variance = sum_over_ranks(centred.square().sum(dimensions)) / count
         self._remember(mean.detach(), variance.detach() * count / max(count - 1, 1))
-        scaled = deviation * torch.rsqrt(variance + self.eps).view(shape)
+        scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.affine:
             scaled = scaled * self.weight.view(shape) + self.bias.view(shape)
         return scaled.to(images.dtype)
 
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        """Moves the running statistics as torch does: the unbiased variance, a fixed or a cumulative momentum."""
+        """Update the running statistics as torch does: unbiased variance, fixed or cumulative momentum."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -52,7 +53,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
 
 def synchronise_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with every BatchNorm taken over all ranks; names, weights and buffers stay what they were."""
+    """Replace every BatchNorm by one over all ranks; names, weights and buffers stay the same."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-any-return]
     for name, child in module.named_children():
@@ -64,20 +65,24 @@ def synchronise_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _converted(norm: Any) -> SynchronisedBatchNorm:
-    made = SynchronisedBatchNorm(
+    synchronised = SynchronisedBatchNorm(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, device="meta"
     )
-    made._parameters, made._buffers, made.training = norm._parameters, norm._buffers, norm.training
-    return made
+    synchronised._parameters, synchronised._buffers, synchronised.training = (
+        norm._parameters,
+        norm._buffers,
+        norm.training,
+    )
+    return synchronised
 
 
 def local_statistics(module: nn.Module) -> list[Tensor]:
-    """Running statistics that each rank moves by its own images: those of plain BatchNorm in training mode."""
-    found: list[Tensor] = []
+    """Running statistics that each rank updates with its own images: those of plain BatchNorm in training mode."""
+    statistics: list[Tensor] = []
     for child in _learning(module):
         if not isinstance(child, SynchronisedBatchNorm | nn.SyncBatchNorm):
-            found += [value for name, value in child.named_buffers() if name.startswith("running_")]
-    return found
+            statistics += [value for name, value in child.named_buffers() if name.startswith("running_")]
+    return statistics
 
 
 def _learning(module: nn.Module) -> list[_BatchNorm]:
@@ -86,14 +91,14 @@ def _learning(module: nn.Module) -> list[_BatchNorm]:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What forward passes move in a network, and what it was: buffers, and their copies in one tensor a dtype."""
+    """Buffers that forward passes update, and copies of their earlier values, one tensor per dtype."""
 
     moving: dict[torch.dtype, list[Tensor]]
     before: dict[torch.dtype, Tensor]
 
 
 def remember_statistics(module: nn.Module) -> Statistics:
-    """The statistics of every BatchNorm in training mode as they are now."""
+    """Copy the current statistics of every BatchNorm in training mode."""
     moving: dict[torch.dtype, list[Tensor]] = {}
     for child in _learning(module):
         for value in child.buffers():
@@ -102,10 +107,10 @@ def remember_statistics(module: nn.Module) -> Statistics:
 
 
 def keep_statistics(statistics: Statistics, healthy: Tensor) -> None:
-    """Puts back what was where `healthy`, a 0-d tensor on the device, is 0; the host does not wait for it."""
+    """Restore the earlier statistics where `healthy`, a 0-d tensor on the device, is 0, without the host waiting."""
     for dtype, values in statistics.moving.items():
-        chosen = torch.where(healthy > 0, _flat(values), statistics.before[dtype])
-        _copy_into(values, chosen)
+        kept_values = torch.where(healthy > 0, _flat(values), statistics.before[dtype])
+        _copy_into(values, kept_values)
 
 
 def _flat(values: list[Tensor]) -> Tensor:
@@ -118,7 +123,7 @@ def _copy_into(values: list[Tensor], flat: Tensor) -> None:
 
 
 def average_statistics(module: nn.Module, group: Group) -> None:
-    """Puts the mean over ranks in place of each rank's own running statistics, in one all-reduce. Collective."""
+    """Replace each rank's running statistics by their mean over ranks, in one all-reduce. Collective."""
     statistics = local_statistics(module) if group.world_size > 1 else []
     if statistics:
         _copy_into(statistics, group.mean_(_flat(statistics)))

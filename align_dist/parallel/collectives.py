@@ -1,4 +1,4 @@
-"""Collectives that gradients pass through: each rank's loss depends on what every rank brought."""
+"""Differentiable collectives: each rank's loss depends on the inputs of all ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """y = Σ over ranks of x. Each rank's loss depends on every rank's x, so the gradients are summed as well."""
+    """y = Σ over ranks of x. Each rank's loss depends on every rank's x, so gradients are summed as well."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class _Concatenate(torch.autograd.Function):
-    """y = the ranks' x, one after another. The gradient of a rank's x is the sum of those that the ranks found."""
+    """y = concatenation of the ranks' x. The gradient of a rank's x is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
@@ -42,12 +42,12 @@ class _Concatenate(torch.autograd.Function):
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """The sum over ranks, on each of them."""
+    """The sum over ranks, on every rank."""
     summed: Tensor = _SumOverRanks.apply(values)  # type: ignore[no-untyped-call]
     return summed
 
 
 def concatenate_over_ranks(values: Tensor) -> Tensor:
-    """(R · B, ...) from each rank's (B, ...), in the order of ranks; every rank brings as many."""
-    joined: Tensor = _Concatenate.apply(values)  # type: ignore[no-untyped-call]
-    return joined
+    """Concatenate each rank's (B, ...) to (R · B, ...), in the order of ranks; B is the same on all ranks."""
+    concatenated: Tensor = _Concatenate.apply(values)  # type: ignore[no-untyped-call]
+    return concatenated

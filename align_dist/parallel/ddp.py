@@ -1,4 +1,4 @@
-"""The DDP engine: every rank holds the whole network, gradients are averaged while they are made."""
+"""The DDP engine: every rank holds the whole network, and gradients are averaged during backward."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from align_dist.parallel.plain import PlainEngine
 
 
 class DDPEngine(PlainEngine):
-    """See `parallel.engine.Engine`. Norms, clipping and the guard are the plain engine's: after the all-reduce
-    every rank holds the same gradients.
+    """See `parallel.engine.Engine`. Norms, clipping and the guard come from the plain engine, because after the
+    all-reduce every rank holds the same gradients.
     """
 
     def __init__(
@@ -31,12 +31,12 @@ class DDPEngine(PlainEngine):
     ) -> None:
         super().__init__(module, optimiser, gradient_clip=gradient_clip, precision=precision)
         self._group = group
-        # Buffers: BatchNorm's alone, and those are equal on all ranks after every update (see `update`).
+        # The only buffers are BatchNorm's, which are equal on all ranks after every update (see `update`).
         devices = [self._device] if self._device.type == "cuda" else None
-        # Of 1 by 1 kernels, whose strides mean nothing; torch says it once a rank, at the first backward.
+        # A warning about 1×1 kernels, whose strides are irrelevant, once per rank at the first backward.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         with warnings.catch_warnings():
-            # Newer torch has another word for it, which older torch does not know.
+            # Newer torch has renamed the argument, and older torch does not accept the new name.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             self._wrapped = DistributedDataParallel(
                 module, device_ids=devices, broadcast_buffers=False, gradient_as_bucket_view=True

@@ -1,4 +1,4 @@
-"""A user's DeepSpeed JSON with what the run's own config decides filled in; a contradiction is refused."""
+"""A user's DeepSpeed JSON, completed by the run's config; contradictions are refused."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from align_dist.errors import ConfigError
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The JSON of a file. Raises ConfigError, one line, for one that is missing or not a JSON object."""
+    """Read a DeepSpeed JSON file. Raises ConfigError, in one line, for a missing file or anything but a JSON object."""
     try:
         settings = json.loads(path.read_text("utf-8"))
     except OSError as error:
         ready = "configs/deepspeed/zero0.json to zero3.json"
-        raise ConfigError(f"distributed.deepspeed: {path}: {error.strerror}; ready ones are {ready}") from None
+        raise ConfigError(f"distributed.deepspeed: {path}: {error.strerror}; use {ready}") from None
     except ValueError as error:
         raise ConfigError(f"distributed.deepspeed: {path}: not JSON ({error})") from None
     if not isinstance(settings, dict):
@@ -31,10 +31,10 @@ def complete_settings(
     micro_batches: int,
     gradient_clip: float | None,
 ) -> dict[str, Any]:
-    """The settings of one engine: DeepSpeed's own keys pass through, those below are the run's.
+    """The settings of one engine: the keys below come from the run, all others from the JSON.
 
-    batch_size: of the global batch. DeepSpeed clips at 1.0 unless told otherwise, so clipping is always told;
-    without ZeRO the engine clips itself. Raises ConfigError where the JSON says something else than the run.
+    batch_size: of the global batch. DeepSpeed clips at 1.0 by default, so clipping is always set; without ZeRO the
+    engine clips. Raises ConfigError where the JSON contradicts the run.
     """
     stage = zero_stage(settings)
     clip = 0.0 if gradient_clip is None else gradient_clip
@@ -58,17 +58,17 @@ def complete_settings(
                 f"distributed.deepspeed: {key}={settings[key]!r} contradicts {value!r} from {ours}; remove it"
             )
     for key, ours in refused.items():
-        wanted = settings.get(key)
-        if wanted and not (isinstance(wanted, dict) and wanted.get("enabled") is False):
+        value_in_json = settings.get(key)
+        if value_in_json and not (isinstance(value_in_json, dict) and value_in_json.get("enabled") is False):
             raise ConfigError(f"distributed.deepspeed: {key} is set by {ours}; remove it from the JSON")
-    told = {key: value for key, (value, _) in owned.items()}
+    run_settings = {key: value for key, (value, _) in owned.items()}
     if stage == 0:
-        told["gradient_clipping"] = 0.0
-    return {"steps_per_print": 10**9, **settings, **told}
+        run_settings["gradient_clipping"] = 0.0
+    return {"steps_per_print": 10**9, **settings, **run_settings}
 
 
 def zero_stage(settings: dict[str, Any]) -> int:
-    """ZeRO's stage, 0 to 3. Raises ConfigError for another."""
+    """ZeRO's stage, 0 to 3. Raises ConfigError for any other value."""
     part = settings.get("zero_optimization", {})
     stage = part.get("stage", 0) if isinstance(part, dict) else None
     if stage not in (0, 1, 2, 3):

@@ -1,4 +1,4 @@
-"""Which GPU is a rank's own, and how it computes."""
+"""The GPU of a rank, and its arithmetic."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from align_dist.errors import MachineError
 from align_dist.parallel.ranks import Ranks
 
-# Of a GPU: its host and its own number, the same however a process sees it.
+# Host and UUID of a GPU, the same in every process.
 Identity = tuple[str, str]
 
 
 def index_of(ranks: Ranks, visible: int) -> int:
-    """Which of the `visible` GPUs is a rank's. One alone is its own: Slurm's --gpus-per-task=1 shows no other.
+    """Index of a rank's GPU among the `visible` GPUs; 0 for a single one, as with Slurm's --gpus-per-task=1.
 
-    Raises MachineError for a rank that has none left.
+    Raises MachineError for more ranks than GPUs.
     """
     if visible == 1:
         return 0
@@ -30,29 +30,29 @@ def index_of(ranks: Ranks, visible: int) -> int:
 
 
 def identity_of(index: int, environment: Mapping[str, str]) -> Identity:
-    """Host and UUID of a visible GPU; of a MIG slice, what names the slice."""
+    """Host and UUID of a visible GPU; for a MIG slice, the slice's name."""
     visible = environment.get("CUDA_VISIBLE_DEVICES", "")
     slices = visible.split(",")[index] if visible.startswith("MIG-") else ""
     return socket.gethostname(), slices or str(torch.cuda.get_device_properties(index).uuid)
 
 
 def refuse_shared(identities: Sequence[Identity]) -> None:
-    """Raises MachineError where two ranks, by number, have the same GPU."""
+    """Raise MachineError where two ranks have the same GPU. identities: by rank."""
     owners: dict[Identity, int] = {}
     for rank, identity in enumerate(identities):
         owner = owners.setdefault(identity, rank)
         if owner != rank:
             raise MachineError(
-                f"ranks {owner} and {rank} have one GPU of {identity[0]} between them; "
+                f"ranks {owner} and {rank} share one GPU of {identity[0]}; "
                 "start as many ranks as there are GPUs (with Slurm: --gpus-per-task=1)"
             )
 
 
 def set_arithmetic(device: torch.device, precision: str) -> None:
-    """Sets what is the process's own on CUDA; nothing on a CPU.
+    """Set TF32 and cuDNN's benchmark mode for this process; no effect on a CPU.
 
-    float32 is float32: TF32 serves only what bfloat16's autocast leaves in float32. Shapes stay the same, so cuDNN
-    may try its algorithms once and keep the fastest.
+    With float32 precision TF32 is off; with bfloat16 TF32 is used for operations that autocast leaves in float32.
+    Shapes stay the same, so cuDNN may benchmark its algorithms once.
     """
     if device.type != "cuda":
         return

@@ -1,8 +1,8 @@
-"""What a method may do with a network, whatever wraps it. One contract, one engine a file.
+"""The engine contract: how a method uses a network, whatever wraps the network. One engine per file.
 
-`engine(x)` is the wrapped forward and `engine.update(terms_of, parts)` changes the weights. Passes through a network
-that is fixed for the moment go through `frozen(engine)`, never through the wrapper: with two networks and
-two optimisers the wrapper is silently wrong under static-graph DDP and fails under ZeRO.
+`engine(x)` is the wrapped forward pass, and `engine.update(terms_of, parts)` updates the weights. Passes through a
+frozen network use `frozen(engine)`, never the wrapper: with two networks and two optimisers the wrapper is silently
+wrong under static-graph DDP and fails under ZeRO.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Terms = dict[str, Tensor]
 
 
 class Update(NamedTuple):
-    """terms: detached, averaged over the parts, of this rank. gradient_norm: before clipping, of the whole batch.
+    """terms: of this rank, detached and averaged over the parts. gradient_norm: of the global batch, before clipping.
 
     All are 0-d tensors on the device.
     """
@@ -34,72 +34,72 @@ class Update(NamedTuple):
 
 
 class Engine(Protocol):
-    """A network, its optimiser and the way its gradients travel."""
+    """A network with its optimiser and its gradient communication."""
 
     @property
     def module(self) -> nn.Module:
-        """The plain network, for passes that must not train it."""
+        """The plain network, for passes that do not train the network."""
         ...
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        """The wrapped forward; the only one whose result may reach `update`."""
+        """The wrapped forward pass, the only one whose result may be used in `update`."""
         ...
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
-        """For each part forward and backward, then one all-reduce, clip, step, zero.
+        """Run forward and backward for each part, then one all-reduce, clipping and an optimiser step.
 
-        terms_of: the terms of one part, each a mean over its images, through the wrapped forward. parts: this
-        rank's share of the global batch in pieces of equal size; the gradient is that of the mean over all pieces
-        of all ranks. A loss or gradient that is not finite, on any rank, changes nothing on any rank, now or
-        later: see `healthy`.
+        terms_of: the terms of one part, each a mean over the part's images, through the wrapped forward pass. parts:
+        this rank's share of the global batch in parts of equal size; the gradient is that of the mean over all parts of
+        all ranks. After a loss or gradient that is not finite, on any rank, no rank's weights change any more: see
+        `healthy`.
         """
         ...
 
     @property
     def healthy(self) -> Tensor:
-        """1.0 until a loss or gradient was not finite, from then on 0.0; a 0-d tensor on the device."""
+        """1.0 until a loss or gradient is not finite, then 0.0; a 0-d tensor on the device."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """The plain network's state dict, free of ranks. Collective."""
+        """The plain network's whole state dict, on every rank. Collective."""
         ...
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """What `weights` gave, of any engine on any number of ranks. Collective."""
+        """Load the result of `weights` from any engine and world size. Collective."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """`module` and `optimiser`, free of ranks and of the engine: tensors and plain values only. Collective."""
+        """`module` and `optimiser`, independent of engine and world size: tensors and plain values only. Collective."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` gave, of any engine on any number of ranks. Collective."""
+        """Load the result of `state_dict` from any engine and world size. Collective."""
         ...
 
     def reset_optimiser(self) -> None:
-        """The optimiser forgets its moments and counts its steps anew; its rate stays."""
+        """Reset the optimiser's moments and step count; the learning rate stays."""
         ...
 
     def reader(self) -> Engine:
-        """An engine with the present weights whose passes are no rank's business but this one's: to evaluate.
+        """An engine with the current weights that a rank may call on its own, for evaluation.
 
-        Itself, but where a wrapped network keeps only shards. Collective.
+        Returns itself unless the wrapped network is sharded. Collective.
         """
         ...
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of the wrapped forward, for training passes through `module`."""
+        """The precision of the wrapped forward pass, for training passes through `module`."""
         ...
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        """The rate of the next update."""
+        """Set the learning rate of the next update."""
         ...
 
 
 def input_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
-    """d f_y / d x of each image's own label's logit, in evaluation mode; (B, 3, H, W), detached.
+    """d f_y / d x of the logit of each image's label, in evaluation mode; (B, 3, H, W), detached.
 
-    Through the plain network, fixed, so that no engine's gradients are touched.
+    Computed through the frozen plain network, so that no engine's gradients change.
     """
     with torch.enable_grad(), frozen(engine) as network, engine.autocast():
         return logit_gradient(network, images.detach(), labels)
@@ -111,15 +111,13 @@ def total(terms: Terms) -> Tensor:
 
 
 def guarded(loss: Tensor) -> Tensor:
-    """The loss; where it is not finite its gradient is NaN, so that an all-reduce tells every rank."""
+    """The loss, with a NaN gradient where the loss is not finite, so that an all-reduce informs every rank."""
     finite = torch.isfinite(loss.detach())
     return loss * torch.where(finite, 1.0, float("nan")).to(loss.dtype)
 
 
 def forget(optimiser: torch.optim.Optimizer) -> None:
-    """Zeroes all that an optimiser keeps, in place: what Adam, AdamW and SGD start from, and shards stay where they
-    are.
-    """
+    """Zero an optimiser's state in place, the initial state of Adam, AdamW and SGD, without moving shards."""
     for entry in optimiser.state.values():
         for value in entry.values():
             if isinstance(value, Tensor):
@@ -127,19 +125,19 @@ def forget(optimiser: torch.optim.Optimizer) -> None:
 
 
 def mean_of(parts: list[Terms]) -> Terms:
-    """Each term's mean over parts of equal size, detached."""
+    """Mean of each term over parts of equal size, detached."""
     return {name: torch.stack([terms[name].detach() for terms in parts]).mean(0) for name in parts[0]}
 
 
 def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that an optimiser gets, by name, in the order that its state counts them in."""
+    """Trainable parameters by name, in the order of the optimiser's state."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def laid_out_like(parameters: Sequence[Tensor], saved: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state dict with each tensor of a parameter's shape in that parameter's own memory layout.
+    """An optimiser's state dict with each tensor of a parameter's shape in the parameter's memory format.
 
-    Fused kernels go through both as they lie in memory: two layouts would be mixed up without a word.
+    Fused kernels read parameter and state in memory order, and would silently mix up two memory formats.
     """
 
     def laid_out(index: int, value: Any) -> Any:
@@ -155,9 +153,9 @@ def laid_out_like(parameters: Sequence[Tensor], saved: dict[str, Any]) -> dict[s
 
 @contextmanager
 def frozen(engine: Engine) -> Iterator[nn.Module]:
-    """The plain network, fixed: no gradients to its weights, BatchNorm and dropout in evaluation mode.
+    """Freeze the plain network: no gradients for its weights, BatchNorm and dropout in evaluation mode.
 
-    Gradients still flow through it to its input. Restores modes and requires_grad on leaving.
+    Gradients still flow to the network's input. Restores modes and requires_grad on exit.
     """
     module = engine.module
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]

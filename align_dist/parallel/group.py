@@ -1,7 +1,7 @@
-"""The ranks of a run as one: what they agree on, and how they fail together.
+"""The process group of a run's ranks: shared decisions and shared errors.
 
-Host decisions (stop, save, an error) go over a group of their own that uses gloo, so that they never wait for
-an accelerator. With one rank nothing here communicates.
+Host decisions (stop, save, an error) use a separate gloo group, so that a decision never waits for an accelerator. With
+one rank nothing here communicates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group:
-    """All methods are collective: every rank calls them, in the same order. cores: this rank's own."""
+    """A rank's view of the group. All methods are collective: every rank calls them in the same order. cores: number of
+    cores of this rank. control: the gloo group of host decisions, None for one rank.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -36,7 +38,7 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank is the one that writes."""
+        """Whether this rank is rank 0, the only one that writes files."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
@@ -44,20 +46,20 @@ class Group:
         return self.start_any(flag)()
 
     def start_any(self, flag: bool) -> Callable[[], bool]:
-        """`any`, begun now and read by calling what is returned; with one rank it knows at once."""
+        """Start `any` without waiting; the returned function waits for the result."""
         if self.world_size == 1:
             return lambda: flag
-        told = torch.tensor(int(flag))
-        work = dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control, async_op=True)
+        flag_tensor = torch.tensor(int(flag))
+        work = dist.all_reduce(flag_tensor, dist.ReduceOp.MAX, group=self.control, async_op=True)
 
         def read() -> bool:
             work.wait()
-            return bool(told)
+            return bool(flag_tensor)
 
         return read
 
     def gather(self, value: T) -> list[T]:
-        """Each rank's value, by rank; tensors and plain values on the host."""
+        """Values of all ranks, by rank: tensors and plain values on the host."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -65,15 +67,15 @@ class Group:
         return values
 
     def first(self, action: Callable[[], T]) -> T:
-        """What `action` returned on rank 0, on every rank; a UserError that it raised there, on every rank."""
+        """Run `action` on rank 0, and return its result, or raise its UserError, on every rank."""
         if self.world_size == 1:
             return action()
-        told: list[tuple[T | None, UserError | None]] = [_outcome(action) if self.is_first else (None, None)]
-        dist.broadcast_object_list(told, src=0, group=self.control)
-        return _value_of(told[0])
+        outcomes: list[tuple[T | None, UserError | None]] = [_outcome(action) if self.is_first else (None, None)]
+        dist.broadcast_object_list(outcomes, src=0, group=self.control)
+        return _value_of(outcomes[0])
 
     def together(self, action: Callable[[], T]) -> T:
-        """Runs `action` on every rank. A UserError of any rank is raised on all of them, the lowest rank's."""
+        """Run `action` on every rank. A UserError on any rank is raised on all ranks, that of the lowest rank first."""
         if self.world_size == 1:
             return action()
         outcome = _outcome(action)
@@ -81,7 +83,7 @@ class Group:
         return _value_of((outcome[0], errors[0] if errors else None))
 
     def read(self, action: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        """As `first`, for tensors and plain values on the host; unpickled under torch's restricted loader."""
+        """Like `first`, for tensors and plain values on the host, loaded by torch's restricted unpickler."""
         if self.world_size == 1:
             return action()
         state, error = _outcome(action) if self.is_first else (None, None)
@@ -93,15 +95,15 @@ class Group:
         dist.broadcast(size, src=0, group=self.control)
         payload = torch.frombuffer(bytearray(buffer.getvalue() or bytes(int(size))), dtype=torch.uint8)
         dist.broadcast(payload, src=0, group=self.control)
-        received: dict[str, Any] | None = torch.load(io.BytesIO(payload.numpy().tobytes()), weights_only=True)
-        return received
+        loaded: dict[str, Any] | None = torch.load(io.BytesIO(payload.numpy().tobytes()), weights_only=True)
+        return loaded
 
     def concatenate(self, values: Tensor) -> Tensor:
-        """(R · B, ...) from each rank's (B, ...), in the order of ranks, on the device; gradients pass through it."""
+        """Concatenate each rank's (B, ...) to (R · B, ...), in the order of ranks, on the device; differentiable."""
         return concatenate_over_ranks(values) if self.world_size > 1 else values
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over ranks, on the device; gradients pass through it."""
+        """The sum over ranks, on the device; differentiable."""
         return sum_over_ranks(values) if self.world_size > 1 else values
 
     def mean_(self, values: Tensor) -> Tensor:

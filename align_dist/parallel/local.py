@@ -1,4 +1,4 @@
-"""Processes of this machine that are each other's ranks, over the loopback."""
+"""Ranks as processes of this machine, connected over the loopback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on now."""
+    """A currently free port of the loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -19,17 +19,17 @@ def free_port() -> int:
 def start_ranks(
     count: int, arguments: Sequence[str], added: Mapping[str, str] | None = None
 ) -> list[subprocess.Popen[str]]:
-    """`python ARGUMENTS` once a rank, with pipes of its own. One rank is told of no others.
+    """Start `python ARGUMENTS` once per rank, with pipes for its output. A single rank gets no launcher variables.
 
-    added: environment variables besides this process's own.
+    added: environment variables in addition to this process's environment.
     """
     launcher = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
-    started = []
+    processes = []
     for rank in range(count):
-        told = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        environment = {**os.environ, **(added or {}), **(told if count > 1 else {})}
+        variables = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
+        environment = {**os.environ, **(added or {}), **(variables if count > 1 else {})}
         command = [sys.executable, *arguments]
-        started.append(
+        processes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
-    return started
+    return processes

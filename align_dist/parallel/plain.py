@@ -49,19 +49,19 @@ class PlainEngine:
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         self.optimiser.zero_grad(set_to_none=True)
         statistics = remember_statistics(self.module)
-        found = []
+        part_terms = []
         for index, part in enumerate(parts):
             with self._reducing(index == len(parts) - 1):
-                found.append(terms_of(part))
-                guarded(total(found[-1]) / len(parts)).backward()
+                part_terms.append(terms_of(part))
+                guarded(total(part_terms[-1]) / len(parts)).backward()
         norm = self.clip()
         self.healthy = self.healthy * torch.isfinite(norm)
-        # A fused optimiser skips the step on the device where found_inf is 1: nothing waits for the host.
+        # A fused optimiser skips the step on the device where found_inf is 1, without waiting for the host.
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
         self.optimiser.step()
         self._average_statistics()
         keep_statistics(statistics, self.healthy)
-        return Update(mean_of(found), norm.detach())
+        return Update(mean_of(part_terms), norm.detach())
 
     def weights(self) -> dict[str, Tensor]:
         return self.module.state_dict()
@@ -93,7 +93,7 @@ class PlainEngine:
         return torch.autocast(self._device.type, self._precision)
 
     def clip(self) -> Tensor:
-        """Clips the gradients that are there; returns their norm before. Without a limit nothing is multiplied."""
+        """Clip the gradients, and return their norm before clipping. Without a limit gradients stay unchanged."""
         gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if self._clip is not None:
@@ -101,15 +101,15 @@ class PlainEngine:
         return norm
 
     def _average_statistics(self) -> None:
-        """Where ranks move running statistics each by its own images, makes them equal again."""
+        """Average running statistics that each rank has updated with its own images."""
 
     def _reducing(self, last: bool) -> AbstractContextManager[Any]:
-        """Around forward and backward of one part; with ranks, only the last one's gradients travel."""
+        """The context of forward and backward of one part; of several ranks only the last part is all-reduced."""
         return nullcontext()
 
 
 def make_optimiser(module: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD with momentum 0.9, fused: that form honours `found_inf` (and is the fastest)."""
+    """Adam, AdamW or SGD with momentum 0.9, fused, because fused optimisers support `found_inf` (and are fastest)."""
     parameters = list(trainable(module).values())
     if name == "sgd":
         return torch.optim.SGD(parameters, learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)

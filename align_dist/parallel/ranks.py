@@ -1,7 +1,6 @@
-"""Which rank this process is, from the environment: torchrun's, Slurm's (srun), submitit's, or none.
+"""The rank of this process from the environment of torchrun, Slurm (srun) or submitit, in this order.
 
-Found in that order. An environment that is only half set is refused: a job that quietly trains alone, N times
-over, costs more than one that stops.
+A half-set environment is refused, because a job that silently trains N times alone costs more than one that stops.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ LOWEST_PORT, PORTS = 20000, 40000
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks count from 0. address and port: where rank 0 listens. launcher: who started us, for messages."""
+    """Rank and world size; ranks start at 0. address, port: of rank 0. launcher: for messages."""
 
     rank: int = 0
     world_size: int = 1
@@ -33,15 +32,15 @@ class Ranks:
 
 
 def find_ranks(environment: Mapping[str, str]) -> Ranks:
-    """The ranks that an environment describes. Raises MachineError for a half-set one or one that cannot be."""
+    """Rank and world size from an environment. Raises MachineError for a half-set or inconsistent environment."""
     if any(name in environment for name in TORCHRUN[:3]):
         return _from_torchrun(environment)
     if "SLURM_STEP_NUM_TASKS" in environment:
         return _from_slurm(environment)
     if environment.get("SLURM_NTASKS") and _number(environment, "SLURM_NTASKS") > 1:
         raise MachineError(
-            f"this Slurm job has {environment['SLURM_NTASKS']} tasks and this process was not started by srun: "
-            "use `srun align-dist train …`, or ask for one task"
+            f"this Slurm job has {environment['SLURM_NTASKS']} tasks, but this process was not started by srun: "
+            "use `srun align-dist train …`, or request one task"
         )
     if any(name in environment for name in SUBMITIT):
         return _from_submitit(environment)
@@ -49,7 +48,7 @@ def find_ranks(environment: Mapping[str, str]) -> Ranks:
 
 
 def _from_torchrun(environment: Mapping[str, str]) -> Ranks:
-    values = _required(environment, TORCHRUN, "torchrun", "start with torchrun, or unset the others")
+    values = _required(environment, TORCHRUN, "torchrun", "start with torchrun, or unset these variables")
     rank, world_size, local_rank, local_world_size = (_number(values, name) for name in TORCHRUN[:4])
     return _checked(
         Ranks(
@@ -65,20 +64,20 @@ def _from_torchrun(environment: Mapping[str, str]) -> Ranks:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Ranks:
-    """Of this job step. Rank 0 is on the step's first node; the port comes from the job's number."""
+    """Ranks of this Slurm job step. Rank 0 is on the step's first node; the port comes from the job's number."""
     values = _required(environment, SLURM, "srun", "start with `srun align-dist train …`")
     rank, world_size, local_rank = (_number(values, name) for name in SLURM[:3])
     tasks = environment.get("SLURM_STEP_TASKS_PER_NODE", str(world_size))
-    here = tasks_on(tasks, _number(environment, "SLURM_NODEID") if "SLURM_NODEID" in environment else 0)
-    # One task meets nobody: its node needs no name.
-    named = "127.0.0.1" if world_size == 1 else environment.get("MASTER_ADDR")
-    address = named or _first_host(values["SLURM_STEP_NODELIST"])
+    local_world_size = tasks_on(tasks, _number(environment, "SLURM_NODEID") if "SLURM_NODEID" in environment else 0)
+    # A single task connects to no other node.
+    master = "127.0.0.1" if world_size == 1 else environment.get("MASTER_ADDR")
+    address = master or _first_host(values["SLURM_STEP_NODELIST"])
     port = _port(environment, values["SLURM_JOB_ID"])
-    return _checked(Ranks(rank, world_size, local_rank, here, address, port, "srun"))
+    return _checked(Ranks(rank, world_size, local_rank, local_world_size, address, port, "srun"))
 
 
 def _from_submitit(environment: Mapping[str, str]) -> Ranks:
-    """submitit's local executor: one node. Its Slurm jobs run under srun and are found as such."""
+    """Ranks of submitit's local executor, on one node. submitit's Slurm jobs run under srun."""
     values = _required(environment, SUBMITIT, "submitit", "start through launch/submit.py")
     rank, world_size, local_rank = (_number(values, name) for name in SUBMITIT[:3])
     port = _port(environment, values["SUBMITIT_LOCAL_JOB_ID"])
@@ -86,16 +85,16 @@ def _from_submitit(environment: Mapping[str, str]) -> Ranks:
 
 
 def tasks_on(tasks_per_node: str, node: int) -> int:
-    """Tasks on the node with that number, from Slurm's run-length form: `2(x3),1` is 2, 2, 2, 1.
+    """Number of tasks on a node, from Slurm's run-length form: `2(x3),1` is 2, 2, 2, 1.
 
-    Raises MachineError for another form.
+    Raises MachineError for any other form.
     """
     counts: list[int] = []
     for part in tasks_per_node.split(","):
-        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
-        if found is None:
+        match = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part)
+        if match is None:
             raise MachineError(f"tasks per node: takes Slurm's form such as 2(x3),1, got {tasks_per_node!r}; use srun")
-        counts += [int(found[1])] * int(found[2] or 1)
+        counts += [int(match[1])] * int(match[2] or 1)
     return counts[node] if node < len(counts) else counts[-1]
 
 
@@ -108,7 +107,7 @@ def _first_host(nodes: str) -> str:
 
 
 def _port(environment: Mapping[str, str], job: str) -> int:
-    """MASTER_PORT, or one that jobs with different numbers rarely share."""
+    """MASTER_PORT, or a port from the job's number, which different jobs rarely share."""
     if environment.get("MASTER_PORT"):
         return _number(environment, "MASTER_PORT")
     digits = "".join(character for character in job if character.isdigit())
@@ -138,6 +137,6 @@ def _checked(ranks: Ranks) -> Ranks:
     if not 0 <= ranks.rank < ranks.world_size or not 0 <= ranks.local_rank < ranks.local_world_size:
         raise MachineError(
             f"{ranks.launcher}: rank {ranks.rank} of {ranks.world_size}, local rank {ranks.local_rank} of "
-            f"{ranks.local_world_size} cannot be; start with the launcher again"
+            f"{ranks.local_world_size} are inconsistent; start with the launcher again"
         )
     return ranks

@@ -1,4 +1,4 @@
-"""How many threads torch computes with: the cores of a rank, whatever was imported before."""
+"""Torch's number of threads: the cores of a rank, whatever earlier imports have set."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from align_dist.parallel.group import Group
 
 
-def use_cores(asked: int, group: Group, environment: Mapping[str, str]) -> None:
-    """Gives torch its number of threads. asked: by training.threads, 0 for the rank's own cores."""
-    torch.set_num_threads(thread_count(asked, group.cores, group.world_size, environment))
+def use_cores(threads: int, group: Group, environment: Mapping[str, str]) -> None:
+    """Set torch's number of threads. threads: the value of training.threads, 0 for the rank's cores."""
+    torch.set_num_threads(thread_count(threads, group.cores, group.world_size, environment))
 
 
-def thread_count(asked: int, cores: int, world_size: int, environment: Mapping[str, str]) -> int:
-    """What is asked for; else the rank's cores, but for one rank no more than OMP_NUM_THREADS.
+def thread_count(threads: int, cores: int, world_size: int, environment: Mapping[str, str]) -> int:
+    """The given number of threads, or for 0 the rank's cores, limited on a single rank by OMP_NUM_THREADS; at least 1.
 
-    Several ranks do not read that variable: torchrun sets it to 1 for each of them. ≥ 1.
+    With several ranks the variable is ignored, because torchrun sets it to 1 for every rank.
     """
-    if asked:
-        return asked
-    told = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    limit = int(told) if told.isdigit() and world_size == 1 else 0
+    if threads:
+        return threads
+    variable = environment.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    limit = int(variable) if variable.isdigit() and world_size == 1 else 0
     return max(1, min(cores, limit or cores))

@@ -21,10 +21,10 @@ from align_dist.parallel.plain import PlainEngine
 
 
 class ZeroEngine:
-    """See `parallel.engine.Engine`. settings: a whole DeepSpeed config, this engine's own.
+    """See `parallel.engine.Engine`. settings: a complete DeepSpeed config for this engine alone.
 
-    The precision is torch's autocast around the network, as in the other engines: weights, gradients and their
-    all-reduce stay float32 (DeepSpeed's own bf16 mode would change all three).
+    The precision is torch's autocast around the network, as in the other engines: weights, gradients and all-reduces
+    stay float32 (DeepSpeed's bf16 mode would change all three).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ZeroEngine:
     ) -> None:
         self.module = module
         self.stage = zero_stage(settings)
-        # The reader's network: a copy made while parameters are whole.
+        # The reader's network: a copy from before parameters are sharded.
         self._reader = _reader_of(module, precision) if self.stage == 3 else None
         self._plain = PlainEngine(module, optimiser, gradient_clip=gradient_clip, precision=precision)
         self.optimiser = optimiser
@@ -53,19 +53,19 @@ class ZeroEngine:
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         statistics = remember_statistics(self.module)
-        found = []
+        part_terms = []
         for index, part in enumerate(parts):
-            found.append(terms_of(part))
-            self._engine.backward(guarded(total(found[-1])))  # divides by the number of parts
+            part_terms.append(terms_of(part))
+            self._engine.backward(guarded(total(part_terms[-1])))  # divides by the number of parts
             if index < len(parts) - 1:
-                self._engine.step()  # counts the part; nothing travels or moves before the last one
+                self._engine.step()  # counts the part; nothing is reduced or updated before the last part
         norm = self._step_whole() if self.stage == 0 else self._step_sharded()
         average_statistics(self.module, self._group)
         keep_statistics(statistics, self.healthy)
-        return Update(mean_of(found), norm)
+        return Update(mean_of(part_terms), norm)
 
     def _step_whole(self) -> Tensor:
-        """Without ZeRO every rank holds the averaged gradients before the step, as under DDP."""
+        """Clip and step without ZeRO: every rank holds the averaged gradients before the step, as under DDP."""
         norm = self._plain.clip().detach()
         self.healthy = self.healthy * torch.isfinite(norm)
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
@@ -73,7 +73,7 @@ class ZeroEngine:
         return norm
 
     def _step_sharded(self) -> Tensor:
-        """ZeRO finds the norm within its step and skips one that is not finite; later ones we skip by found_inf."""
+        """Step with ZeRO, which computes the norm and skips a step that is not finite; found_inf skips later steps."""
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
         self._engine.step()
         norm = torch.as_tensor(self._engine.get_global_grad_norm(), dtype=torch.float32, device=self.healthy.device)
@@ -114,7 +114,7 @@ class ZeroEngine:
 
 
 class _InAutocast(nn.Module):
-    """Enters autocast inside the wrapped forward: DeepSpeed switches off one that it finds around it."""
+    """A module with autocast inside the wrapped forward pass, because DeepSpeed turns off autocast from outside."""
 
     def __init__(self, inner: nn.Module, autocast: Callable[[], AbstractContextManager[Any]]) -> None:
         super().__init__()
@@ -138,6 +138,6 @@ def _initialise(module: nn.Module, optimiser: torch.optim.Optimizer, settings: d
             "distributed.engine: deepspeed is not installed; run `bash launch/install.sh ffcv,deepspeed`"
         ) from None
     deepspeed.utils.logger.setLevel(logging.ERROR)
-    deepspeed.comm.init_distributed(verbose=False)  # takes the process group that is there
+    deepspeed.comm.init_distributed(verbose=False)  # uses the existing process group
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimiser, config=settings)
     return engine

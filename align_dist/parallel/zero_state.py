@@ -1,7 +1,7 @@
-"""DeepSpeed's shards to and from the one form every engine's checkpoint has. All functions are collective.
+"""Conversion between DeepSpeed's shards and the common form of checkpoints. All functions are collective.
 
-That form is torch's: a module's state dict, and an optimiser's `{"state": {i: {...}}, "param_groups": [...]}`
-with tensors of the parameters' shapes, i counting parameters in the module's order.
+The common form is torch's: a module's state dict, and an optimiser's `{"state": {i: {...}}, "param_groups": [...]}`
+with tensors of the parameters' shapes, where i counts parameters in the module's order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from align_dist.parallel.engine import laid_out_like, trainable
 
 
 def gather_weights(module: nn.Module, stage: int) -> dict[str, Tensor]:
-    """The whole state dict, copied: parameters are views of flat buffers that a file would hold entirely."""
+    """A copy of the whole state dict, because parameters are views of flat buffers, which a file would contain."""
     whole = {name: value.detach().clone() for name, value in module.state_dict().items()}
     if stage == 3:
         for name, parameter in module.named_parameters():
@@ -25,7 +25,7 @@ def gather_weights(module: nn.Module, stage: int) -> dict[str, Tensor]:
 
 
 def scatter_weights(module: nn.Module, weights: dict[str, Tensor], stage: int) -> None:
-    """Into the network and into ZeRO's own float32 copy of it."""
+    """Load weights into the network and into ZeRO's float32 copy."""
     if stage < 3:
         module.load_state_dict(weights)
     else:
@@ -38,7 +38,7 @@ def scatter_weights(module: nn.Module, weights: dict[str, Tensor], stage: int) -
 
 
 def gather_optimiser(sharded: Any, optimiser: torch.optim.Optimizer, module: nn.Module, stage: int) -> dict[str, Any]:
-    """The optimiser's state as torch would have it on one process."""
+    """The optimiser's state in torch's form for one process."""
     if stage == 0:
         return _copied(optimiser.state_dict())
     from deepspeed.utils import safe_get_full_optimizer_state
@@ -61,7 +61,7 @@ def gather_optimiser(sharded: Any, optimiser: torch.optim.Optimizer, module: nn.
 def scatter_optimiser(
     sharded: Any, optimiser: torch.optim.Optimizer, module: nn.Module, stage: int, saved: dict[str, Any]
 ) -> None:
-    """Puts such a state back into whatever shards this rank holds now."""
+    """Load an optimiser's state in torch's form into the shards of this rank."""
     if stage == 0:
         optimiser.load_state_dict(laid_out_like(list(trainable(module).values()), saved))
         return
@@ -105,8 +105,8 @@ def _set_state(parameter: nn.Parameter, value: Tensor, key: str, stage: int) -> 
 
 
 def _shard_of(parameter: nn.Parameter, whole: Tensor) -> Tensor:
-    """This rank's shard under ZeRO-3, the last one padded: DeepSpeed's own setter (0.19) fails where the size
-    of a parameter is no multiple of the ranks.
+    """This rank's shard under ZeRO-3, with the last shard padded, because DeepSpeed's setter (0.19) fails where a
+    parameter's size is not a multiple of the world size.
     """
     import torch.distributed as dist
     from deepspeed.utils import safe_get_local_fp32_param
@@ -117,7 +117,7 @@ def _shard_of(parameter: nn.Parameter, whole: Tensor) -> Tensor:
 
 
 def _flat_parameters(sharded: Any, stage: int) -> Iterator[Tensor]:
-    """What the inner optimiser really steps: one flat tensor a group (ZeRO 1, 2) or a sub-group (ZeRO 3)."""
+    """The inner optimiser's flat parameters: one tensor per group (ZeRO 1, 2) or sub-group (ZeRO 3)."""
     yield from sharded.single_partition_of_fp32_groups if stage < 3 else sharded.fp32_partitioned_groups_flat
 
 

@@ -1,6 +1,6 @@
 """A run's folder: the only place where its state is read from.
 
-config.yaml · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
+config.yaml · classes.json · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
 trained.json (once it is trained to its end: which step each selection's weights are of) · results.jsonl ·
 done (with which settings those were measured) · ended.json (why the latest start ended before that)
 """
@@ -51,6 +51,7 @@ class RunFolder:
         self.selected = path / "selected"
         self.pictures = path / "pictures"
         self.events = path / "events"
+        self.classes = path / "classes.json"
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.results = path / RESULTS
@@ -61,11 +62,17 @@ class RunFolder:
         self.begun = False
 
     def begin(
-        self, config: RunConfig, ranks: int = 1, pictures: str = "", arithmetic: Mapping[str, str | int] | None = None
+        self,
+        config: RunConfig,
+        ranks: int = 1,
+        pictures: str = "",
+        arithmetic: Mapping[str, str | int] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record.
 
         pictures: what the run trains on, `Manifest.pictures`. arithmetic: what it computes with, see `arithmetic_of`.
+        classes: their names, by which a trained run needs no beton to be used.
         """
         if self.description.exists() and load_config(self.description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
@@ -76,6 +83,8 @@ class RunFolder:
         # Where this start is to pause and other methods' options are no part of the run.
         whole = config.alone().model_copy(update={"training": config.training.model_copy(update={"until": None})})
         self.describe(whole)
+        if classes:
+            write_text(self.classes, json.dumps({"classes": list(classes)}) + "\n")
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
 
     def describe(self, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from align_dist.files import json_object, last_lines, unwritable, write_text
 # The tag that tells how long a run will take.
 SPEED = "speed/"
 IMAGES_PER_SECOND = f"{SPEED}images_per_second"
+VALIDATION_ACCURACY = "validation/accuracy"
 LATEST = 50
 
 Series = dict[int, float]
@@ -73,6 +74,13 @@ def read_scalars(path: Path) -> dict[str, Series]:
         for tag, value in record.values.items():
             scalars.setdefault(tag, {})[record.step] = value
     return {tag: dict(sorted(series.items())) for tag, series in sorted(scalars.items())}
+
+
+def read_scalar(path: Path, tag: str) -> Series:
+    """One tag's values by rising step; a line that does not name the tag costs no parsing."""
+    naming = [line for line in _lines_of(path) if f'"{tag}"' in line] if path.exists() else []
+    values = {record.step: record.values[tag] for record in _records_in(naming) if tag in record.values}
+    return dict(sorted(values.items()))
 
 
 def parse_record(line: str) -> Record | None:

@@ -76,6 +76,17 @@ def group_of(config: RunConfig) -> Group:
     )
 
 
+def variant_of(config: RunConfig) -> str:
+    """A run's variant as results have it: with what maps are made by, where it is not Grad-CAM by receptive fields.
+
+    Accuracy may be compared between them, faithfulness may not.
+    """
+    classifier = config.classifier
+    even = "even cells" if classifier.cam_places == "even" else ""
+    attribution = even if classifier.attribution == "grad_cam" else classifier.attribution
+    return ", ".join(part for part in dict.fromkeys((config.variant, attribution)) if part)
+
+
 def settings_of(evaluation: EvaluationConfig) -> dict[str, Any]:
     """What a row's metrics depend on: neither other selections nor the lemmas change what a row has besides them."""
     return {key: value for key, value in evaluation.settings.items() if key not in ("selections", "theory")}

@@ -1,4 +1,4 @@
-"""Where a search looks for a setting's value."""
+"""Distributions from which a search samples a setting's value."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-# A value as a YAML file holds it.
+# Scalar values of YAML.
 Value = float | int | str | bool | None
 DIGITS = 4
 
@@ -45,7 +45,7 @@ class Uniform(_Distribution):
 
 
 class Choice(_Distribution):
-    """One of a list."""
+    """One of a list of values."""
 
     choice: Annotated[tuple[Value, ...], Field(min_length=1)]
 
@@ -56,9 +56,9 @@ class Choice(_Distribution):
 KINDS = ("loguniform", "uniform", "choice")
 
 
-def _kind(given: Any) -> str | None:
-    """The key that says which it is, for the errors of that kind alone."""
-    return next((kind for kind in KINDS if (kind in given if isinstance(given, dict) else hasattr(given, kind))), None)
+def _kind(value: Any) -> str | None:
+    """The key that selects the kind of distribution, so that errors are about that kind alone."""
+    return next((kind for kind in KINDS if (kind in value if isinstance(value, dict) else hasattr(value, kind))), None)
 
 
 Distribution = Annotated[
@@ -74,5 +74,5 @@ def _check_order(bounds: tuple[float, float]) -> tuple[float, float]:
 
 
 def rounded(value: float, low: float, high: float) -> float:
-    """To 4 significant digits, so that a config's text and its id are the same everywhere, within the bounds."""
+    """Round to 4 significant digits within the bounds, so that a config's text and id are the same everywhere."""
     return min(max(float(f"{value:.{DIGITS}g}"), low), high)

@@ -1,7 +1,7 @@
-"""YAML whose values stay the text that was written: what `15`, `no`, `007` or `1e-3` mean is for the schema to say.
+"""YAML whose values stay text, so that the schema decides what `15`, `no`, `007` or `1e-3` mean.
 
-YAML's own types depend on the spelling alone: a domain named `15` would be a number, one named `no` false, and
-`1e-3` a text. Here a plain value is a `Text`, and a field of a `Described` model takes it as what the field holds.
+YAML infers types from spelling alone: a domain named `15` would be a number, a domain named `no` false, and `1e-3` a
+string. Here a plain value is a `Text`, which a field of a `Described` model converts to the field's type.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ class Text(str):
 
 
 class Described(BaseModel):
-    """A part of a description: every key known, nothing changed later, plain values read as its fields' types."""
+    """A section of a config: no unknown keys, frozen, plain values converted to the fields' types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _read_text(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
+    def _read_text(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
         types = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {key: _meant(key, value, types.get(key)) for key, value in given.items()}
+        return {key: _meant(key, value, types.get(key)) for key, value in values.items()}
 
 
 def _meant(key: str, value: Any, annotation: Any) -> Any:
-    """A plain value as a field's type reads it: none where the field may have none, a list or keys where it does."""
+    """A plain value converted for a field's type: None where the field allows None, else a list, a mapping or text."""
     if not isinstance(value, Text):
         return value
     kinds = _kinds_of(annotation)
@@ -65,7 +65,7 @@ def _kinds_of(annotation: Any) -> set[type]:
 
 
 class _TextLoader(SafeLoader):  # type: ignore[misc]
-    """Safe YAML that resolves no plain value but the key `<<`, and takes no key twice."""
+    """A safe YAML loader that resolves no plain value but the key `<<`, and refuses duplicate keys."""
 
     yaml_implicit_resolvers: ClassVar = {"<": SafeLoader.yaml_implicit_resolvers["<"]}
 
@@ -77,7 +77,7 @@ class _TextLoader(SafeLoader):  # type: ignore[misc]
         keys = [key.value for key, _ in node.value]
         for key, _ in node.value:
             if keys.count(key.value) > 1:
-                raise ConstructorError(None, None, f"{key.value}: written twice", key.start_mark)
+                raise ConstructorError(None, None, f"{key.value}: duplicate key", key.start_mark)
         return dict(super().construct_mapping(node, deep))
 
 
@@ -85,7 +85,7 @@ _TextLoader.add_constructor("tag:yaml.org,2002:str", _TextLoader.construct_text)
 
 
 def parse_yaml(content: str | bytes) -> Any:
-    """Mappings, lists and texts. Raises ValueError, in one line, for what is no YAML."""
+    """Parse YAML into mappings, lists and text. Raises ValueError, in one line, for invalid YAML."""
     try:
         return load(content, _TextLoader)
     except YAMLError as error:
@@ -93,7 +93,10 @@ def parse_yaml(content: str | bytes) -> Any:
 
 
 def read_description(path: Path, kind: str) -> dict[str, Any]:
-    """The keys of a YAML file; none where it is empty. Raises ConfigError for a file that is no `kind`."""
+    """The mapping in a YAML file; empty for an empty file. Raises ConfigError for any other content.
+
+    kind: what the file is, for the message.
+    """
     try:
         values = parse_yaml(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -107,10 +110,10 @@ def read_description(path: Path, kind: str) -> dict[str, Any]:
 
 
 def override(values: dict[str, Any], key: str, text: str, section: bool) -> None:
-    """Sets a dotted key to what is written: a quoted text is what is between the quotes, any other is as it stands.
+    """Set a dotted key to a text, without its quotes where the text is quoted.
 
-    section: whether the key is one of a section, whose written keys `{...}` are added to those it has. Raises
-    ConfigError where these are no YAML.
+    section: whether the key names a section; then the keys in `{...}` are merged into the section. Raises ConfigError
+    for invalid YAML.
     """
     *path, name = key.split(".")
     for step in path:
@@ -139,7 +142,7 @@ def _unquoted(text: str) -> str:
 
 
 def typed(value: Any) -> Any:
-    """Plain values as YAML's own types, where no field says what they are: numbers, truth values, none."""
+    """Plain values with YAML's own types (numbers, booleans, None), for values without a field."""
     if isinstance(value, dict):
         return {key: typed(inner) for key, inner in value.items()}
     if isinstance(value, list):

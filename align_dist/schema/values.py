@@ -1,4 +1,4 @@
-"""What a value of a description may be, and what a field says of itself beside its type."""
+"""Types of config values, and the metadata of a field."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from align_dist.schema.distributions import Distribution
 from align_dist.schema.text import Described
 
 
-def _check_duration(given: Any) -> str:
-    length = re.fullmatch(r"\s*([0-9]+)\s*(step|epoch)s?\s*", str(given))
-    if length is None:
+def _check_duration(value: Any) -> str:
+    match = re.fullmatch(r"\s*([0-9]+)\s*(step|epoch)s?\s*", str(value))
+    if match is None:
         raise ValueError("takes a length such as '12 epochs' or '200 steps'")
-    return f"{int(length[1])} {length[2]}s"
+    return f"{int(match[1])} {match[2]}s"
 
 
 Duration = Annotated[str, BeforeValidator(_check_duration)]
@@ -25,7 +25,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-# torch's generators take 64 bits, of which other networks' seeds want a few above this one.
+# torch's generators take 64 bits; the seeds of further networks lie slightly above this seed.
 LARGEST_SEED = 2**63 - 1
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
@@ -40,23 +40,23 @@ class OptimiserConfig(Described):
 
 
 def to_steps(duration: Duration, steps_per_epoch: float) -> int:
-    """A length in steps; epochs are rounded to the nearest whole step."""
+    """A duration in steps; epochs are rounded to the nearest whole step."""
     count, unit = duration.split()
     return int(count) if unit == "steps" else round(int(count) * steps_per_epoch)
 
 
 def option(default: Any, *, after_warmup: bool = False, search: Distribution | None = None) -> Any:
-    """A field with what is known of it beside its type.
+    """A pydantic field with metadata.
 
-    after_warmup: the field changes nothing before guidance starts, so runs that differ in it alone share their warm-up.
-    search: where a search looks for its value unless told otherwise.
+    after_warmup: the field has no effect before guidance starts, so runs that differ only in such fields share their
+    warm-up. search: the default search space of the field.
     """
     space = None if search is None else search.model_dump(mode="json")
     return Field(default, json_schema_extra={"after_warmup": after_warmup, "search": space})
 
 
 def leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every dotted key of a description, with its field; the keys of a section within it one by one."""
+    """Every dotted key of a config with its field, nested sections included."""
     for name, field in part.model_fields.items():
         nested = field.annotation
         if isinstance(nested, type) and issubclass(nested, BaseModel):
@@ -66,6 +66,6 @@ def leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
 
 
 def told_of(field: FieldInfo, what: Literal["after_warmup", "search"]) -> Any:
-    """What `option` was told of a field; None for any other field."""
+    """The metadata of a field made by `option`; None for any other field."""
     extra = field.json_schema_extra
     return extra.get(what) if isinstance(extra, dict) else None

@@ -1,7 +1,7 @@
-"""`align-dist selftest`: short runs on every device and engine that is here, held against each other.
+"""`align-dist selftest`: short runs on every available device and engine, compared with each other.
 
-The first to see a machine's accelerator may be a user. Every check is one line; all of them, with what the machine is,
-are one file to send.
+A user may be the first to run on a new accelerator. Every check prints one line; one file holds all checks and the
+environment, to be sent to the developers.
 """
 
 from __future__ import annotations
@@ -31,44 +31,43 @@ from align_dist.selftest.trials import (
     without_waiting,
 )
 
-# How far a run may end from the one it is held against, as a share of how far training moved the weights: rounding
-# grows over the steps (a maximum that two cells all but share goes to the other one), and another device adds up in
-# another order.
+# Largest distance between two runs' weights, as a share of how far training moved the weights. Rounding errors grow
+# over the steps (a maximum may switch between two nearly equal cells), and another device sums in another order.
 EXACT, ROUNDING, DEVICE = 0.0, 0.02, 0.03
-# How far a term of a loss may be from float32's, as a share: bfloat16 has eight bits.
+# Largest relative difference of a loss term from float32: bfloat16 has eight bits.
 BFLOAT16 = 0.1
 
 
 @dataclass(frozen=True)
 class Check:
-    """state: `ok`, `failed`, or `note` for what cannot be tried here."""
+    """state: `ok`, `failed`, or `note` for a check that this machine cannot run."""
 
     name: str
     state: str
     told: str
 
     def __str__(self) -> str:
-        """A line."""
+        """The state, the name and the message in one line."""
         return f"{self.state:8}{self.name}: {self.told}"
 
 
 def selftest(destination: Path) -> int:
-    """Prints a line a check and writes them to `destination`; 0 where none failed, else MachineError's exit code."""
-    done: list[Check] = []
+    """Print one line per check and write all to `destination`; 0 where none failed, else MachineError's exit code."""
+    results: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="align-dist-selftest-") as folder:
         base = make_run(Path(folder))
         prepare(Trial(base, "reference").config.benchmark)
         for check in checks(base):
             print(check, flush=True)
-            done.append(check)
-    told = {
-        "checks": [asdict(check) for check in done],
+            results.append(check)
+    report = {
+        "checks": [asdict(check) for check in results],
         "environment": environment(),
         "findings": [str(finding) for finding in findings(None)],
     }
-    write_text(destination, json.dumps(told, indent=1) + "\n")
-    print(f"all of it, to send: {destination}")
-    return MachineError.exit_code if any(check.state == "failed" for check in done) else 0
+    write_text(destination, json.dumps(report, indent=1) + "\n")
+    print(f"report to send: {destination}")
+    return MachineError.exit_code if any(check.state == "failed" for check in results) else 0
 
 
 def checks(base: Path) -> Iterator[Check]:
@@ -79,7 +78,7 @@ def checks(base: Path) -> Iterator[Check]:
     yield from _engines(cpu, "gloo", ranks=2, tolerance=ROUNDING)
     yield _held(replace(cpu, name="cpu-killed-and-resumed"), cpu, EXACT, kill_and_finish)
     if not torch.cuda.is_available():
-        yield Check("cuda", "note", "torch sees no CUDA device: nothing of CUDA, NCCL or pinned memory was tried")
+        yield Check("cuda", "note", "torch sees no CUDA device: CUDA, NCCL and pinned memory were not tested")
         return
     cuda, devices = Trial(base, "cuda", ("training.device=cuda",)), torch.cuda.device_count()
     yield _held(cuda, cpu, DEVICE)
@@ -101,7 +100,7 @@ def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterat
 
 
 def _held(trial: Trial, against: Trial, tolerance: float, run: Callable[[Trial], None] = finish) -> Check:
-    """A run to its end, and how far from another one it ended."""
+    """Run a trial to its end and compare its weights with another trial's."""
 
     def work() -> str:
         run(trial)
@@ -111,27 +110,27 @@ def _held(trial: Trial, against: Trial, tolerance: float, run: Callable[[Trial],
 
 
 def _in_bfloat16(against: Trial) -> Check:
-    """A run in bfloat16, and how far its losses are from float32's; where its weights end is chance."""
+    """Run a trial in bfloat16 and compare its losses with float32's; its weights would differ by chance."""
     precision = (*against.overrides, "training.precision=bfloat16")
     trial = replace(against, name=f"{against.name}-bfloat16", overrides=precision)
 
     def work() -> str:
         finish(trial)
-        found = terms_apart(trial, against)
-        told = f"losses {found:.2g} from {against.name}'s (at most {BFLOAT16:g})"
-        if not found <= BFLOAT16:
-            raise MachineError(told)
-        return f"{told}, {images_per_second(trial):,.0f} images/s"
+        difference = terms_apart(trial, against)
+        message = f"losses {difference:.2g} from {against.name}'s (at most {BFLOAT16:g})"
+        if not difference <= BFLOAT16:
+            raise MachineError(message)
+        return f"{message}, {images_per_second(trial):,.0f} images/s"
 
     return _tried(trial.name, work)
 
 
 def _near(trial: Trial, against: Trial, tolerance: float) -> str:
-    found = distance(trial, against)
-    told = f"ended {found:.2g} of training's way from {against.name} (at most {tolerance:g})"
-    if not found <= tolerance:
-        raise MachineError(told)
-    return f"{told}, {images_per_second(trial):,.0f} images/s"
+    difference = distance(trial, against)
+    message = f"weights differ by {difference:.2g} of the training's change from {against.name} (at most {tolerance:g})"
+    if not difference <= tolerance:
+        raise MachineError(message)
+    return f"{message}, {images_per_second(trial):,.0f} images/s"
 
 
 def _ended(trial: Trial) -> str:
@@ -145,10 +144,10 @@ def _not_waiting(trial: Trial) -> str:
 
 
 def _tried(name: str, work: Callable[[], str]) -> Check:
-    """Whatever goes wrong in a check is its line, and the next one is tried."""
+    """Run a check; an error becomes the check's line, and the next check runs."""
     try:
         return Check(name, "ok", work())
     except UserError as error:
         return Check(name, "failed", str(error))
-    except Exception as error:  # torch's own, of a device that nobody has seen yet
+    except Exception as error:  # torch's errors on an unknown device
         return Check(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -1,4 +1,4 @@
-"""What a self-test trains on: made-up pictures and a run of all of ALIGN's terms."""
+"""Synthetic images for the self-test, and a config that uses all of ALIGN's terms."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from PIL import Image
 from align_dist.config import parse_config, to_yaml
 
 SIDE, PICTURES, CLASSES = 64, 24, 3
-# Domains, each with the brightness of what tells the classes apart.
+# Domains, each with the brightness of the square that marks the class.
 LIGHTS = {"day": 60, "night": 20}
 
 
 def make_run(folder: Path) -> Path:
-    """Paints pictures below `folder` and writes the YAML of a run on them: warm-up, the masker's head start, guidance,
-    relaxed masks, mixtures. Plain gradient descent: Adam's first steps turn rounding into differences.
+    """Paint images below `folder` and write the YAML of a run on these images: warm-up, the masker's head start,
+    guidance, relaxed masks, mixtures. SGD, because Adam's first steps amplify rounding.
     """
     paint(folder / "pictures")
     slow, fast = ({"name": "sgd", "learning_rate": rate} for rate in (0.002, 0.05))
@@ -59,12 +59,12 @@ def make_run(folder: Path) -> Path:
 
 
 def paint(folder: Path) -> None:
-    """`<domain>/<class>/<number>.png`: noise, and a square of light whose height in the picture is the class."""
+    """Write `<domain>/<class>/<number>.png`: noise with a bright square whose height in the image is the class."""
     for domain, light in LIGHTS.items():
         for label in range(CLASSES):
-            place = folder / domain / f"class{label}"
-            place.mkdir(parents=True)
+            subfolder = folder / domain / f"class{label}"
+            subfolder.mkdir(parents=True)
             for number in range(PICTURES):
                 pixels = np.random.default_rng([light, label, number]).integers(0, 120, (SIDE, SIDE, 3))
                 pixels[20 * label : 20 * label + 20, 20:44] += light
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(subfolder / f"{number}.png")

@@ -1,4 +1,4 @@
-"""Runs of `align-dist train` in processes of their own, and how far two of them ended from each other."""
+"""Runs of `align-dist train` in separate processes, and the distance between the results of two runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Networks = dict[str, dict[str, torch.Tensor]]
 
 @dataclass(frozen=True)
 class Trial:
-    """A run of the made-up pictures. name: its experiment's. overrides: what it does otherwise. ranks: on how many."""
+    """A run on the synthetic images. name: the experiment. overrides: dotted overrides. ranks: the world size."""
 
     base: Path
     name: str
@@ -40,7 +40,7 @@ class Trial:
 
     @property
     def arguments(self) -> list[str]:
-        """Of Python: this run, by the command that a user would give."""
+        """Arguments of Python for the run's `align-dist train` command."""
         return ["-m", "align_dist.cli", "train", str(self.base), f"experiment={self.name}", *self.overrides]
 
     @property
@@ -49,12 +49,12 @@ class Trial:
 
 
 def finish(trial: Trial) -> None:
-    """Runs a trial to its end. Raises MachineError with the last line of a rank that did not end well."""
+    """Run a trial to its end. Raises MachineError with the last line of a rank that failed."""
     _wait(trial, start_ranks(trial.ranks, trial.arguments))
 
 
 def kill_and_finish(trial: Trial) -> None:
-    """Kills a trial at its first checkpoint and runs the same command again. Raises MachineError as `finish` does."""
+    """Kill a trial at its first checkpoint and run the same command again. Raises MachineError as `finish` does."""
     (process,) = start_ranks(1, trial.arguments)
     end = time.monotonic() + SECONDS
     while process.poll() is None and not _has_saved(trial) and time.monotonic() < end:
@@ -71,45 +71,45 @@ def _has_saved(trial: Trial) -> bool:
 
 
 def folder_of(trial: Trial) -> RunFolder:
-    """Where a trial's run lives: the only one of its experiment."""
+    """The folder of a trial's run, the only run of its experiment."""
     config = trial.config
-    found = sorted((config.runs / config.experiment).glob("*/"))
-    return RunFolder(found[0] if found else config.folder)
+    folders = sorted((config.runs / config.experiment).glob("*/"))
+    return RunFolder(folders[0] if folders else config.folder)
 
 
 def weights_of(trial: Trial) -> Networks:
-    """What a finished trial trained, by network."""
+    """The trained weights of a finished trial, by network."""
     networks: Networks = load_selected(folder_of(trial).selected, "last")["networks"]
     return networks
 
 
 def images_per_second(trial: Trial) -> float:
-    """The median over a finished trial's records."""
+    """Median speed over a finished trial's records."""
     speeds = [record.values.get(IMAGES_PER_SECOND) for record in read_metrics(folder_of(trial).metrics)]
     return float(statistics.median([speed for speed in speeds if speed is not None]))
 
 
 def distance(trial: Trial, other: Trial) -> float:
-    """The largest, over networks, of how far two runs ended apart, as a share of how far training moved the second."""
+    """Distance between two runs' weights over the distance that training moved the second's; the largest network's."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
-    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0))
+    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0).clock)
     start = make_networks(config, learners, torch.device("cpu"), Group())
-    found, wanted, shares = weights_of(trial), weights_of(other), []
+    weights, reference, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
-        moved = _norm(wanted[name], engine.weights())
-        shares.append(_norm(found[name], wanted[name]) / max(moved, 1e-12))
+        moved = _norm(reference[name], engine.weights())
+        shares.append(_norm(weights[name], reference[name]) / max(moved, 1e-12))
     return max(shares)
 
 
 def terms_apart(trial: Trial, other: Trial) -> float:
-    """The largest difference of a loss's term in any step up to the end of warm-up, as a share of the second run's."""
-    found, wanted = _terms(trial), _terms(other)
-    return max(abs(found[key] - value) / max(abs(value), 1e-3) for key, value in wanted.items())
+    """Largest relative difference between two runs' loss terms, over the steps up to the end of warm-up."""
+    terms, reference = _terms(trial), _terms(other)
+    return max(abs(terms[key] - value) / max(abs(value), 1e-3) for key, value in reference.items())
 
 
 def _terms(trial: Trial) -> dict[tuple[int, str], float]:
-    """What a finished trial recorded of its losses, by step and name."""
+    """Loss terms of a finished trial up to the end of warm-up, by step and name."""
     warmup = int(trial.config.training.warmup.split()[0])
     return {
         (record.step, name): value
@@ -120,13 +120,13 @@ def _terms(trial: Trial) -> dict[tuple[int, str], float]:
 
 
 def without_waiting(trial: Trial) -> None:
-    """Takes steps of every phase in this process while torch forbids the host to wait for the device."""
+    """Train in this process through every phase while torch raises where the host waits for the device."""
     run = assemble(trial.config)
     batches = run.loader.shares(lambda step: share_of(run, run.order.batch(step), step), run.schedule.length)
     for step, batch in enumerate(batches):
-        # The first steps of each phase choose algorithms and make the optimisers' states.
-        phase = [*(learner.start for learner in run.learners.values()), run.schedule.warmup]
-        settled = step >= 2 and all(not 0 <= step - start < 2 for start in phase)
+        # The first steps of each phase choose algorithms and create the optimisers' states.
+        starts = [*(learner.start for learner in run.learners.values()), run.schedule.warmup]
+        settled = step >= 2 and all(not 0 <= step - start < 2 for start in starts)
         torch.cuda.set_sync_debug_mode("error" if settled else "default")
         try:
             run.method.step(batch, step)
@@ -134,26 +134,26 @@ def without_waiting(trial: Trial) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def _norm(found: dict[str, Any], wanted: dict[str, Any]) -> float:
-    squares = [(found[name].double().cpu() - wanted[name].double().cpu()).square().sum() for name in wanted]
+def _norm(weights: dict[str, Any], reference: dict[str, Any]) -> float:
+    squares = [(weights[name].double().cpu() - reference[name].double().cpu()).square().sum() for name in reference]
     return float(torch.stack(squares).sum().sqrt())
 
 
 def _wait(trial: Trial, processes: Sequence[subprocess.Popen[str]]) -> None:
     end = time.monotonic() + SECONDS
     try:
-        said = [process.communicate(timeout=max(end - time.monotonic(), 1.0)) for process in processes]
+        outputs = [process.communicate(timeout=max(end - time.monotonic(), 1.0)) for process in processes]
     except subprocess.TimeoutExpired:
         raise MachineError(f"{trial.name}: not done after {SECONDS:.0f} s") from None
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    for process, (_, errors) in zip(processes, said, strict=True):
+    for process, (_, errors) in zip(processes, outputs, strict=True):
         if process.returncode:
             raise MachineError(f"exit code {process.returncode}: {_last_line(errors)}")
 
 
 def _last_line(errors: str) -> str:
     lines = errors.strip().splitlines()
-    return lines[-1] if lines else "no word"
+    return lines[-1] if lines else "no output"

@@ -14,6 +14,7 @@ from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method, Scalars
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
+from align_dist.training.layout import scalar_layout
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -44,8 +45,8 @@ class Monitor:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         events = SummaryWriter(str(self._folder.events), purge_step=self._start + 1)
-        if self._start == 0:
-            events.add_text("config", f"```yaml\n{to_yaml(self._run.config)}\n```")
+        events.add_text("config", f"```yaml\n{to_yaml(self._run.config)}\n```", self._start)
+        events.add_custom_scalars(scalar_layout([*self._run.method.networks]))
         return events
 
     def add(self, step: int, terms: Scalars, images: int, waited: float) -> None:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from refusals import raises
 
 from align_dist.bench import step, train
 from align_dist.bench.plain_pytorch import PlainAlign
@@ -45,7 +46,7 @@ def test_train_compares_both_on_the_same_pictures(squares: RunConfig, capsys: py
 
 
 def test_train_needs_pictures_for_a_turn(squares: RunConfig) -> None:
-    with pytest.raises(ConfigError, match=r"data\.batch_size"):
+    with raises(ConfigError, "data.batch_size"):
         train.bench(squares, rounds=1)
 
 

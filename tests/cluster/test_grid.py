@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from refusals import raises
 
 from align_dist.cluster.grid import cells_of, parse_seeds
 from align_dist.config import RunConfig, to_yaml
@@ -35,23 +36,22 @@ def test_leave_one_out_holds_the_domain_out(description: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "domains", "methods", "seeds", "said"),
+    ("overrides", "domains", "methods", "seeds", "named"),
     [
-        ([], ["night"], ["erm"], [0], "no 'night'; it has bright, dark"),
-        ([], ["dark"], ["alig"], [0], "did you mean 'align'"),
+        ([], ["night"], ["erm"], [0], "bright, dark"),
+        ([], ["dark"], ["alig"], [0], "'align'"),
         ([], ["dark", "dark"], ["erm"], [0], "--domains"),
         ([], ["dark"], ["erm"], [], "--seeds"),
-        (["seed=3"], ["dark"], ["erm"], [0], "use --seeds"),
-        (["protocol.source=dark"], ["dark"], ["erm"], [0], "use --domains"),
+        (["seed=3"], ["dark"], ["erm"], [0], "--seeds"),
+        (["protocol.source=dark"], ["dark"], ["erm"], [0], "--domains"),
         (["align.lambda9=1"], ["dark"], ["erm"], [0], "lambda9"),
     ],
 )
 def test_what_cannot_be_is_one_line(
-    description: Path, overrides: list[str], domains: list[str], methods: list[str], seeds: list[int], said: str
+    description: Path, overrides: list[str], domains: list[str], methods: list[str], seeds: list[int], named: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said.replace("?", r"\?")) as error:
+    with raises(ConfigError, named):
         cells_of(description, overrides, domains, methods, seeds)
-    assert "\n" not in str(error.value)
 
 
 def test_a_beton_of_something_else_is_refused_before_anything_is_submitted(
@@ -60,12 +60,12 @@ def test_a_beton_of_something_else_is_refused_before_anything_is_submitted(
     root = tmp_path / "grown"
     shutil.copytree(squares.benchmark.root, root)
     shutil.copytree(root / "dark", root / "dusk")
-    with pytest.raises(DataError, match=r"48 added \(first dusk/"):
+    with raises(DataError, 48, "dusk/"):
         cells_of(description, [f"benchmark.root={root}", "benchmark.masks=null"], ["all"], ["erm"], [0])
 
 
 def test_seeds() -> None:
     assert parse_seeds("0:3") == [0, 1, 2] and parse_seeds("4,0") == [4, 0] and parse_seeds("7") == [7]
     for wrong in ("", "a", "1:2:3", "1,", "-1", "0,-1", "-1:3", str(2**63), f"1,{2**64}"):
-        with pytest.raises(ConfigError, match="--seeds"):
+        with raises(ConfigError, "--seeds"):
             parse_seeds(wrong)

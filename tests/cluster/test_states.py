@@ -10,11 +10,10 @@ import pytest
 
 from align_dist.cluster.jobs import Submission, record_submission, submissions_of
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
-from align_dist.cluster.states import cell_status, pace_of
+from align_dist.cluster.states import cell_status
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
 from align_dist.errors import LostRankError
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 from align_dist.runs.status import State
 
 
@@ -121,20 +120,6 @@ def test_squeues_lines() -> None:
 def test_a_local_process_that_is_not_submitits_is_no_job() -> None:
     told = [Submission("local", job, "", "", "", 0.0) for job in ("1", "999999999", "x")]
     assert read_queue(told) == {}
-
-
-def test_how_far_and_how_fast(squares: RunConfig, tmp_path: Path) -> None:
-    config = squares.model_copy(update={"runs": tmp_path})
-    assert pace_of(config) is None
-    run = RunFolder(config.folder)
-    run.begin(config)
-    write_metrics(run.metrics, 6, 2.0, {IMAGES_PER_SECOND: 16.0})
-    write_metrics(run.metrics, 8, 2.5, {"validation/accuracy": 0.5})
-    with run.metrics.open("ab") as file:
-        file.write(b'9\n{"step": null, "epoch": 3.0}\n{"step": 9}\n\xff\xfe\n{"step": 9, "epo')
-    found = pace_of(config)
-    assert found is not None and (found.step, found.epoch, found.images_per_second) == (8, 2.5, 16.0)
-    assert found.seconds_left == pytest.approx((24 - 8) * 8 / 16)
 
 
 def test_records_are_plain(folder: Path) -> None:

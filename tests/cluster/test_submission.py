@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from weights import assert_same_weights
 
 from align_dist.cluster.jobs import submissions_of
 from align_dist.config import RunConfig, to_yaml
@@ -27,16 +29,16 @@ def description(squares: RunConfig, tmp_path: Path) -> Path:
     return path
 
 
-def start(description: Path, *options: str) -> subprocess.Popen[str]:
+def start(description: Path, *options: str, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(CHECKOUT / "launch" / "submit.py"), str(description), *options]
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **variables}
     return subprocess.Popen(
         command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
-def says(description: Path, *options: str) -> tuple[int, str]:
-    process = start(description, *options)
+def says(description: Path, *options: str, **variables: str) -> tuple[int, str]:
+    process = start(description, *options, **variables)
     said = process.communicate(timeout=300)[0]
     return process.returncode, said
 
@@ -52,6 +54,18 @@ def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, 
     assert (runs[0] / "done").stat().st_mtime != (runs[1] / "done").stat().st_mtime
     code, said = says(description, *grid, "--nodes", "2", "--collect")
     assert code == 0 and "Accuracy %" in said and "Missing" not in said
+
+
+def test_cells_train_the_warmup_that_they_share_once(description: Path, tmp_path: Path) -> None:
+    plain = ("align.lambda4=0", "--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "debug")
+    code, said = says(description, *plain, "--share-warmup")
+    assert code == 0, said
+    code, said = says(description, f"runs={tmp_path / 'alone'}", *plain)
+    assert code == 0, said
+    (trunk,) = (tmp_path / "my runs").glob("*/warmups/*")
+    assert len(json.loads((trunk / "environment.json").read_text())) == 1
+    for run in (tmp_path / "alone").glob("*/folders-*"):
+        assert_same_weights(run, next((tmp_path / "my runs").glob(f"*/{run.name}")))
 
 
 def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(description: Path, tmp_path: Path) -> None:
@@ -94,3 +108,21 @@ def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(de
 def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, said: str) -> None:
     found, text = says(description, *options)
     assert found == code and said in text and text.count("\n") == 1, text
+
+
+def test_without_slurm_a_plan_is_shown_and_nothing_submitted(description: Path, tmp_path: Path) -> None:
+    (tmp_path / "no commands").mkdir()
+    without = {"PATH": str(tmp_path / "no commands")}
+    grid = ("--domains", "dark,bright", "--methods", "erm", "--seeds", "0", "--nodes", "2", "--minutes", "90")
+    code, said = says(description, *grid, "--plan", "--cpus-per-task", "4", **without)
+    assert code == 0 and "Traceback" not in said, said
+    assert said.count("submit dark erm seed 0") == said.count("submit bright erm seed 0") == 1
+    assert "24.0 CPU-hours" in said and "GPU" not in said, "2 jobs × 2 tasks × 4 CPUs × 1.5 hours"
+    for line in ("--time=90", "--nodes=2", "--cpus-per-task=4", "--array=0-1%2"):
+        assert f"\n#SBATCH {line}\n" in said
+    _, said = says(description, *grid, "--plan", "--tasks-per-node", "2", "--gpus-per-node", "2", **without)
+    assert "12.0 GPU-hours" in said and "CPU" not in said, "2 jobs × 2 nodes × 2 GPUs × 1.5 hours"
+    assert not (tmp_path / "my runs").exists(), "a plan makes nothing"
+    code, said = says(description, *grid, **without)
+    assert code == 5 and said.count("\n") == 1 and "srun" in said, said
+    assert not list((tmp_path / "my runs").glob("*/folders-*"))

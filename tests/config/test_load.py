@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from refusals import raises
 
 from align_dist.config import known_keys, load_config, parse_config, to_yaml
 from align_dist.errors import ConfigError
@@ -28,44 +29,40 @@ def test_every_shipped_config_is_valid_and_survives_printing(path: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "names"),
     [
-        ("align.lamda3=1", ["align.lamda3", "unknown key", "align.lambda3"]),
+        ("align.lamda3=1", ["align.lamda3", "align.lambda3"]),
         ("align=3", ["align: ", "{KEY: VALUE}", "'3'"]),
         ("data.augmentation=3", ["data.augmentation: ", "{KEY: VALUE}", "'3'"]),
-        ("align.lambda1=-1", ["align.lambda1", "greater than or equal to 0", "-1"]),
-        ("align.lambda1=nan", ["align.lambda1", "finite"]),
-        ("data.batch_size=many", ["data.batch_size", "integer", "'many'"]),
-        ("training.warmup=12 years", ["training.warmup", "'12 epochs' or '200 steps'", "12 years"]),
-        ("training.warmup=100 epochs", ["training.warmup", "longer than the run", "60 epochs"]),
-        ("training.precision=float8", ["training.precision", "'float32' or 'bfloat16'"]),
-        ("protocol.validation_fraction=0.9", ["protocol.validation_fraction", "nothing to train on"]),
-        ("align.mask_sampling=yes", ["align.mask_sampling", "'none' or 'relaxed'"]),
-        ("align.sampling_temperature=0", ["align.sampling_temperature", "greater than 0"]),
+        ("align.lambda1=-1", ["align.lambda1", "-1"]),
+        ("align.lambda1=nan", ["align.lambda1"]),
+        ("data.batch_size=many", ["data.batch_size", "'many'"]),
+        ("training.warmup=12 years", ["training.warmup", "'12 epochs'", "'200 steps'", "12 years"]),
+        ("training.warmup=100 epochs", ["training.warmup", "60 epochs"]),
+        ("training.precision=float8", ["training.precision", "'float32'", "'bfloat16'"]),
+        ("protocol.validation_fraction=0.9", ["protocol.validation_fraction"]),
+        ("align.mask_sampling=yes", ["align.mask_sampling", "'none'", "'relaxed'"]),
+        ("align.sampling_temperature=0", ["align.sampling_temperature", "0"]),
         ("align.masker.kind=pretrained", ["align.masker.kind", "classifier.backbone=efficientnet_lite0", "resnet50"]),
-        ("training.length=20 stepz", ["training.length", "'200 steps', got '20 stepz'"]),
-        ("training.length=20", ["training.length", "'200 steps', got '20'"]),
-        ("training.until=20", ["training.until: ", "'200 steps', got '20'"]),
-        ("lambda3=1", ["did you mean align.lambda3?"]),
-        ("qwxz=1", ["qwxz: unknown key", "--print-config` shows them all"]),
+        ("training.length=20 stepz", ["training.length", "'200 steps'", "'20 stepz'"]),
+        ("training.length=20", ["training.length", "'200 steps'", "'20'"]),
+        ("training.until=20", ["training.until: ", "'200 steps'", "'20'"]),
+        ("lambda3=1", ["align.lambda3"]),
+        ("qwxz=1", ["qwxz: ", "--print-config"]),
         ("seed", ["'seed'", "KEY=VALUE"]),
         ("evaluation.selections=[", ["evaluation: selections: "]),
     ],
 )
-def test_a_mistake_is_one_line_that_names_it(empty: Path, override: str, told: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_mistake_is_one_line_that_names_it(empty: Path, override: str, names: list[str]) -> None:
+    with raises(ConfigError, *names):
         load_config(empty, [override, "protocol.test_fraction=0.2"])
-    message = str(caught.value)
-    assert "\n" not in message and message.count("got") < 2
-    for part in told:
-        assert part in message
 
 
 def test_a_missing_file_and_a_file_that_is_no_yaml(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such config"):
+    with raises(ConfigError, tmp_path / "none.yaml"):
         load_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [1,\nb: }{")
-    with pytest.raises(ConfigError, match="not a readable config"):
+    with raises(ConfigError, tmp_path / "bad.yaml"):
         load_config(tmp_path / "bad.yaml")
 
 
@@ -134,15 +131,14 @@ def test_what_belongs_together_and_what_masks_hold_are_part_of_the_id(tmp_path: 
 @pytest.mark.parametrize("given", ["indices", "[8,x]", "[]", "[-1]", "[70000]", "1.5"])
 def test_mask_values_that_are_none_are_one_line(tmp_path: Path, given: str) -> None:
     (tmp_path / "run.yaml").write_text("seed: 1\n")
-    with pytest.raises(ConfigError, match=r"benchmark\.mask_values") as caught:
+    with raises(ConfigError, "benchmark.mask_values", "[8,12]"):
         load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={given}"])
-    assert "\n" not in str(caught.value) and "[8,12]" in str(caught.value)
 
 
 OLD_KEYS = {
     "objective.lambda3=2": ["objective.lambda3: ", "align.lambda3"],
     "objective.fixed_mask=grey": ["objective.fixed_mask: ", "fixed_mask.mask"],
-    "objective.changes=[]": ["objective.changes: gone"],
+    "objective.changes=[]": ["objective.changes: "],
     "masker.optimiser.name=sgd": ["masker.optimiser: ", "align.masker.optimiser"],
     "training.sparsity_ramp=1 epochs": ["training.sparsity_ramp: ", "align.sparsity_ramp"],
     "training.masker_head_start=1 epochs": ["training.masker_head_start: ", "align.masker_head_start"],
@@ -152,14 +148,9 @@ OLD_KEYS = {
 @pytest.mark.parametrize("override", OLD_KEYS)
 @pytest.mark.parametrize("method", ["align", "erm", "fixed_mask"])
 def test_an_old_key_names_the_new_one(empty: Path, override: str, method: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    owner = f"{method}.lambda" if method == "fixed_mask" else "align.lambda"
+    with raises(ConfigError, *(part.replace("align.lambda", owner) for part in OLD_KEYS[override])):
         load_config(empty, [f"method={method}", override])
-    assert "\n" not in str(caught.value)
-    assert all(
-        part.replace("align.lambda", f"{method}.lambda" if method == "fixed_mask" else "align.lambda")
-        in str(caught.value)
-        for part in OLD_KEYS[override]
-    )
 
 
 def test_a_run_is_named_by_its_own_methods_options(empty: Path) -> None:
@@ -168,7 +159,7 @@ def test_a_run_is_named_by_its_own_methods_options(empty: Path) -> None:
     runs = [parse_config({"method": "erm", **values, "align": {"lambda1": value}}) for value in (1.0, 4.0, 9.0)]
     assert len({run.identity for run in runs}) == 1
     assert len({parse_config({**values, "align": {"lambda1": value}}).identity for value in (1.0, 4.0, 9.0)}) == 3
-    with pytest.raises(ConfigError, match=r"align.lambda1: .* got -1"):
+    with raises(ConfigError, "align.lambda1", -1):
         parse_config({"method": "erm", "align": {"lambda1": -1}})
     several = parse_config(values)
     assert several.with_method("fixed_mask") == parse_config({"method": "fixed_mask", **values})

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import raises
 
 from align_dist.config import RunConfig, load_config, parse_config, to_yaml
 from align_dist.errors import ConfigError
@@ -92,16 +93,16 @@ def test_a_printed_config_is_read_back_to_an_equal_one(tmp_path: Path, text: str
 
 @pytest.mark.parametrize("later", ["training={warmup: 1 epochs", "training.warmup=1 epochs"])
 def test_keys_that_are_no_yaml_are_not_dropped(tmp_path: Path, later: str) -> None:
-    with pytest.raises(ConfigError, match=r"^training.*\{length: 9"):
+    with raises(ConfigError, "training", "{length: 9"):
         described(tmp_path, "", "training={length: 9 epochs, ", later)
-    with pytest.raises(ConfigError, match=r"^training.*\{warmup"):
+    with raises(ConfigError, "training", "{warmup"):
         described(tmp_path, "training: {length: 9 epochs}", "training={warmup: 1 epochs")
 
 
 @pytest.mark.parametrize("key", ["seed", "protocol.seed"])
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64, 10**30])
 def test_a_seed_that_no_generator_takes_is_one_line(tmp_path: Path, key: str, seed: int) -> None:
-    with pytest.raises(ConfigError, match=rf"^{key}: .* got '?{seed}'?$"):
+    with raises(ConfigError, f"{key}: ", seed):
         described(tmp_path, "", f"{key}={seed}")
 
 
@@ -110,11 +111,10 @@ def test_a_seed_that_no_generator_takes_is_one_line(tmp_path: Path, key: str, se
     [b"variant: \xff", b"seed: 1\nseed: 2", b"- a list", b"text", b"a: [1", b"a: *nothing", b"? [1]\n: x", b"\x00"],
 )
 def test_what_is_no_description_is_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with raises(ConfigError, "run.yaml"):
         described(tmp_path, content)
-    assert "run.yaml: " in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_folder_or_a_device_is_no_description(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not a readable config: Is a directory"):
+    with raises(ConfigError, tmp_path):
         load_config(tmp_path)

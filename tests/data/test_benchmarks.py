@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import raises
 
 from align_dist.data.benchmarks import READERS, count_warnings, read_benchmark
 from align_dist.data.counts import VLCS_CLASSES, VLCS_COUNTS
@@ -25,25 +26,22 @@ def test_folders_are_read_sorted_whatever_the_disk_order(tmp_path: Path, picture
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("damage", "names"),
     [
-        (lambda root: shutil.rmtree(root), ["no such folder"]),
-        (lambda root: (root / "empty_domain").mkdir(), ["empty_domain", "without class folders"]),
-        (lambda root: (root / "photo" / "bird").mkdir(), ["photo/bird", "no images"]),
+        (lambda root: shutil.rmtree(root), []),
+        (lambda root: (root / "empty_domain").mkdir(), ["empty_domain"]),
+        (lambda root: (root / "photo" / "bird").mkdir(), ["photo/bird"]),
         (
             lambda root: shutil.copytree(root / "photo" / "cat", root / "photo" / "bird"),
-            ["class 'bird'", "domain 'photo' only"],
+            ["'bird'", "'photo'"],
         ),
     ],
 )
-def test_unusable_folders_are_named_in_one_line(tmp_path: Path, pictures: Any, damage: Any, words: list[str]) -> None:
+def test_unusable_folders_are_named_in_one_line(tmp_path: Path, pictures: Any, damage: Any, names: list[str]) -> None:
     root = pictures(tmp_path / "data", TWO)
     damage(root)
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, root, *names):
         read_benchmark("folders", root)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
 
 
 def test_a_class_may_be_absent_from_some_of_the_domains(tmp_path: Path, pictures: Any) -> None:
@@ -64,21 +62,18 @@ def test_masks_lie_in_a_parallel_tree_and_a_missing_one_is_named(tmp_path: Path,
     assert first.mask == masks / "paint" / "cat" / "cat_000.png"
     assert first.mask is not None
     first.mask.unlink()
-    with pytest.raises(DataError, match=r"cat_000\.jpg.*1 of 8"):
+    with raises(DataError, "cat_000.jpg", "1 of 8"):
         read_benchmark("folders", root, masks)
 
 
 @pytest.mark.parametrize("name", ["vlcs", "pacs", "terra_incognita", "waterbirds"])
 def test_missing_data_says_where_to_get_it_and_where_to_put_it(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, tmp_path, "wilds" if name == "waterbirds" else "DomainBed"):
         read_benchmark(name, tmp_path)
-    message = str(caught.value)
-    assert ("wilds" if name == "waterbirds" else "DomainBed") in message
-    assert str(tmp_path) in message and "\n" not in message
 
 
 def test_an_unknown_benchmark_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'vlcs'"):
+    with raises(ConfigError, "'vlcs'"):
         read_benchmark("vlc", tmp_path)
     assert set(READERS) == {"vlcs", "terra_incognita", "pacs", "folders", "embedded", "waterbirds"}
 
@@ -105,7 +100,7 @@ def test_a_complete_vlcs_has_no_count_warnings_and_a_short_one_has_one_line(tmp_
         "VLCS/VOC2007 person: 1,400 images, DomainBed's copy has 1,499",
     )
     shutil.rmtree(root / "SUN09")
-    with pytest.raises(DataError, match="no domain folder SUN09"):
+    with raises(DataError, "SUN09"):
         read_benchmark("vlcs", tmp_path)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import raises
 
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
@@ -101,7 +102,7 @@ def test_masks_are_stored_with_the_geometry_of_their_images(tmp_path: Path, pict
         assert (found[:, :20] == 0).all() and (found[:, 20:] == 255).all()
         assert table["image"][index]["width"] == 40 and table["image"][index]["height"] == 30
     Image.new("L", (80, 61)).save(path)
-    with pytest.raises(DataError, match="80x61, the image 80x60"):
+    with raises(DataError, "80x61", "80x60"):
         prepare_beton(catalogue, destination, max_side=40, mode="jpg", workers=2)
 
 
@@ -117,11 +118,9 @@ def test_an_unreadable_picture_is_named_or_skipped(tmp_path: Path, pictures: Any
     damage(root / "photo" / "cat" / f"cat_002{suffix}", how)
     catalogue = read_benchmark("folders", root)
     destination = tmp_path / "out" / "a.beton"
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, f"cat_002{suffix}", "1 of 14", "benchmark.on_unreadable=skip") as caught:
         prepare_beton(catalogue, destination, max_side=64, mode="raw")
-    message = str(caught.value)
-    assert f"cat_002{suffix}" in message and "1 of 14" in message and "\n" not in message
-    assert "benchmark.on_unreadable=skip" in message and "object at" not in message
+    assert "object at" not in str(caught.value)
     assert not destination.parent.exists()
     manifest = prepare_beton(catalogue, destination, max_side=64, mode="raw", on_unreadable="skip")
     assert manifest.skipped == (f"photo/cat/cat_002{suffix}",)
@@ -134,7 +133,7 @@ def test_only_unreadable_pictures_are_an_error_even_when_skipping(tmp_path: Path
     root = pictures(tmp_path / "data", {"only": {"cat": 5}})
     for path in (root / "only" / "cat").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"5 of 5 .* and 2 more"):
+    with raises(DataError, "5 of 5", "2 more"):
         prepare_beton(
             read_benchmark("folders", root),
             tmp_path / "a.beton",
@@ -159,7 +158,7 @@ def test_a_mask_that_changes_meanwhile_is_named_and_nothing_is_written(
     thread = Thread(target=touch)
     thread.start()
     try:
-        with pytest.raises(DataError, match=r"cat_001\.png: changed while the beton was being written"):
+        with raises(DataError, "cat_001.png"):
             prepare_beton(read_benchmark("folders", folder, masks), destination, max_side=64, mode="raw")
     finally:
         over.set()
@@ -185,7 +184,7 @@ def test_a_truncated_beton_is_found_by_its_size(beton: Path) -> None:
     with beton.open("r+b") as stream:
         stream.truncate(beton.stat().st_size - 1)
     for quick in (True, False):
-        with pytest.raises(DataError, match=r"truncated.*align-dist data prepare CONFIG --force"):
+        with raises(DataError, beton, "align-dist data prepare CONFIG --force"):
             verify_beton(beton, quick=quick)
 
 
@@ -195,16 +194,16 @@ def test_one_changed_byte_is_found_by_the_full_check(beton: Path, position: floa
     content[int(position * len(content))] ^= 1
     beton.write_bytes(content)
     verify_beton(beton, quick=True)
-    with pytest.raises(DataError, match="bytes changed"):
+    with raises(DataError, beton):
         verify_beton(beton)
 
 
 def test_a_missing_beton_or_manifest_says_how_to_make_it(beton: Path) -> None:
     manifest_path(beton).unlink()
-    with pytest.raises(DataError, match=r"no such manifest.*data prepare"):
+    with raises(DataError, manifest_path(beton), "data prepare"):
         verify_beton(beton, quick=True)
     beton.unlink()
-    with pytest.raises(DataError, match=r"no such beton.*data prepare"):
+    with raises(DataError, beton, "data prepare"):
         verify_beton(beton)
 
 
@@ -218,7 +217,7 @@ def test_a_failed_second_preparation_leaves_the_first_intact(folder: Path, beton
 
 def test_a_destination_under_a_file_is_a_storage_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot be written"):
+    with raises(StorageError, tmp_path / "file"):
         prepare_beton(read_benchmark("folders", folder), tmp_path / "file" / "a.beton", max_side=64, mode="raw")
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from manifests import make_manifest
 from PIL import Image
+from refusals import raises
 
 from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Sample
@@ -103,7 +103,7 @@ def test_frames_that_are_all_alike_are_one_group_that_a_setting_opens(tmp_path: 
     manifest = make_manifest(np.arange(100) % 2, [0] * 100, bundles)
     asked = {"kind": "in_domain", "source": "Caltech101", "target": None, "seed": 0}
     fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
-    with pytest.raises(DataError, match=r"protocol\.keep_together=copies"):
+    with raises(DataError, "protocol.keep_together=copies"):
         make_split(manifest, **asked, **fractions)
     split = make_split(manifest, **asked, **fractions, keep_together="copies")
     assert [len(split.train), len(split.validation), len(split.tests["Caltech101"])] == [60, 20, 20]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from refusals import raises
 
 from align_dist.data.batch import Batch
 from align_dist.data.benchmarks import read_benchmark
@@ -312,9 +313,8 @@ def test_a_beton_without_a_sound_header_is_one_line(files: Files, tmp_path: Path
         with path.open("r+b") as stream:
             stream.seek(start)
             stream.write(b"\xff" * (stop - start))
-        with pytest.raises(DataError) as caught:
+        with raises(DataError, path):
             Loader(path, SIDE, 0, GEOMETRY_ONLY, workers=1)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_beton_truncated_after_opening_is_an_error_and_no_hang(files: Files, tmp_path: Path, order: Order) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from refusals import raises
 
 from align_dist.data.manifest import (
     VERSION,
@@ -56,7 +57,7 @@ def test_groups_and_parts_are_kept_and_without_them_pictures_have_the_name_they_
 
 
 def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such manifest"):
+    with raises(DataError, tmp_path / "x.json"):
         read_manifest(tmp_path / "x.json")
 
 
@@ -65,7 +66,7 @@ def test_a_truncated_manifest_is_damaged(tmp_path: Path, length: int) -> None:
     path = tmp_path / "m.json"
     write_manifest(MANIFEST, path)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(DataError, match=r"damaged.*--force"):
+    with raises(DataError, path, "--force"):
         read_manifest(path)
 
 
@@ -73,7 +74,7 @@ def test_a_truncated_manifest_is_damaged(tmp_path: Path, length: int) -> None:
 def test_other_json_is_damaged(tmp_path: Path, content: str) -> None:
     path = tmp_path / "m.json"
     path.write_text(content)
-    with pytest.raises(DataError, match="damaged"):
+    with raises(DataError, path):
         read_manifest(path)
 
 
@@ -83,12 +84,12 @@ def test_a_changed_label_is_noticed(tmp_path: Path) -> None:
     document = json.loads(path.read_text())
     document["manifest"]["labels"] = [1, 1]
     path.write_text(json.dumps(document))
-    with pytest.raises(DataError, match="changed after it was written"):
+    with raises(DataError, path):
         read_manifest(path)
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:
     path = tmp_path / "m.json"
     write_manifest(replace(MANIFEST, version=VERSION + 1), path)
-    with pytest.raises(DataError, match=f"version {VERSION + 1}, this program reads {VERSION}"):
+    with raises(DataError, path, VERSION + 1, VERSION):
         read_manifest(path)

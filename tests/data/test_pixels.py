@@ -52,12 +52,12 @@ def test_floating_point_grey_is_scaled_by_the_range_that_it_fits(top: int) -> No
     ids=["large", "negative", "nan", "infinite"],
 )
 def test_grey_of_no_known_range_is_refused(values: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="expected 0 to 1 or 0 to 255"):
+    with pytest.raises(ValueError):
         decode_image(stored(Image.fromarray(values.astype(np.float32)), "TIFF"), 100)
 
 
 def test_integers_beyond_16_bits_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected 0 to 255 or 0 to 65535"):
+    with pytest.raises(ValueError):
         decode_image(stored(Image.fromarray((RAMP * 70000).astype(np.int32)), "TIFF"), 100)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from onnx_models import red_of_colours, write_model
 from PIL import Image
+from refusals import raises
 
 from align_dist import cli
 from align_dist.config import BenchmarkConfig, RunConfig, to_yaml
@@ -80,26 +81,25 @@ def test_masks_of_two_models_are_never_mixed(benchmark: BenchmarkConfig, model: 
     told = json.loads((benchmark.masks / RECORD).read_text())
     assert told["model"] == "red.onnx" and len(told["sha256"]) == 64
     other = write_model(tmp_path / "other.onnx", red_of_colours, (1, 3, 8, 8))
-    with pytest.raises(DataError, match=r"holds masks of red\.onnx \(\w{12}…\), not of other\.onnx; choose another"):
+    with raises(DataError, "red.onnx", "other.onnx"):
         write_masks(benchmark, other)
     (benchmark.masks / RECORD).unlink()
-    with pytest.raises(DataError, match=rf"holds masks, and no {RECORD}"):
+    with raises(DataError, RECORD):
         write_masks(benchmark, model)
 
 
 def test_what_cannot_be_is_one_line(benchmark: BenchmarkConfig, model: Path) -> None:
-    with pytest.raises(ConfigError, match=r"benchmark\.masks: not set"):
+    with raises(ConfigError, "benchmark.masks: "):
         write_masks(benchmark.model_copy(update={"masks": None}), model)
     broken = benchmark.root / "a" / "left" / "1.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"1\.png: not a readable picture") as caught:
+    with raises(DataError, "a/left/1.png"):
         write_masks(benchmark, model)
-    assert "\n" not in str(caught.value)
     assert write_masks(benchmark.model_copy(update={"on_unreadable": "skip"}), model) == 6
     broken.write_bytes(whole)
     Image.new("RGB", (8, 8)).save(broken.with_suffix(".jpg"))
-    with pytest.raises(DataError, match=r"would share the mask .*left/1\.png; rename one"):
+    with raises(DataError, "a/left/1.png", "a/left/1.jpg"):
         write_masks(benchmark, model)
 
 

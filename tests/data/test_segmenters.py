@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx_models import Body, red, red_of_colours, whole, without_numbers, write_model
+from refusals import raises
 from scipy.special import expit
 
 from align_dist.data.segmenters import load_model, segment_by
@@ -55,9 +56,8 @@ def test_what_leaves_the_unit_interval_are_logits_of_every_picture(tmp_path: Pat
 )
 def test_another_kind_of_model_is_refused(tmp_path: Path, body: Body, shape: tuple[Any, ...], kind: int) -> None:
     path = write_model(tmp_path / "m.onnx", body, shape, kind)
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, path):
         load_model(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["torn.onnx", "torn.pth"])
@@ -65,9 +65,8 @@ def test_a_file_that_is_something_else_and_one_that_is_not_there(tmp_path: Path,
     with pytest.raises(ConfigError):
         load_model(tmp_path / name)
     (tmp_path / name).write_bytes(b"something else")
-    with pytest.raises(DataError) as caught:
+    with raises(DataError, tmp_path / name):
         load_model(tmp_path / name)
-    assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_weights_of_another_network_are_not_segment_anythings(tmp_path: Path) -> None:
@@ -82,9 +81,8 @@ def test_a_missing_package_is_named_with_its_remedy(
 ) -> None:
     (tmp_path / name).touch()
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(MachineError) as caught:
+    with raises(MachineError, package.replace("_", "-"), "launch/install.sh"):
         load_model(tmp_path / name)
-    assert package.replace("_", "-") in str(caught.value) and "launch/install.sh" in str(caught.value)
 
 
 def small_sam() -> Any:

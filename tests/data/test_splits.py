@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import DOMAINS, make_manifest
+from refusals import raises
 
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import cut_domain, make_split
@@ -127,9 +128,8 @@ def test_a_setting_says_what_no_cut_goes_through() -> None:
 def test_a_domain_of_one_group_is_told_what_helps(hashes: str, helps: str) -> None:
     manifest = replace(make_manifest(np.arange(80) % 2, np.repeat([0, 1], 40), [0] * 40 + [40] * 40))
     manifest = replace(manifest, hashes=tuple(hashes) * 2)
-    with pytest.raises(DataError, match=f"protocol.keep_together={helps}") as caught:
+    with raises(DataError, f"protocol.keep_together={helps}", "40 images", "1 bundles"):
         split(manifest, source="Caltech101")
-    assert "40 images" in str(caught.value) and "1 bundles" in str(caught.value)
     assert len(split(manifest, source="Caltech101", keep_together=helps).train) > 0
 
 
@@ -242,16 +242,16 @@ def test_a_fixed_split_is_the_benchmarks_own_whatever_looks_alike(three: Manifes
 
 
 def test_a_fixed_split_that_cannot_be_is_one_line(three: Manifest) -> None:
-    with pytest.raises(ConfigError, match=r"benchmark\.metadata"):
+    with raises(ConfigError, "benchmark.metadata"):
         split(three, kind="fixed")
     manifest = with_parts(three)
-    with pytest.raises(ConfigError, match="did you mean 'LabelMe'"):
+    with raises(ConfigError, "'LabelMe'"):
         split(manifest, kind="fixed", source="LabelM")
-    with pytest.raises(ConfigError, match="takes none"):
+    with raises(ConfigError, "protocol.target"):
         split(manifest, kind="fixed", target="LabelMe")
-    with pytest.raises(DataError, match="domain 'SUN09' is in the part 'train'"):
+    with raises(DataError, "'SUN09'", "'train'"):
         split(manifest, kind="fixed", source="SUN09")
-    with pytest.raises(DataError, match="'test'"):
+    with raises(DataError, "'test'"):
         split(replace(manifest, parts=("train", "validation") * 60), kind="fixed")
 
 
@@ -261,35 +261,36 @@ def test_without_a_test_fraction_only_targets_are_tested(three: Manifest) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "names"),
     [
-        ({"source": "LabelM"}, ["did you mean 'LabelMe'", "Caltech101, LabelMe, SUN09"]),
-        ({"source": "zzz"}, ["no domain 'zzz'", "Caltech101, LabelMe, SUN09"]),
-        ({}, ["protocol.source: missing"]),
-        ({"kind": "leave_one_out"}, ["protocol.target: missing"]),
-        ({"kind": "in_domain", "source": "SUN09", "target": "LabelMe"}, ["protocol.target", "takes none"]),
+        ({"source": "LabelM"}, ["'LabelMe'", "Caltech101, LabelMe, SUN09"]),
+        ({"source": "zzz"}, ["'zzz'", "Caltech101, LabelMe, SUN09"]),
+        ({}, ["protocol.source: "]),
+        ({"kind": "leave_one_out"}, ["protocol.target: "]),
+        ({"kind": "in_domain", "source": "SUN09", "target": "LabelMe"}, ["protocol.target", "LabelMe"]),
         ({"kind": "nonsense", "source": "SUN09"}, ["protocol.kind", "leave_one_out"]),
         ({"source": "SUN09", "validation_fraction": 0.0}, ["validation_fraction"]),
         ({"source": "SUN09", "validation_fraction": float("nan")}, ["validation_fraction"]),
         ({"source": "SUN09", "test_fraction": -0.1}, ["test_fraction"]),
-        ({"source": "SUN09", "validation_fraction": 0.5, "test_fraction": 0.5}, ["less than 1"]),
+        (
+            {"source": "SUN09", "validation_fraction": 0.5, "test_fraction": 0.5},
+            ["validation_fraction", "test_fraction"],
+        ),
         ({"kind": "in_domain", "source": "SUN09", "test_fraction": 0.0}, ["test_fraction"]),
     ],
 )
-def test_impossible_protocols_are_one_line(three: Manifest, changes: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_impossible_protocols_are_one_line(three: Manifest, changes: dict[str, Any], names: list[str]) -> None:
+    with raises(ConfigError, *names):
         split(three, **changes)
-    message = str(caught.value)
-    assert "\n" not in message and all(word in message for word in words), message
 
 
 def test_one_domain_has_no_other_to_generalise_to() -> None:
     manifest = make_manifest(np.arange(30) % 3, np.zeros(30))
-    with pytest.raises(ConfigError, match="needs two domains"):
+    with raises(ConfigError, "protocol.kind"):
         split(manifest, source="Caltech101")
 
 
 def test_too_few_images_are_an_error() -> None:
     manifest = make_manifest([0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 3])
-    with pytest.raises(DataError, match="too few independent images"):
+    with raises(DataError, "Caltech101"):
         split(manifest, source="Caltech101")

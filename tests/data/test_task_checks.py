@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from manifests import make_manifest
+from refusals import raises
 
 from align_dist.data.manifest import Manifest
 from align_dist.data.splits import Split, make_split
@@ -121,11 +122,11 @@ def test_copies_in_another_benchmark_are_counted() -> None:
 
 def test_tasks_without_a_meaning_are_refused() -> None:
     one = make_manifest([0] * 80, [0] * 40 + [1] * 40)
-    with pytest.raises(DataError, match="'class0'"):
+    with raises(DataError, "'class0'"):
         check_task(one, single_source(one))
     alone = make_manifest([*[0] * 40, *np.arange(40) % 2], [0] * 40 + [1] * 40)
-    with pytest.raises(DataError, match="training images are all of class 'class0'"):
+    with raises(DataError, "'class0'"):
         check_task(alone, single_source(alone))
     strangers = make_manifest([*np.arange(40) % 2, *(2 + np.arange(40) % 2)], [0] * 40 + [1] * 40)
-    with pytest.raises(DataError, match="'LabelMe'"):
+    with raises(DataError, "'LabelMe'"):
         check_task(strangers, single_source(strangers))

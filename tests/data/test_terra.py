@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from refusals import raises
 
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Catalogue
@@ -142,14 +143,14 @@ def test_folders_win_over_annotations(traps: Path) -> None:
 def test_no_picture_on_disk_is_an_error(traps: Path) -> None:
     for path in traps.rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(DataError, match="none of the 5 annotated pictures"):
+    with raises(DataError, 5):
         read_terra_json(traps)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"images": [], "categories": []}', '{"images": 3}'])
 def test_a_damaged_annotation_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "train_annotations.json").write_text(content)
-    with pytest.raises(DataError, match=r"train_annotations\.json: not a camera trap"):
+    with raises(DataError, tmp_path / "train_annotations.json"):
         read_terra_json(tmp_path)
 
 
@@ -171,5 +172,5 @@ def test_the_real_annotations_give_the_same_images_as_a_search_through_them(tmp_
         if image["location"] in (38, 43, 46, 100) and species:
             assert kept.pop(image["file_name"]).labels == tuple(sorted(species))
     assert not kept
-    with pytest.raises(DataError, match="annotated pictures is on disk"):
+    with raises(DataError):
         read_terra_json(folder)

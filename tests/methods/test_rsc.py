@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from methods.making import make_batch, make_method
+from refusals import raises
 from shares import look
 from torch import Tensor, nn
 from torchvision.models import vgg11
@@ -70,5 +71,5 @@ def test_those_below_the_top_are_all_where_nothing_is_the_top() -> None:
 def test_a_network_without_one_linear_head_is_refused() -> None:
     network = Classifier(vgg11(weights=None, num_classes=3))
     engine = PlainEngine(network, make_optimiser(network, "sgd", 0.1, 0.0))
-    with pytest.raises(ConfigError, match=r"classifier\.backbone: rsc"):
+    with raises(ConfigError, "classifier.backbone: ", "rsc"):
         RSC({"classifier": engine}, RSCOptions(), Context(Clock(10, 0, 4.0), 0))

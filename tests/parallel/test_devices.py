@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from refusals import raises
 
 from align_dist.errors import MachineError
 from align_dist.parallel.devices import index_of, refuse_shared, set_arithmetic
@@ -27,7 +28,7 @@ def test_more_ranks_than_gpus_are_refused() -> None:
 
 def test_two_ranks_on_one_gpu_are_refused() -> None:
     refuse_shared([("a", "GPU-1"), ("a", "GPU-2"), ("b", "GPU-1")])
-    with pytest.raises(MachineError, match="1 and 3"):
+    with raises(MachineError, "1 and 3"):
         refuse_shared([("a", "GPU-1"), ("a", "GPU-2"), ("b", "GPU-1"), ("a", "GPU-2")])
 
 

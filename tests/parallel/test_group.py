@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from ranks import run_ranks
+from refusals import raises
 
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
@@ -96,5 +97,5 @@ def test_alone_an_error_is_raised_as_it_is(method: str) -> None:
     def fail() -> None:
         raise ConfigError("wrong")
 
-    with pytest.raises(ConfigError, match="wrong"):
+    with raises(ConfigError, "wrong"):
         getattr(Group(), method)(fail)

@@ -53,5 +53,5 @@ def test_in_the_first_step_it_stops_only_what_that_step_updates(trained: dict[st
     assert "error" not in after, after["error"]
     assert after["healthy"] == [{"classifier": 0.0, "masker": 1.0}] * 2
     assert_nothing_moved(after, start, "classifier")
-    with pytest.raises(AssertionError, match="not equal"):
+    with pytest.raises(AssertionError):
         assert_nothing_moved(after, start, "masker")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from refusals import raises
 
 from align_dist.errors import MachineError
 from align_dist.parallel.ranks import LOWEST_PORT, PORTS, Ranks, find_ranks, tasks_on
@@ -77,15 +78,14 @@ def test_a_half_set_environment_is_refused_by_the_name_that_is_missing(
     environment: Environment, name: str, empty: bool
 ) -> None:
     half = {**environment, name: ""} if empty else without(environment, name)
-    with pytest.raises(MachineError, match=f"half-set environment of .* set, {name} missing; ") as raised:
+    with raises(MachineError, f" {name} "):
         find_ranks(half)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("kept", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
 def test_one_variable_of_torchrun_alone_is_refused(kept: str) -> None:
     others = ", ".join(name for name in TORCHRUN if name != kept)
-    with pytest.raises(MachineError, match=f"torchrun: {kept} set, {others} missing"):
+    with raises(MachineError, kept, others):
         find_ranks({kept: "0"})
 
 
@@ -98,7 +98,7 @@ def test_one_variable_of_torchrun_alone_is_refused(kept: str) -> None:
     ],
 )
 def test_what_is_no_number_is_named(environment: Environment, name: str) -> None:
-    with pytest.raises(MachineError, match=f"{name}: takes a whole number, got 'two'"):
+    with raises(MachineError, f"{name}: ", "'two'"):
         find_ranks({**environment, name: "two"})
 
 
@@ -115,13 +115,13 @@ def test_what_is_no_number_is_named(environment: Environment, name: str) -> None
     ],
 )
 def test_a_rank_that_cannot_be_is_refused(wrong: Environment) -> None:
-    with pytest.raises(MachineError, match=r"rank -?\d of \d, local rank \d of \d cannot be"):
+    with raises(MachineError, "rank"):
         find_ranks(wrong)
 
 
 def test_a_job_of_several_tasks_that_forgot_srun_is_refused() -> None:
     """In a batch script: it would train alone, with the others' cores idle."""
-    with pytest.raises(MachineError, match=r"4 tasks .* not started by srun: use `srun align-dist train"):
+    with raises(MachineError, "4 tasks", "srun align-dist train"):
         find_ranks({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "4"})
     assert find_ranks({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "1"}) == Ranks()
     assert find_ranks({"SLURM_JOB_ID": "1"}) == Ranks()
@@ -129,13 +129,13 @@ def test_a_job_of_several_tasks_that_forgot_srun_is_refused() -> None:
 
 
 def test_a_number_of_tasks_that_is_none_is_named() -> None:
-    with pytest.raises(MachineError, match="SLURM_NTASKS: takes a whole number, got 'two'"):
+    with raises(MachineError, "SLURM_NTASKS: ", "'two'"):
         find_ranks({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "two"})
 
 
 def test_without_scontrol_the_remedy_is_to_name_the_first_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(MachineError, match="set MASTER_ADDR"):
+    with raises(MachineError, "MASTER_ADDR"):
         find_ranks(without(SRUN, "MASTER_ADDR"))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from refusals import raises
 
 from align_dist import cli
 from align_dist.errors import DataError, StorageError
@@ -171,7 +172,7 @@ def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) ->
     before, _ = report(tmp_path)
     for mark in tmp_path.rglob("done"):
         mark.unlink()
-    with pytest.raises(DataError, match="none of the 4 runs has finished"):
+    with raises(DataError, 4):
         report(tmp_path)
     assert (tmp_path / "report" / "index.html").read_text("utf-8") == before
     assert os.listdir(tmp_path / "report") == ["index.html"]
@@ -180,11 +181,11 @@ def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) ->
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "a", "erm", 0)
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StorageError, match=r"report\.html: cannot be written"):
+    with raises(StorageError, tmp_path / "file" / "report.html"):
         write_report([tmp_path / "runs"], tmp_path / "file" / "report.html")
-    with pytest.raises(StorageError, match=r"report\.html: cannot be written \(no folder .*none\)"):
+    with raises(StorageError, tmp_path / "none" / "report.html"):
         write_report([tmp_path / "runs"], tmp_path / "none" / "report.html")
     (tmp_path / "taken.html").mkdir()
-    with pytest.raises(StorageError, match=r"taken\.html: cannot be written"):
+    with raises(StorageError, tmp_path / "taken.html"):
         write_report([tmp_path / "runs"], tmp_path / "taken.html")
     assert sorted(os.listdir(tmp_path)) == ["file", "runs", "taken.html"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from refusals import raises
 
 from align_dist.data.counts import TERRA_COUNTS, VLCS_COUNTS
 from align_dist.errors import ConfigError
@@ -59,9 +60,9 @@ def test_a_printed_number_is_found_by_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "said"),
+    ("right", "wrong", "named"),
     [
-        ("[90, null, 91]", "[90, 91]", "takes 3 numbers, got 2"),
+        ("[90, null, 91]", "[90, 91]", "erm"),
         ("methods: {erm: [", "methods: {emr: [", "emr"),
         ("{toy: {accuracy", "{toy: {acuracy", "acuracy"),
         ("average: true", "averages: true", "averages"),
@@ -69,14 +70,13 @@ def test_a_printed_number_is_found_by_its_place(tmp_path: Path) -> None:
         ("leave_one_out", "fixed", "protocol"),
     ],
 )
-def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, right: str, wrong: str, said: str) -> None:
+def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, right: str, wrong: str, named: str) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(SMALL.replace("[1, b]", "[a, b]").replace(right, wrong))
-    with pytest.raises(ConfigError) as caught:
+    with raises(ConfigError, path, named):
         parse_paper(path)
-    assert str(path) in str(caught.value) and said in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_unknown_paper_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="dre, paper"):
+    with raises(ConfigError, "dre, paper"):
         read_paper("align")

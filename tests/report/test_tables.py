@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import raises
 from scipy.stats import sem
 
 from align_dist.config import EvaluationConfig
@@ -157,15 +157,14 @@ def test_summary_without_other_domains_is_about_the_source() -> None:
 def test_selections_are_kept_apart_and_an_absent_one_is_an_error() -> None:
     rows = accuracies("erm", "a", [0.5]) + accuracies("erm", "a", [0.9], selection="oracle")
     assert cells(metric_table(rows, "accuracy", "oracle"), "erm")["a"] == "90.0"
-    with pytest.raises(DataError, match=r"'last'; there are: oracle, validation"):
+    with raises(DataError, "'last'", "oracle, validation"):
         metric_table(rows, "accuracy", "last")
 
 
 def test_two_runs_that_claim_the_same_place_are_not_averaged() -> None:
     rows = [*accuracies("align", "a", [0.5]), *accuracies("align", "a", [0.9], run="other")]
-    with pytest.raises(DataError, match="runs align-0 and other both claim align, seed 0, a") as caught:
+    with raises(DataError, "align-0", "other", "align, seed 0, a"):
         summary_table(rows, "validation")
-    assert "\n" not in str(caught.value)
 
 
 def test_groups_are_not_averaged_and_show_what_tells_them_apart() -> None:
@@ -176,7 +175,7 @@ def test_groups_are_not_averaged_and_show_what_tells_them_apart() -> None:
 
 
 def test_what_was_measured_differently_is_not_averaged() -> None:
-    usual = EvaluationConfig().model_dump(mode="json", exclude={"batch_size", "selections"})
+    usual = EvaluationConfig().settings
     rows = accuracies("erm", "a", [0.5], evaluation=usual)
     rows += accuracies("erm", "a", [0.7], evaluation=usual | {"fill": "blur"})
     rows += accuracies("align", "a", [0.8])
@@ -237,7 +236,7 @@ def test_differences_take_the_baseline_of_the_same_group() -> None:
 
 
 def test_an_absent_baseline_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"'sgt'.*there are: erm"):
+    with raises(DataError, "'sgt'", "erm"):
         difference_table(accuracies("erm", "a", [0.5]), "sgt", "validation")
 
 

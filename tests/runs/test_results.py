@@ -10,7 +10,7 @@ import pytest
 
 from align_dist.config import RunConfig
 from align_dist.errors import DataError
-from align_dist.runs.results import IN_DOMAIN, Row, group_of, read_rows, settings_of, write_rows
+from align_dist.runs.results import IN_DOMAIN, Row, group_of, read_rows, settings_of, variant_of, write_rows
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -36,6 +36,23 @@ def test_a_row_keeps_what_the_line_said(tmp_path: Path) -> None:
         "align (constant 0.14)", 0, "shuffled", "out_of_domain"
     )  # fmt: skip
     assert row.metrics == {"accuracy": 0.81}
+
+
+@pytest.mark.parametrize(
+    ("variant", "classifier", "expected"),
+    [
+        ("", {}, ""),
+        ("", {"attribution": "input_gradient"}, "input_gradient"),
+        ("input_gradient", {"attribution": "input_gradient"}, "input_gradient"),
+        ("wide", {"cam_places": "even"}, "wide, even cells"),
+        ("", {"attribution": "input_gradient", "cam_places": "even"}, "input_gradient"),
+    ],
+)
+def test_a_variant_says_when_maps_are_made_otherwise(
+    squares: RunConfig, variant: str, classifier: dict[str, str], expected: str
+) -> None:
+    changes = {"variant": variant, "classifier": squares.classifier.model_copy(update=classifier)}
+    assert variant_of(squares.model_copy(update=changes)) == expected
 
 
 def test_what_a_run_was_measured_as_comes_back_from_its_file(squares: RunConfig, tmp_path: Path) -> None:

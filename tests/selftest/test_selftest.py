@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from refusals import raises
 
 from align_dist.data.prepare import prepare
-from align_dist.errors import MachineError
+from align_dist.errors import ConfigError, MachineError
 from align_dist.selftest.checks import ROUNDING
 from align_dist.selftest.made import make_run
 from align_dist.selftest.trials import Trial, distance, finish, terms_apart
@@ -35,5 +35,5 @@ def test_a_run_that_trains_otherwise_is_far_and_one_that_fails_is_an_error(tmp_p
     assert distance(one, one) == 0
     assert distance(other, one) > 5 * ROUNDING
     assert terms_apart(one, one) == 0 == terms_apart(other, one)  # guidance is not of warm-up
-    with pytest.raises(MachineError, match="exit code 2"):
+    with raises(MachineError, ConfigError.exit_code):
         finish(Trial(base, "none", ("align.lamda3=3",)))

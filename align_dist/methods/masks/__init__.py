@@ -1,7 +1,7 @@
-"""Where a guiding mask comes from: a source is a function of a batch that gives masks (B, H, W) in [0, 1].
+"""Sources of guiding masks: functions from a batch to masks (B, H, W) in [0, 1].
 
-Every mask follows the crop and the flip of its image: those of the benchmark are read with the image's own draw, the
-others are functions of the augmented image.
+Every mask follows the crop and flip of its image: masks of the benchmark are read with the image's sample key, other
+masks are functions of the augmented image.
 """
 
 from __future__ import annotations

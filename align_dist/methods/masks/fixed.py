@@ -1,4 +1,4 @@
-"""Masks that nobody learns."""
+"""Fixed masks: from the beton, from the image, or constant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from align_dist.methods.options import FixedSourceOptions
 
 
 def source_of(options: FixedSourceOptions) -> MaskSource:
-    """The source that `mask` names."""
+    """The mask source of the option `mask`."""
     sources = {
         "constant": constant(options.constant),
         "gaussian": gaussian,
@@ -24,22 +24,20 @@ def source_of(options: FixedSourceOptions) -> MaskSource:
 
 
 def given(batch: Batch) -> Tensor:
-    """The masks in the beton: the true ones, those of a folder, or a segmentation model's, written once (the paper's
-    m-SAM when it came from SAM).
+    """The masks in the beton: true masks, masks from a folder, or masks of a segmentation model (the paper's m-SAM for
+    SAM).
     """
-    assert batch.masks is not None, "the loader was not asked for masks"
+    assert batch.masks is not None, "the loader was opened without masks"
     return batch.masks
 
 
 def eroded(masks: Tensor, pixels: int) -> Tensor:
-    """Masks (B, H, W), each pixel the least of those at most so many pixels away; what lies outside the picture does
-    not count.
-    """
+    """Masks (B, H, W) eroded by `pixels`: each pixel is the minimum over a square window inside the image."""
     return -F.max_pool2d(-masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] if pixels else masks
 
 
 def constant(value: float) -> MaskSource:
-    """One value everywhere, no picture in it at all."""
+    """The same value everywhere, independent of the image."""
 
     def masks(batch: Batch) -> Tensor:
         shape = (len(batch.images), *batch.images.shape[-2:])
@@ -49,8 +47,8 @@ def constant(value: float) -> MaskSource:
 
 
 def gaussian(batch: Batch) -> Tensor:
-    """A bump in the middle, 1 at its top, of a standard deviation of a fifth of the side: where photographers put what
-    they photograph, and no picture in it at all.
+    """A Gaussian at the centre with maximum 1 and a std of a fifth of the side, independent of the image: a prior for
+    where photographers place objects.
     """
     height, width = size_of(batch.images)
     device = batch.images.device
@@ -60,14 +58,14 @@ def gaussian(batch: Batch) -> Tensor:
 
 
 def grey(batch: Batch) -> Tensor:
-    """The image's luminance: the paper's m-Gray, as paper.md section 1.2 reads it."""
+    """The image's luminance, the paper's m-Gray as interpreted in paper.md section 1.2."""
     return luminance(batch.images)
 
 
 def luminance(images: Tensor) -> Tensor:
-    """The grey level, stretched to [0, 1] image by image. (B, 3, H, W) normalised → (B, H, W).
+    """Luminance of normalised images (B, 3, H, W), stretched to [0, 1] image by image: (B, H, W).
 
-    Weights of red, green and blue: ITU-R BT.601.
+    Weights of red, green and blue from ITU-R BT.601.
     """
     red, green, blue = images.unbind(1)
     level = 0.2989 * red + 0.587 * green + 0.114 * blue

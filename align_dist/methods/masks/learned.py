@@ -1,4 +1,4 @@
-"""The masks of a network that learns them."""
+"""Masks from a trained masker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "masker/"
 
 @dataclass(frozen=True)
 class LearnedMask:
-    """A mask source: the masker as it is, fixed. Its features, which never learn, are found once a batch."""
+    """A mask source: the frozen masker. Frozen features of the masker are computed once per batch."""
 
     masker: Engine
 
@@ -25,12 +25,14 @@ class LearnedMask:
             return mask.float()
 
     def prepared(self, batch: Batch) -> Batch:
-        """The batch with the features of its images."""
+        """The batch with the masker's features of its images."""
         with torch.no_grad(), self.masker.autocast():
-            found: list[Tensor] = self.masker.module.features(batch.images)  # type: ignore[operator]
-        return replace(batch, values={**batch.values, **{f"{PREFIX}{index}": one for index, one in enumerate(found)}})
+            features: list[Tensor] = self.masker.module.features(batch.images)  # type: ignore[operator]
+        return replace(
+            batch, values={**batch.values, **{f"{PREFIX}{index}": feature for index, feature in enumerate(features)}}
+        )
 
 
 def features_in(batch: Batch) -> list[Tensor]:
-    """What `prepared` put there, in order; nothing where the masker has none or they are not found yet."""
+    """The features that `prepared` added, in order; empty without features."""
     return [value for name, value in batch.values.items() if name.startswith(PREFIX)]

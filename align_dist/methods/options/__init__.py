@@ -1,4 +1,4 @@
-"""What each method leaves open: defaults, ranges, what acts in warm-up, where a search looks. Imports no torch."""
+"""Options of the methods: defaults, ranges, effect in warm-up, search space. Imports no torch."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ LITE = "efficientnet_lite0"
 
 
 class MaskerOptions(Described):
-    """area: the mask's mean before training. The optimiser's clock starts when the masker begins to learn."""
+    """area: the mask's mean before training. The optimiser's schedule starts when the masker starts to learn."""
 
     kind: Literal["small", "large", "pretrained"] = "small"
     width: Count = 16
@@ -28,18 +28,17 @@ class MaskerOptions(Described):
 class AlignOptions(GuidedOptions):
     """λ1 sparsity, λ2 smoothness of the mask, λ3 guidance, λ4 regulariser.
 
-    masker_head_start: how long before the end of warm-up the masker begins to learn, so that the first masks that
-    guide have something to say (0 is the paper's wording). masker_length: how long it learns; left out, to the
-    run's end (the paper's wording). sparsity_ramp: how long λ1 takes to its value once the masker learns, the first
-    half of it at 0, so that the masker finds something before it shrinks (0 is the paper's wording). alternation:
-    the masker and the classifier take turns every batch, or every epoch; or both follow, at once, the gradient of the
-    sum of their losses, nothing fixed (joint, an ablation; BatchNorm that learns then sees what masks mark and leave
-    as well). mask_sampling: L_dist sees the mask itself
-    (none, the paper's wording), or a nearly binary sample of it (relaxed), whose noise is drawn on a grid of
-    `sampling_grid` places a side; see align_dist/sampling.py. removed_pixels: what L_dist shows where the mask
-    takes something away: the mean colour (the paper's x ⊙ M), or another image of the batch. evidence: whose
-    evidence a mask marks: that of the classifier for the true class (the paper's wording), or that of a fixed
-    network with ImageNet's weights for the `evidence_classes` classes that it finds likeliest in the whole image.
+    masker_head_start: how long before the end of warm-up the masker starts to learn, so that the first guiding masks
+    are meaningful (0 is the paper's wording). masker_length: how long the masker learns; None for up to the run's end
+    (the paper's wording). sparsity_ramp: duration of λ1's ramp after the masker's start, the first half at 0, so that
+    the masker locates something before the mask shrinks (0 is the paper's wording). alternation: masker and classifier
+    are updated in turn every batch or every epoch; `joint` (an ablation) updates both with the gradient of the sum of
+    both losses, and a BatchNorm that is not frozen then also sees images inside and outside the mask. mask_sampling:
+    L_dist uses the mask itself (none, the paper's wording) or a nearly binary sample of the mask (relaxed), with noise
+    on a grid of `sampling_grid` cells per side; see align_dist/sampling.py. removed_pixels: the replacement of removed
+    pixels in L_dist, the mean colour (the paper's x ⊙ M) or another image of the batch. evidence: the network whose
+    evidence the mask marks, the classifier for the true class (the paper's wording) or a frozen network with ImageNet
+    weights for its `evidence_classes` most likely classes of the whole image.
     """
 
     lambda1: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 30.0)))
@@ -64,11 +63,11 @@ class AlignOptions(GuidedOptions):
         return max(super().part_multiple, 2 if self.removed_pixels == "another_image" else 1)
 
     def begins(self, clock: Clock) -> int:
-        """The step at which the masker begins to learn."""
+        """The step at which the masker starts to learn."""
         return max(0, clock.warmup - clock.steps(self.masker_head_start))
 
     def ends(self, clock: Clock) -> int:
-        """The step from which on the masker no longer learns."""
+        """The step at which the masker stops learning."""
         if self.masker_length is None:
             return clock.length
         return min(clock.length, self.begins(clock) + clock.steps(self.masker_length))
@@ -80,33 +79,33 @@ class AlignOptions(GuidedOptions):
                 f"align.masker_head_start: {self.masker_head_start} ({head_start} steps) is longer than "
                 f"training.warmup ({clock.warmup} steps); shorten it"
             )
-        learns = self.ends(clock) - self.begins(clock)
-        if learns < 1 and clock.warmup < clock.length:
+        masker_steps = self.ends(clock) - self.begins(clock)
+        if masker_steps < 1 and clock.warmup < clock.length:
             raise ConfigError(
-                f"align.masker_length: {self.masker_length} is no step at all, masks would be those of an untrained "
-                "masker; make it longer"
+                f"align.masker_length: {self.masker_length} is less than one step, and masks would come from an "
+                "untrained masker; make it longer"
             )
         if self.alternation != "batch" and self.ends(clock) <= clock.warmup < clock.length:
             raise ConfigError(
-                f"align.alternation: {self.alternation} is how both learn after warm-up, and here the masker has "
-                "learned by then (align.masker_length); make that longer, or write batch"
+                f"align.alternation: {self.alternation} needs a masker that learns after warm-up, and "
+                "align.masker_length ends before; make that longer, or set batch"
             )
-        if ramp > learns:
+        if ramp > masker_steps:
             raise ConfigError(
                 f"align.sparsity_ramp: {self.sparsity_ramp} ({ramp} steps) is longer than the masker learns "
-                f"({learns} steps), λ1 would never reach its value; shorten it"
+                f"({masker_steps} steps), and λ1 would never reach its value; shorten it"
             )
 
     def conflict(self, backbone: str) -> str | None:
-        lite = backbone == LITE
-        if self.masker.kind == "pretrained" and not lite:
+        is_lite = backbone == LITE
+        if self.masker.kind == "pretrained" and not is_lite:
             return (
-                "masker.kind: pretrained is EfficientNet-Lite0's features and takes its pictures as that network does; "
-                f"it goes with classifier.backbone={LITE}, not with {backbone}"
+                "masker.kind: pretrained needs images normalised as for EfficientNet-Lite0; set "
+                f"classifier.backbone={LITE}, not {backbone}, or another kind"
             )
-        if self.evidence != "classifier" and lite != (self.evidence == LITE):
+        if self.evidence != "classifier" and is_lite != (self.evidence == LITE):
             return (
-                f"evidence: {self.evidence} takes its pictures otherwise than {backbone}; write "
-                f"align.evidence={LITE if lite else 'resnet50'}, or classifier"
+                f"evidence: {self.evidence} needs images normalised otherwise than for {backbone}; set "
+                f"align.evidence={LITE if is_lite else 'resnet50'}, or classifier"
             )
         return None

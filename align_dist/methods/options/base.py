@@ -1,4 +1,4 @@
-"""What every method's options answer."""
+"""The base of every method's options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from align_dist.schema.text import Described
 
 
 class Options(Described):
-    """The options of a method that has none, and what every method's options answer."""
+    """The base of options, and the options of a method without any."""
 
     @property
     def reads_masks(self) -> bool:
@@ -16,27 +16,27 @@ class Options(Described):
 
     @property
     def part_multiple(self) -> int:
-        """What the images of a rank's part must be a multiple of, where images are paired within a batch
-        (`methods.versions.of_another`); 1 where none are.
+        """A divisor of the images in a rank's part, for methods that pair images within a batch
+        (`methods.versions.of_another`); else 1.
         """
         return 1
 
     @property
     def plain_warmup(self) -> bool:
-        """Whether the steps before `begins` are those of ERM, whatever the options."""
+        """Whether the steps before `begins` are ERM's, for any options."""
         return True
 
     def begins(self, clock: Clock) -> int:
-        """The step before which options that are `after_warmup` change nothing; 0 where no warm-up can be shared."""
+        """The step before which `after_warmup` options have no effect; 0 where no warm-up can be shared."""
         return 0
 
     def check(self, clock: Clock) -> None:
-        """Raises ConfigError for lengths that do not go together."""
+        """Raise ConfigError for inconsistent durations."""
 
     def lacking(self, domains: int, groups: int) -> str | None:
-        """What training pictures of so many source domains and groups lack, and the remedy; None where nothing."""
+        """The problem and remedy for a number of source domains and groups of the training images, or None."""
         return None
 
     def conflict(self, backbone: str) -> str | None:
-        """Why the options do not go with a backbone, beginning with the option's name; None where they do."""
+        """The reason why the options exclude a backbone, starting with the option's name, or None."""
         return None

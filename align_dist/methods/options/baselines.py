@@ -1,4 +1,4 @@
-"""Options of the methods of explanation that ALIGN is compared with (paper.md sections 1.4 and 3)."""
+"""Options of the explanation-guided baselines (paper.md sections 1.4 and 3)."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from align_dist.schema.values import Fraction, Weight, option
 
 
 class HaicsOptions(FixedSourceOptions):
-    """weight: of the cross-entropy between Grad-CAM and the mask; 1 in the code of RES, which has the method."""
+    """weight: of the cross-entropy between Grad-CAM and the mask; 1 in RES's code, which implements the method."""
 
     weight: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.1, 10.0)))
 
 
 class GradiaOptions(FixedSourceOptions):
-    """weight: of the distance between Grad-CAM and the mask; 1 in its code, which has an option and does not use it."""
+    """weight: of the distance between Grad-CAM and the mask; 1 in the authors' code, which ignores its own option."""
 
     weight: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.1, 10.0)))
 
 
 class CareOptions(FixedSourceOptions):
-    """weight: α, the share of attention in the loss; cross-entropy has the rest. inner_threshold: τ, the mean of
-    Grad-CAM inside the mask beyond which more is no gain. The defaults are ours: its code reads both from a file that
-    is not public.
+    """weight: α, the share of attention in the loss; the rest is cross-entropy. inner_threshold: τ, the mean of
+    Grad-CAM inside the mask that is enough. The defaults are chosen here, because the authors' config is not public.
     """
 
     weight: Fraction = option(0.5, after_warmup=True, search=Uniform(uniform=(0.05, 0.95)))
@@ -33,8 +32,8 @@ class CareOptions(FixedSourceOptions):
 
 
 class ResOptions(FixedSourceOptions):
-    """weight: of both terms of supervision, 1 in its code. slack: η, the disagreement with a mask that costs nothing,
-    for masks are inaccurate.
+    """weight: of both terms of supervision, 1 in the authors' code. slack: η, the disagreement with inaccurate masks
+    that costs nothing.
     """
 
     weight: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.1, 10.0)))
@@ -42,16 +41,16 @@ class ResOptions(FixedSourceOptions):
 
 
 class DreOptions(RegularisedOptions):
-    """lambda4: the weight of L_reg, 1 in DRE's code; ALIGN's name for it. regulariser_sparsity: `mean` is what DRE's
-    paper means, `column_maximum` what its code computes.
+    """lambda4: the weight of L_reg, named as in ALIGN; 1 in DRE's code. regulariser_sparsity: `mean` as in DRE's paper,
+    `column_maximum` as in DRE's code.
     """
 
     lambda4: Weight = option(1.0, search=LogUniform(loguniform=(0.1, 10.0)))
 
 
 class SgtOptions(Options):
-    """weight: λ of the divergence between what is said of the two versions. fraction: ρ, the share of pixels that is
-    replaced. replacement: by random values, or by the mean of their colour channel.
+    """weight: λ of the divergence between the predictions for both versions. fraction: ρ, the share of replaced pixels.
+    replacement: random values, or the mean of the colour channel.
     """
 
     weight: Weight = option(1.0, search=LogUniform(loguniform=(0.1, 10.0)))

@@ -1,4 +1,4 @@
-"""Options of what several methods share: guidance by a mask, DRE's regulariser; and of the fixed masks."""
+"""Options that several methods share: guidance by masks, fixed masks, DRE's regulariser."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from align_dist.schema.values import Fraction, Weight, option
 
 
 class MaskedOptions(Options):
-    """Guidance by masks, whatever is compared with them, once warm-up is over.
+    """Guidance by masks after warm-up.
 
-    shuffled: guides each image by another one's mask, a control.
+    shuffled: whether each image is guided by another image's mask, a control.
     """
 
     shuffled: bool = option(False, after_warmup=True)
@@ -29,8 +29,8 @@ class MaskedOptions(Options):
 
 
 class FixedSourceOptions(MaskedOptions):
-    """mask: where masks that nobody learns come from (`methods/masks/fixed.py`). constant: the value of that kind.
-    erosion: by how many pixels of the training picture a given mask shrinks from every side, to a strict subset of the
+    """mask: the source of fixed masks (`methods/masks/fixed.py`). constant: the value of the constant mask. erosion:
+    number of pixels of the training image by which a given mask shrinks from every side, to a strict subset of the
     object.
     """
 
@@ -44,16 +44,16 @@ class FixedSourceOptions(MaskedOptions):
 
     def conflict(self, backbone: str) -> str | None:
         if self.shuffled and self.mask in ("constant", "gaussian"):
-            return f"shuffled: every mask is the same with mask={self.mask}, another image's too; leave it out"
+            return f"shuffled: all masks are the same with mask={self.mask}; remove it"
         if self.erosion > 0 and self.mask != "given":
-            return f"erosion: shrinks given masks, and here mask={self.mask}; write mask=given or leave it out"
+            return f"erosion: shrinks given masks, and mask is {self.mask}; set mask=given or remove it"
         return super().conflict(backbone)
 
 
 class RegularisedOptions(Options):
-    """DRE's mixup regulariser: λ4, and how its sparsity is read (`objectives.attribution_sparsity`).
+    """DRE's mixup regulariser: λ4, and its kind of sparsity (`objectives.attribution_sparsity`).
 
-    λ4 acts in warm-up: a search takes it from a few choices, so that trials share their warm-up.
+    λ4 acts in warm-up, so a search has only a few choices of λ4, for trials to share their warm-up.
     """
 
     lambda4: Weight = option(1.0, search=Choice(choice=(0.0, 0.3, 1.0)))
@@ -65,10 +65,10 @@ class RegularisedOptions(Options):
 
 
 class GuidedOptions(MaskedOptions, RegularisedOptions):
-    """ALIGN's classifier: λ3 and how Grad-CAM is compared with the mask (`objectives.guidance`), λ4.
+    """ALIGN's classifier loss: λ3 and how Grad-CAM is compared with the mask (`objectives.guidance`), λ4.
 
-    exchange: the weight of the cross-entropy on exchanged pictures, in which what a mask marks has another image's rest
-    around it (0 is the paper's wording).
+    exchange: the weight of the cross-entropy on images whose background outside the mask comes from another image (0 is
+    the paper's wording).
     """
 
     lambda3: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.3, 10.0)))
@@ -83,6 +83,6 @@ class GuidedOptions(MaskedOptions, RegularisedOptions):
 
 
 class FixedMaskOptions(FixedSourceOptions, GuidedOptions):
-    """ALIGN's classifier with a mask that is not learned in place of the masker's."""
+    """ALIGN's classifier loss with a fixed mask in place of the masker's."""
 
     mask: Literal["constant", "gaussian", "grey", "given"] = option("constant", after_warmup=True)

@@ -1,0 +1,65 @@
+"""How runs stand, those of grids and searches and single ones alike, read from their folders alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from align_dist.report.live import Line, print_table, watch
+from align_dist.runs.folder import RunFolder, find_run_folders
+from align_dist.runs.progress import progress_of
+from align_dist.runs.status import State, Status, status_of
+from align_dist.search.folders import trial_status
+
+EVERY = 2.0  # seconds
+
+
+def show_status(places: Sequence[Path], watched: bool = False, as_json: bool = False) -> None:
+    """Prints a row for each run among and below the places, or a JSON line; `watched`: until no run is running.
+
+    Raises DataError for a place that holds no run.
+    """
+    if watched:
+        watch(lambda: [line for _, line in _lines_of(places)], EVERY)
+    elif as_json:
+        for folder, line in _lines_of(places):
+            print(_json(folder, line))
+    else:
+        print_table([line for _, line in _lines_of(places)])
+
+
+def _lines_of(places: Sequence[Path]) -> list[tuple[Path, Line]]:
+    """Each run's folder and its line, by path. A run is named by where it lies below all runs' common folder."""
+    folders = find_run_folders(places)
+    common = os.path.commonpath([folder.parent for folder in folders])
+    return [
+        (folder, Line({"run": os.path.relpath(folder, common)}, _status_in(folder), progress_of(folder)))
+        for folder in folders
+    ]
+
+
+def _status_in(path: Path) -> Status:
+    folder = RunFolder(path)
+    if folder.is_held():
+        return Status(State.RUNNING, "")
+    # A search's trial has no `done` mark; of a run that is none, the two say the same.
+    return status_of(folder) if folder.done.exists() else trial_status(path)
+
+
+def _json(folder: Path, line: Line) -> str:
+    progress = line.progress
+    values = {
+        "folder": str(folder),
+        "state": str(line.status.state),
+        "reason": line.status.reason,
+        "step": progress.step,
+        "epoch": progress.epoch,
+        "length": progress.length,
+        "images_per_second": progress.images_per_second,
+        "seconds_left": progress.seconds_left if line.status.state is State.RUNNING else None,
+        "validation_accuracy": progress.accuracy,
+        "validation_history": list(progress.accuracies.items()),
+    }
+    return json.dumps(values)
