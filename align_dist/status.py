@@ -11,7 +11,7 @@ from align_dist.report.live import Line, print_table, watch
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.progress import progress_of
 from align_dist.runs.status import State, Status, status_of
-from align_dist.search.folders import trial_status
+from align_dist.search.config import status_in
 
 EVERY = 2.0  # seconds
 
@@ -45,7 +45,7 @@ def _status_in(path: Path) -> Status:
     if folder.is_held():
         return Status(State.RUNNING, "")
     # A search's trial has no `done` mark; of a run that is none, the two say the same.
-    return status_of(folder) if folder.done.exists() else trial_status(path)
+    return status_of(folder) if folder.done.exists() else status_in(folder)
 
 
 def _json(folder: Path, line: Line) -> str:

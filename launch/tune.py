@@ -89,7 +89,7 @@ def show_results(results: SearchResults) -> None:
     for number, entry in sorted(results.entries.items(), key=lambda pair: -(pair[1].objective or 0.0)):
         objective = "–" if entry.objective is None else f"{entry.objective:.4f}"
         values = [str(entry.trial.values.get(key, "")) for key in keys]
-        ending = str(entry.status.steps), str(entry.status.state), entry.trial.folder.name
+        ending = str(entry.steps), str(entry.state), entry.trial.folder.name
         style = "green" if number in (results.best, *results.front) else ""
         table.add_row(str(number), objective, *values, *ending, style=style)
     Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from importlib import util
 from pathlib import Path
 from shutil import disk_usage
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from align_dist.errors import MachineError
+from align_dist.errors import LostRankError, MachineError, first_line
 from align_dist.machine import available_cores
 
 PATIENCE = 180.0  # seconds for a cluster that is being started
@@ -26,6 +26,8 @@ OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
 SHARED_MEMORY = Path("/dev/shm")
 # Characters of a folder for Ray's: a socket's path has 107 at most, and Ray adds up to 77 of its own.
 LONGEST_SCRATCH = 30
+TOKEN = secrets.token_hex(32)  # one a process: Ray reads it once, and would not let itself in with the next
+QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 # Set for this process and what it starts; what the user has set stays.
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
@@ -40,24 +42,22 @@ SETTINGS = {
     # A trial may fail before it has anything to report.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
-QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 
 
 @contextmanager
-def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) -> Iterator[None]:
-    """Ray while inside. address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or
-    Ray's own file; None starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited
-    for to have, 0 for as it is. lost: told, in another thread, which process of a Ray of its own is gone; without Ray
-    this process waits for a minute in Ray's code and is then ended by it, so `lost` had better do that.
+def ray_running(address: str | None, nodes: int) -> Iterator[None]:
+    """Ray while inside. When a server of a Ray of its own is killed, this process ends at once with one line.
 
-    Raises MachineError.
+    address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or Ray's own file; None
+    starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited for to have, 0 for as
+    it is. Raises MachineError.
     """
     if util.find_spec("ray") is None:
         raise MachineError("ray is not installed, which searches need: bash launch/install.sh ffcv,embedded,lite0,tune")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
-        os.environ["RAY_AUTH_TOKEN"] = _own_token()
+        os.environ["RAY_AUTH_TOKEN"] = TOKEN
     import ray  # not before: Ray reads its settings once
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -65,12 +65,12 @@ def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) ->
     place = scratch_place([os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp"])
     with TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as scratch:
         try:
-            if address is not None:
+            if address is None:
+                _start(scratch)
+                with _watching():
+                    yield
+            else:
                 _join(address, nodes)
-                yield
-                return
-            _start(scratch)
-            with _watching(lost):
                 yield
         finally:
             ray.shutdown()
@@ -84,69 +84,63 @@ def scratch_place(places: Sequence[str]) -> str:
     for place in places:
         if len(place) <= LONGEST_SCRATCH and os.access(place, os.W_OK | os.X_OK):
             return place
-    raise MachineError(
-        f"TMPDIR: Ray's sockets take a writable folder whose path has {LONGEST_SCRATCH} characters at most, and "
-        f"{', '.join(places)} is none; set TMPDIR to one"
-    )
-
-
-@cache
-def _own_token() -> str:
-    """One a process: Ray reads it once, and would not let itself in with the next."""
-    return secrets.token_hex(32)
+    wanted = f"Ray's sockets take a writable folder whose path has {LONGEST_SCRATCH} characters at most"
+    raise MachineError(f"TMPDIR: {wanted}, and {', '.join(places)} is none; set TMPDIR to one")
 
 
 def _start(scratch: str) -> None:
     """Starts Ray on this machine, whatever RAY_ADDRESS is; objects lie in `scratch` where shared memory is short."""
     import ray
 
-    room = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK) and disk_usage(SHARED_MEMORY).free
+    room = disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0
     store = {"object_store_memory": OBJECT_STORE, "_plasma_directory": None if room > OBJECT_STORE else scratch}
     own = {"_node_ip_address": "127.0.0.1", "_temp_dir": scratch, "num_cpus": available_cores()}
     try:
         ray.init("local", include_dashboard=False, **own, **store, **QUIET)
     except Exception as error:  # Ray raises a dozen kinds
-        reason = " ".join(str(error).split())[:200]
+        reason = first_line(error)
         raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
 
 
 def _join(address: str, nodes: int) -> None:
-    """Joins a cluster, waiting until it lets this process in and has so many nodes."""
+    """Joins a cluster, once it lets this process in and has so many nodes."""
     import ray
 
-    end = time.monotonic() + (PATIENCE if nodes else 0)
-    while not ray.is_initialized():
+    end, reason, there = time.monotonic() + (PATIENCE if nodes else 0), "no Ray lets us in", 0
+    while True:
         try:
-            ray.init(address=address, **QUIET)
+            ray.is_initialized() or ray.init(address=address, **QUIET)
+            there = sum(node["Alive"] for node in ray.nodes())
+            reason = f"{there} of {nodes} nodes"
         except Exception as error:
-            if time.monotonic() > end:
-                reason = " ".join(str(error).split())[:200]
-                asked = "does it run there, and is its token in RAY_AUTH_TOKEN?"
-                raise MachineError(f"--ray-address {address}: no Ray lets us in; {asked} Ray says: {reason}") from None
-            time.sleep(2)
-    while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
+            reason = f"no Ray lets us in; is its token in RAY_AUTH_TOKEN? Ray says: {first_line(error)}"
+        if ray.is_initialized() and there >= nodes:
+            return
         if time.monotonic() > end:
-            raise MachineError(f"--ray-address {address}: {there} of {nodes} nodes after {PATIENCE:g} s; look there")
-        time.sleep(1)
+            raise MachineError(f"--ray-address {address}: {reason}; look there")
+        time.sleep(2)
 
 
 @contextmanager
-def _watching(lost: Callable[[str], None]) -> Iterator[None]:
+def _watching() -> Iterator[None]:
     """Looks after Ray's servers while inside. When one is gone, the others are ended, and with them their workers,
-    whose trials then save.
+    whose trials then save; this process would wait for a minute in Ray's code and be ended there.
     """
     names, leaving = {process: process.name() for process in psutil.Process().children()}, threading.Event()
     servers = [process for process, name in names.items() if name in SERVERS]
 
     def watch() -> None:
-        while not leaving.is_set():
+        gone: list[psutil.Process] = []
+        while not gone and not leaving.is_set():
             gone, left = psutil.wait_procs(servers, timeout=0.5)
-            if gone and not leaving.is_set():
-                for server in left:
-                    with suppress(psutil.NoSuchProcess):
-                        server.kill()
-                lost(names[gone[0]])
-                return
+        if leaving.is_set():
+            return
+        for server in left:
+            with suppress(psutil.NoSuchProcess):
+                server.kill()
+        line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, the same command goes on"
+        print(line, file=sys.stderr, flush=True)
+        os._exit(LostRankError.exit_code)
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()

@@ -1,4 +1,4 @@
-"""The typed description of a search: a base run, what varies, what is maximised, how many trials run at once."""
+"""The typed description of a search, and what a trial's folder says to it. Light to import: no torch, no Ray."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from align_dist.config import RunConfig, known_keys, load_config, parse_config
 from align_dist.data.manifest import with_pictures
 from align_dist.errors import ConfigError
+from align_dist.files import read_json
 from align_dist.methods.registry import METHODS, find_options
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars
+from align_dist.runs.status import State, Status, unfinished_status
 from align_dist.schedule import Schedule
 from align_dist.schema.distributions import KINDS, Choice, Distribution
 from align_dist.schema.text import Described, read_description, typed
@@ -26,7 +28,7 @@ DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
 # Of sufficiency less is better: what the explanation keeps should be enough.
 SIGNS = {"sufficiency": -1.0, "comprehensiveness": 1.0, "insertion_auc": 1.0}
 CLOCK = "validations"  # of a scheduler: those since guidance began
-LOG = "trial.log"  # in a trial's folder: what its process says
+LOG, STOPPED = "trial.log", "stopped.json"  # in a trial's folder: what its process says, and why a scheduler ended it
 REFUSED = {
     "protocol": "who trains on what is what trials are compared on",
     "benchmark": "the pictures are what trials are compared on",
@@ -96,6 +98,14 @@ def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) ->
     validations = enumerate(read_validations(folder, schedule, objective), 1)
     scores = [(number, validation.step, objective.value(validation.metrics)) for number, validation in validations]
     return [{CLOCK: n, "step": step, "objective": x, "is_last": int(step == schedule.length)} for n, step, x in scores]
+
+
+def status_in(folder: RunFolder) -> Status:
+    """How a trial stands that no process trains, whatever its search: finished once it is trained to its end."""
+    if folder.trained_steps() is not None:
+        return Status(State.FINISHED, "")
+    stop = read_json(folder.path / STOPPED)
+    return Status(State.STOPPED, str(stop.get("reason", ""))) if stop else unfinished_status(folder)
 
 
 class Scheduler(Described):

@@ -22,15 +22,6 @@ from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A trial and how it stands. objective: of the selected weights."""
-
-    trial: Trial
-    status: TrialStatus
-    objective: float | None
-
-
-@dataclass(frozen=True)
 class Finalist:
     """A trial's number, its objective on the seed of its selection, and on each other that it came to the end of.
 
@@ -60,8 +51,8 @@ class SearchResults:
     """
 
     search: SearchConfig
-    entries: Mapping[int, Entry]
-    confirmations: Sequence[Entry]
+    entries: Mapping[int, TrialStatus]
+    confirmations: Sequence[TrialStatus]
     finalists: Sequence[Finalist]
     best: int | None
     front: Sequence[int]
@@ -70,48 +61,42 @@ class SearchResults:
 
 def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults:
     """Reads every trial's folder."""
-    entries = {trial.number: _entry(search, trial) for trial in sorted(trials, key=lambda trial: trial.number)}
-    confirmations = [_entry(search, trial) for trial in confirmations_of(search, trials)]
+    entries = {t.number: trial_status(t, search.objective) for t in sorted(trials, key=lambda trial: trial.number)}
+    confirmations = [trial_status(trial, search.objective) for trial in confirmations_of(search, trials)]
     every = [*entries.values(), *confirmations]
-    cost = cost_of(search, [entry.trial for entry in every], [entry.status.steps for entry in every])
+    cost = cost_of(search, [entry.trial for entry in every], [entry.steps for entry in every])
     finalists = rank_finalists(entries, confirmations)
     confirmed = [finalist.number for finalist in finalists if finalist.mean is not None]
     best = confirmed[0] if confirmed else best_of(entries)
-    finished = [entry.trial for entry in entries.values() if entry.status.state is State.FINISHED]
+    finished = [entry.trial for entry in entries.values() if entry.state is State.FINISHED]
     undominated = study_of(search, finished).best_trials if search.objective.kind == "pareto" else []
     front = [trial.user_attrs[NUMBER] for trial in sorted(undominated, key=lambda trial: trial.values)]
     return SearchResults(search, entries, confirmations, finalists, best, front, cost)
 
 
-def _entry(search: SearchConfig, trial: Trial) -> Entry:
-    status = trial_status(trial, search.objective)
-    objective = None if status.selected is None else round(search.objective.value(status.selected.metrics), 6)
-    return Entry(trial, status, objective)
-
-
-def best_of(entries: Mapping[int, Entry]) -> int | None:
+def best_of(entries: Mapping[int, TrialStatus]) -> int | None:
     """The number of the best finished trial, or of the best that was stopped where none finished; of equals the first.
 
     One that was stopped early has been measured after less guidance than those it would be compared with.
     """
     for state in (State.FINISHED, State.STOPPED):
-        scores = {n: e.objective for n, e in entries.items() if e.status.state is state and e.objective is not None}
+        scores = {n: e.objective for n, e in entries.items() if e.state is state and e.objective is not None}
         if scores:
             return max(scores, key=lambda number: (scores[number], -number))
     return None
 
 
-def rank_finalists(entries: Mapping[int, Entry], confirmations: Sequence[Entry]) -> list[Finalist]:
+def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[TrialStatus]) -> list[Finalist]:
     """By the mean over the other seeds, the best first; one that failed on a seed comes after all that did not.
 
     Empty until every confirmation has ended.
     """
-    if any(entry.status.state not in ENDED for entry in confirmations):
+    if any(entry.state not in ENDED for entry in confirmations):
         return []
     finalists = []
     for number in dict.fromkeys(entry.trial.confirms for entry in confirmations if entry.trial.confirms is not None):
         again = [entry for entry in confirmations if entry.trial.confirms == number]
-        others = [e.objective for e in again if e.status.state is State.FINISHED and e.objective is not None]
+        others = [e.objective for e in again if e.state is State.FINISHED and e.objective is not None]
         average = round(mean(others), 6) if others else None
         error = round(stdev(others) / math.sqrt(len(others)), 6) if len(others) > 1 else None
         own = entries[number].objective or 0.0
@@ -163,24 +148,24 @@ def as_json(results: SearchResults) -> dict[str, Any]:
     }
 
 
-def _record(search: SearchConfig, entry: Entry) -> dict[str, Any]:
+def _record(search: SearchConfig, entry: TrialStatus) -> dict[str, Any]:
     """A trial's line. metrics: on source validation. validations: since guidance began. steps: with those of its
     warm-up, the trunk, which the trial leaves at branch_step.
     """
-    trial, status, config = entry.trial, entry.status, entry.trial.config
+    trial, config = entry.trial, entry.trial.config
     branch = branch_step(config) if search.share_warmup else 0
-    metrics = {} if status.selected is None else {name: round(v, 6) for name, v in status.selected.metrics.items()}
-    step, trunk = status.selected and status.selected.step, str(trunk_of(config).folder) if branch else None
+    metrics = {} if entry.selected is None else {name: round(v, 6) for name, v in entry.selected.metrics.items()}
+    step, trunk = entry.selected and entry.selected.step, str(trunk_of(config).folder) if branch else None
     run = {"number": trial.number, "confirms": trial.confirms, "seed": config.seed, "values": trial.values}
     place = {"id": config.identity, "folder": str(trial.folder), "trunk": trunk, "branch_step": branch}
     state = {
-        "state": status.state,
-        "reason": status.reason,
-        "steps": status.steps,
+        "state": entry.state,
+        "reason": entry.reason,
+        "steps": entry.steps,
         "length": schedule_of(config).length,
     }
     score = {"objective": entry.objective, "metrics": metrics, "selected_step": step}
-    return run | place | state | score | {"validations": len(status.validations)}
+    return run | place | state | score | {"validations": len(entry.validations)}
 
 
 def _write_config(results: SearchResults, number: int, path: Path) -> None:
@@ -195,9 +180,9 @@ def _write_config(results: SearchResults, number: int, path: Path) -> None:
     write_text(path, head + command + to_yaml(entry.trial.config))
 
 
-def _write_hparams(entry: Entry) -> None:
+def _write_hparams(entry: TrialStatus) -> None:
     """A trial's settings and objective into its events, once per outcome."""
-    trial, selected, events = entry.trial, entry.status.selected, RunFolder(entry.trial.folder).events
+    trial, selected, events = entry.trial, entry.selected, RunFolder(entry.trial.folder).events
     if entry.objective is None or selected is None or not events.is_dir():
         return
     from align_dist.training.hyperparameters import write_hyperparameters

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from align_dist.assembly import schedule_of
 from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.search.config import CLOCK, Scheduler, SearchConfig
 from align_dist.search.sampler import TrialSampler
 from align_dist.search.trainable import TrialTask
-from align_dist.search.trials import Trial, mark_begun, mark_stopped, trial_status
+from align_dist.search.trials import DESCRIPTION, Trial, branch_steps, mark_begun, mark_stopped, trial_status
 from align_dist.training.signals import StopRequest
 
 ROUNDING = 1 + 1e-9  # Ray counts rungs by a quotient of logarithms, rounded down
@@ -27,18 +29,12 @@ ROUNDING = 1 + 1e-9  # Ray counts rungs by a quotient of logarithms, rounded dow
 class TrialQueue(Searcher):  # type: ignore[misc]
     """Trials that wait, then those that a sampler adds.
 
-    task_of: what Ray's processes are told of a trial. begun: trials by Ray's names.
+    begun: those that Ray was given, by its names.
     """
 
-    def __init__(
-        self,
-        search: SearchConfig,
-        waiting: Sequence[Trial],
-        sampler: TrialSampler | None,
-        task_of: Callable[[Trial], TrialTask],
-    ) -> None:
+    def __init__(self, search: SearchConfig, waiting: Sequence[Trial], sampler: TrialSampler | None) -> None:
         super().__init__()
-        self._search, self._waiting, self._sampler, self._task_of = search, list(waiting), sampler, task_of
+        self._search, self._waiting, self._sampler = search, list(waiting), sampler
         self.begun: dict[str, Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
@@ -47,7 +43,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             return str(Searcher.FINISHED)
         mark_begun(trial, self._search.objective)
         self.begun[trial_id] = trial
-        return {"task": self._task_of(trial)}
+        return {"task": task_of(self._search, trial)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if self._sampler is not None:
@@ -55,6 +51,14 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a search goes on from its run folders."""
+
+
+def task_of(search: SearchConfig, trial: Trial) -> TrialTask:
+    """A trial as a Ray process is told of it."""
+    steps = ",".join(str(step) for step in branch_steps(search, trial))
+    shared = ["--share-warmup", *(["--keep-warmup", steps] if steps else [])] if search.share_warmup else []
+    arguments = (str(trial.folder / DESCRIPTION), "--sources-only", *shared)
+    return TrialTask(trial.folder, arguments, os.getcwd(), schedule_of(trial.config), search)
 
 
 class Watch(Callback):  # type: ignore[misc]
@@ -69,7 +73,7 @@ class Watch(Callback):  # type: ignore[misc]
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         begun = self._queue.begun[trial.trial_id]
         status = trial_status(begun, self._search.objective)
-        score = "" if status.selected is None else f", {self._search.objective.value(status.selected.metrics):.4f}"
+        score = "" if status.objective is None else f", objective {status.objective:.4f}"
         print(f"{begun}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:

@@ -1,7 +1,4 @@
-"""What Ray Tune runs for a trial: `align-dist train`, a process for each rank, whose validations go to schedulers.
-
-Light to import: Ray's processes load no torch.
-"""
+"""What Ray Tune runs for a trial: `align-dist train`, a process for each rank, whose validations go to schedulers."""
 
 from __future__ import annotations
 
@@ -62,10 +59,10 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._task: TrialTask = config["task"]
         self._reported, self._stack = 0.0, ExitStack()
         os.chdir(self._task.directory)
-        folder, start = RunFolder(self._task.folder), time.monotonic()
-        while folder.is_held() and time.monotonic() - start < HELD:
+        self._folder, start = RunFolder(self._task.folder), time.monotonic()
+        while self._folder.is_held() and time.monotonic() - start < HELD:
             time.sleep(POLL)
-        folder.ended.unlink(missing_ok=True)  # of an earlier start: this one may end before it tells anything
+        self._folder.ended.unlink(missing_ok=True)  # of an earlier start: this one may end before it tells anything
         self._exit_code = self._stack.enter_context(ranks_at_work(self._task))
 
     def step(self) -> dict[str, Any]:
@@ -77,22 +74,17 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
                     self._reported = result["step"]
                     return result
             if code is not None:
-                self._stack.close()
-                _check_ending(task.folder, code)
-                return {"done": True}
+                break
             time.sleep(POLL)
+        self._stack.close()
+        if is_resumable(code):
+            raise TrialLost(f"{task.folder}: its process ended with {code}; see {LOG} there")
+        if code and self._folder.ending() is None:  # what the process could not put on record
+            self._folder.end_badly(code, "".join(last_lines(task.folder / LOG, 1))[:300])
+        return {"done": True}
 
     def cleanup(self) -> None:
         self._stack.close()
-
-
-def _check_ending(folder: Path, code: int) -> None:
-    """Puts on record what the process could not. Raises TrialLost."""
-    if is_resumable(code):
-        raise TrialLost(f"{folder}: its process ended with {code}; see {LOG} there")
-    if code and RunFolder(folder).ending() is None:
-        reason = (last_lines(folder / LOG, 1) or [f"its process ended with {code}"])[0]
-        RunFolder(folder).end_badly(code, reason[:300])
 
 
 @contextmanager
@@ -101,9 +93,13 @@ def ranks_at_work(task: TrialTask) -> Iterator[Callable[[], int | None]]:
     all have been told to save. Gives the first one's exit code, None while it works, that of a lost rank where another
     one ended long before.
     """
-    first, *rest = _placed_ranks(task)
-    others = [_start_elsewhere(task, ranks) for ranks in rest]
-    ends: list[float] = []
+    room = {"num_cpus": task.search.cpus_per_trial, "num_gpus": task.search.gpus_per_trial}
+    first, *rest = _placed_ranks(task.search.ranks_per_trial)
+    others, ends = [], list[float]()
+    for ranks in rest:
+        bundle = PlacementGroupSchedulingStrategy(ray.util.get_current_placement_group(), ranks.rank)
+        remote = ray.remote(run_rank).options(max_retries=0, scheduling_strategy=bundle, **room)
+        others.append(remote.remote(task, ranks))
 
     def exit_code() -> int | None:
         code = process.poll()
@@ -119,23 +115,14 @@ def ranks_at_work(task: TrialTask) -> Iterator[Callable[[], int | None]]:
                 ray.cancel(other)
 
 
-def _placed_ranks(task: TrialTask) -> list[Ranks]:
-    """One rank for each bundle of the trial's placement group, as torchrun would number them; the first is here."""
-    if task.search.ranks_per_trial == 1:
+def _placed_ranks(count: int) -> list[Ranks]:
+    """A rank for each bundle of this process's placement group, as torchrun would number them; the first is here."""
+    if count == 1:
         return [Ranks()]
     bundles = placement_group_table(ray.util.get_current_placement_group())["bundles_to_node_id"]
-    nodes = [bundles[number] for number in range(task.search.ranks_per_trial)]
-    meeting = ray.util.get_node_ip_address(), free_port()
-    return [
-        Ranks(rank, len(nodes), nodes[:rank].count(node), nodes.count(node), *meeting)
-        for rank, node in enumerate(nodes)
-    ]
-
-
-def _start_elsewhere(task: TrialTask, ranks: Ranks) -> Any:
-    bundle = PlacementGroupSchedulingStrategy(ray.util.get_current_placement_group(), ranks.rank)
-    room = {"num_cpus": task.search.cpus_per_trial, "num_gpus": task.search.gpus_per_trial}
-    return ray.remote(run_rank).options(max_retries=0, scheduling_strategy=bundle, **room).remote(task, ranks)
+    nodes = [bundles[number] for number in range(count)]
+    place = ray.util.get_node_ip_address(), free_port()
+    return [Ranks(rank, count, nodes[:rank].count(n), nodes.count(n), *place) for rank, n in enumerate(nodes)]
 
 
 def run_rank(task: TrialTask, ranks: Ranks) -> None:
@@ -148,8 +135,14 @@ def run_rank(task: TrialTask, ranks: Ranks) -> None:
 
 @contextmanager
 def process_of(task: TrialTask, ranks: Ranks) -> Iterator[subprocess.Popen[bytes]]:
-    """A rank's process while inside; afterwards the process has been told to save, and is gone."""
+    """A rank's process while inside; afterwards, and when this process dies, the rank's is told to save."""
     parent = os.getpid()
+
+    def end_with_parent() -> None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     with (task.folder / (f"rank-{ranks.rank}.log" if ranks.rank else LOG)).open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "align_dist.cli", "train", *task.arguments],
@@ -158,7 +151,7 @@ def process_of(task: TrialTask, ranks: Ranks) -> Iterator[subprocess.Popen[bytes
             stderr=subprocess.STDOUT,
             env=environment_of(os.environ, ranks, max(1, int(task.search.cpus_per_trial))),
             start_new_session=True,  # Ctrl-C is for the search, which tells its trials
-            preexec_fn=lambda: _end_with(parent),
+            preexec_fn=end_with_parent,
         )
     try:
         yield process
@@ -169,13 +162,6 @@ def process_of(task: TrialTask, ranks: Ranks) -> Iterator[subprocess.Popen[bytes
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _end_with(parent: int) -> None:
-    """Has the kernel send this process SIGTERM when its parent is gone (prctl(2))."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def environment_of(around: Mapping[str, str], ranks: Ranks, threads: int) -> dict[str, str]:

@@ -14,12 +14,20 @@ from align_dist.errors import ConfigError
 from align_dist.files import read_json, write_text
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import latest_metrics
-from align_dist.runs.status import State, Status, unfinished_status
+from align_dist.runs.status import State, Status
 from align_dist.runs.warmup import branch_step, silent_in_warmup, trunk_of
 from align_dist.schema.distributions import Value
-from align_dist.search.config import Objective, SearchConfig, Validation, read_validations, with_values
+from align_dist.search.config import (
+    STOPPED,
+    Objective,
+    SearchConfig,
+    Validation,
+    read_validations,
+    status_in,
+    with_values,
+)
 
-SUGGESTED, STOPPED, DESCRIPTION = "suggested.json", "stopped.json", "trial.yaml"
+SUGGESTED, DESCRIPTION = "suggested.json", "trial.yaml"
 ENDED = (State.FINISHED, State.STOPPED, State.FAILED)
 UNMEASURED = "its validations lack the objective's metrics: another command trained it; delete its folder"
 
@@ -49,35 +57,34 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialStatus(Status):
-    """A trial's status. finished: trained to its end. steps: trained so far, with those of its warm-up. validations:
-    those since guidance began. selected: what the weights that model selection keeps scored, None before guidance.
+    """A trial's status. steps: trained so far, with those of its warm-up. validations: those since guidance began.
+    selected: what the weights that model selection keeps scored, objective: what that is worth; None before guidance.
     over: whether the search does not start the trial again.
     """
 
+    trial: Trial
     steps: int
     validations: Sequence[Validation]
     selected: Validation | None
+    objective: float | None
     over: bool
 
 
 def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
     """How a trial stands. Nobody has to be at work on it."""
     folder = RunFolder(trial.folder)
-    validations, latest = (
-        read_validations(folder.path, schedule_of(trial.config), objective),
-        latest_metrics(folder.metrics),
-    )
+    status, trained, ending = status_in(folder), folder.trained_steps(), folder.ending()
+    validations = read_validations(folder.path, schedule_of(trial.config), objective)
     # The best accuracy, of equals the latest, as model selection has it.
     selected = max(validations, key=lambda v: (v.metrics["accuracy"], v.step), default=None)
-    trained, stop, ending = folder.trained_steps(), read_json(folder.path / STOPPED), folder.ending()
     if trained is not None:
         selected = next((v for v in validations if v.step == trained.get("validation")), None)
-        status, over = Status(State.FINISHED, "") if selected else Status(State.FAILED, UNMEASURED), True
-    elif stop:
-        status, over = Status(State.STOPPED, str(stop.get("reason", ""))), True
-    else:
-        status, over = unfinished_status(folder), ending is not None and ending.error.permanent
-    return TrialStatus(status.state, status.reason, latest[-1].step if latest else 0, validations, selected, over)
+        status = status if selected else Status(State.FAILED, UNMEASURED)
+    latest = latest_metrics(folder.metrics)
+    steps, value = latest[-1].step if latest else 0, round(objective.value(selected.metrics), 6) if selected else None
+    over = status.state in (State.FINISHED, State.STOPPED) or trained is not None
+    over = over or (ending is not None and ending.error.permanent)
+    return TrialStatus(status.state, status.reason, trial, steps, validations, selected, value, over)
 
 
 def mark_begun(trial: Trial, objective: Objective) -> None:
@@ -143,12 +150,10 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
 
     None before every trial has ended, or where the search confirms none.
     """
-    statuses = {trial.number: trial_status(trial, search.objective) for trial in trials}
-    ended = len(trials) >= search.samples and all(status.state in ENDED for status in statuses.values())
-    if search.confirm is None or not ended:
+    statuses = [trial_status(trial, search.objective) for trial in trials]
+    if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for s in statuses):
         return []
-    selected = {n: s.selected for n, s in statuses.items() if s.state is State.FINISHED and s.selected is not None}
-    scores = {number: search.objective.value(validation.metrics) for number, validation in selected.items()}
+    scores = {s.trial.number: s.objective for s in statuses if s.state is State.FINISHED and s.objective is not None}
     ranked = sorted((t for t in trials if t.number in scores), key=lambda trial: (-scores[trial.number], trial.number))
 
     def again(trial: Trial, number: int, step: int) -> Trial:

@@ -9,13 +9,10 @@ import io
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from align_dist.assembly import schedule_of
 from align_dist.data.tree import beton_of
@@ -31,19 +28,14 @@ from align_dist.search.plots import draw_plots
 from align_dist.search.results import SearchResults, read_results, write_results
 from align_dist.search.sampler import TrialSampler
 from align_dist.search.trials import (
-    DESCRIPTION,
     SUGGESTED,
     Trial,
-    branch_steps,
     confirmations_of,
     most_validations,
     taking_turns,
     trial_status,
 )
 from align_dist.training.signals import StopRequest, deadline_of, noticing_signals
-
-if TYPE_CHECKING:
-    from align_dist.search.trainable import TrialTask
 
 EARLIER = 30.0  # seconds before the trials' own end
 LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop
@@ -83,19 +75,17 @@ def _left(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
 def _train(
     search: SearchConfig, trials: list[Trial], sampler: TrialSampler | None, address: str | None, nodes: int
 ) -> None:
-    """Trains every trial that is not over, and those that the sampler adds to the list; without one to their ends."""
+    """Trains every trial that is not over, and those that the sampler adds to the list; without one to their ends.
 
-    def end_without_ray(process: str) -> None:
-        line = f"tune.py: Ray's {process} was killed; trials save, the same command goes on"
-        print(line, file=sys.stderr, flush=True)
-        os._exit(LostRankError.exit_code)
-
+    Raises Preempted where something asked for a stop, LostRankError where Ray does not go on, MachineError.
+    """
     # Trials have the same end, and are to be told by the search before they leave on their own.
     deadline = deadline_of(os.environ, search.base().distributed.grace + EARLIER)
-    storage = search.folder() / "ray"
+    storage = (search.folder() / "ray").absolute()
+    shutil.rmtree(storage, ignore_errors=True)
     with noticing_signals(deadline) as request:
         try:
-            with ray_running(address, nodes, end_without_ray):
+            with ray_running(address, nodes), redirect_stdout(io.StringIO()):  # Ray prints at verbose=0 too
                 _tune(search, trials, sampler, request, storage)
         finally:
             _wait_for_trials(trials)
@@ -107,7 +97,6 @@ def _train(
 def _tune(
     search: SearchConfig, trials: list[Trial], sampler: TrialSampler | None, request: StopRequest, storage: Path
 ) -> None:
-    """Raises Preempted where something asked for a stop, LostRankError where Ray does not go on, MachineError."""
     from ray import nodes, tune
     from ray.exceptions import RayError
     from ray.tune.error import TuneError
@@ -118,12 +107,11 @@ def _tune(
     room = check_room(search, [node["Resources"] for node in nodes() if node["Alive"]])
     bundle = {"CPU": search.cpus_per_trial, "GPU": search.gpus_per_trial}
     resources = tune.PlacementGroupFactory([bundle] * search.ranks_per_trial)
-    queue = TrialQueue(search, taking_turns(_left(search, trials)), sampler, partial(_task_of, search))
+    queue = TrialQueue(search, taking_turns(_left(search, trials)), sampler)
     asha = None
     if sampler is not None and search.scheduler.kind == "asha":
         earlier = {t.folder: scheduler_results(t.folder, schedule_of(t.config), search.objective) for t in trials}
         asha = GuidedASHA(search.scheduler, most_validations(search, trials), earlier)
-    shutil.rmtree(storage, ignore_errors=True)
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, resources),
         tune_config=tune.TuneConfig(
@@ -134,7 +122,7 @@ def _tune(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(storage.absolute()),
+            storage_path=str(storage),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run has its own
             failure_config=tune.FailureConfig(max_failures=ATTEMPTS - 1),
@@ -142,8 +130,7 @@ def _tune(
         ),
     )
     try:
-        with redirect_stdout(io.StringIO()):  # Ray prints a few lines at verbose=0 too
-            tuner.fit()
+        tuner.fit()
     except (RayError, TuneError) as error:
         raise LostRankError(f"Ray ended: {first_line(error)}; trials have saved, the same command goes on") from None
 
@@ -164,15 +151,6 @@ def check_room(search: SearchConfig, machines: Sequence[dict[str, float]]) -> in
     )
 
 
-def _task_of(search: SearchConfig, trial: Trial) -> TrialTask:
-    from align_dist.search.trainable import TrialTask
-
-    steps = ",".join(map(str, branch_steps(search, trial)))
-    shared = ["--share-warmup", *(["--keep-warmup", steps] if steps else [])] if search.share_warmup else []
-    arguments = (str(trial.folder / DESCRIPTION), "--sources-only", *shared)
-    return TrialTask(trial.folder, arguments, os.getcwd(), schedule_of(trial.config), search)
-
-
 def _wait_for_trials(trials: Sequence[Trial]) -> None:
     """Until no trial and no warm-up is being trained any more, or has had long enough to save."""
     folders = {folder for trial in trials for folder in (trial.folder, trunk_of(trial.config).folder)}
@@ -183,10 +161,10 @@ def _wait_for_trials(trials: Sequence[Trial]) -> None:
 
 def _check_ending(results: SearchResults) -> None:
     search, entries = results.search, list(results.entries.values())
-    if entries and all(entry.status.state is State.FAILED for entry in entries):
-        reason, folder = entries[0].status.reason, entries[0].trial.folder
+    if entries and all(entry.state is State.FAILED for entry in entries):
+        reason, folder = entries[0].reason, entries[0].trial.folder
         raise UserError(f"{search.experiment}: every trial failed, the first with: {reason}; see trial.log in {folder}")
-    states = [entry.status.state for entry in (*entries, *results.confirmations)]
+    states = [entry.state for entry in (*entries, *results.confirmations)]
     left = states.count(State.NEW) + states.count(State.INTERRUPTED)
     if left:
         raise LostRankError(f"{search.experiment}: {left} trials are not over; the same command goes on")

@@ -113,4 +113,4 @@ def test_what_lacks_the_objectives_metric_is_failed_and_says_why(squares: RunCon
     record(search, explained, {16: 0.8}, insertion_auc=0.5)
     results = read_results(search, [plain, explained])
     assert results.best == 1 and results.entries[1].objective == 1.3
-    assert "lack the objective's metrics" in results.entries[0].status.reason
+    assert "lack the objective's metrics" in results.entries[0].reason
