@@ -55,10 +55,10 @@ def show_plan(search: SearchConfig) -> None:
     from align_dist.schema.distributions import Choice
     from align_dist.search.results import cost_of
     from align_dist.search.sampler import TrialSampler
-    from align_dist.search.tuner import check_trials
+    from align_dist.search.trials import check_lengths
 
     trials = TrialSampler(search).trials
-    check_trials(search, trials)
+    check_lengths(search, trials)
     lengths = [schedule_of(trial.config).length for trial in trials]
     for trial, length in zip(trials, lengths, strict=True):
         warmup = warmup_of(trial.config)

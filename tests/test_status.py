@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from align_dist.search.folders import mark_stopped
 
 from align_dist.config import RunConfig
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, VALIDATION_ACCURACY, write_metrics
+from align_dist.search.trials import mark_stopped
 
 COMMAND = [sys.executable, "-m", "align_dist.cli", "status"]
 HOLDER = Path(__file__).parent / "runs" / "held.py"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from align_dist.errors import ConfigError
 from align_dist.runs.status import State
-from align_dist.schema.distributions import Choice, Distribution, LogUniform, Value, rounded
+from align_dist.schema.distributions import Choice, LogUniform, Value, rounded
 from align_dist.search.config import SearchConfig, with_values
 from align_dist.search.trials import Trial, begun_trials, trial_status
 
@@ -70,11 +71,13 @@ class TrialSampler:
             self._study.add_trial(_frozen(self._search, trial, values))
 
     def _as_trial(self, params: dict[str, Any]) -> Trial | None:
-        values = {key: _as_written(space, params[key]) for key, space in self._search.space.items()}
-        try:
+        """A trial with these values, numbers from a range to 4 significant digits; None where they make no run."""
+        values: dict[str, Value] = {}
+        for key, space in self._search.space.items():
+            values[key] = params[key] if isinstance(space, Choice) else rounded(params[key], *space.extremes())
+        with suppress(ConfigError):  # such as a warm-up and a length that do not go together
             return Trial(len(self.trials), values, with_values(self._base, values))
-        except ConfigError:
-            return None  # such as a warm-up and a length that do not go together
+        return None
 
 
 def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
@@ -99,18 +102,12 @@ def study_of(search: SearchConfig, trials: Iterable[Trial], sampler: BaseSampler
 
 def distributions_of(search: SearchConfig) -> dict[str, BaseDistribution]:
     """The space as Optuna has it; by key, on whose order a seed's trials depend."""
-    return {key: _as_distribution(search.space[key]) for key in sorted(search.space)}
-
-
-def _as_distribution(space: Distribution) -> BaseDistribution:
-    if isinstance(space, Choice):
-        return CategoricalDistribution(space.choice)
-    return FloatDistribution(*space.extremes(), log=isinstance(space, LogUniform))
-
-
-def _as_written(space: Distribution, value: Any) -> Value:
-    """As a config takes a value: a number from a range to 4 significant digits."""
-    return value if isinstance(space, Choice) else rounded(value, *space.extremes())
+    return {
+        key: CategoricalDistribution(space.choice)
+        if isinstance(space, Choice)
+        else FloatDistribution(*space.extremes(), log=isinstance(space, LogUniform))
+        for key, space in sorted(search.space.items())
+    }
 
 
 def _frozen(search: SearchConfig, trial: Trial, values: list[float]) -> FrozenTrial:

@@ -136,13 +136,18 @@ def taking_turns(trials: Sequence[Trial]) -> list[Trial]:
     return [trial for _, trial in sorted(zip(rounds, trials, strict=True), key=lambda pair: pair[0])]
 
 
-def most_validations(search: SearchConfig, trials: Sequence[Trial]) -> int:
+def check_lengths(search: SearchConfig, trials: Sequence[Trial]) -> int:
     """Validations since guidance began of the trial that has most of them; where trials are asked for later, of any
-    that may be. Raises ConfigError for a run whose lengths do not go together.
+    that may be. Raises ConfigError for what would come out only once a warm-up is paid for: lengths that do not go
+    together, and a first rung after every trial's last validation.
     """
     later = length_variants(search, search.base()) if len(trials) < search.samples else ()
     schedules = [schedule_of(config) for config in (*(trial.config for trial in trials), *later)]
-    return max(sum(s.due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
+    most = max(sum(s.due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
+    if search.scheduler.kind == "asha" and search.scheduler.grace >= most:
+        grace = f"{search.scheduler.grace} guided validations are no less than any trial has ({most})"
+        raise ConfigError(f"scheduler.grace: {grace}, nothing would be stopped; lower it")
+    return most
 
 
 def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:

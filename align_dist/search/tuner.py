@@ -27,14 +27,7 @@ from align_dist.search.config import SearchConfig, scheduler_results
 from align_dist.search.plots import draw_plots
 from align_dist.search.results import SearchResults, read_results, write_results
 from align_dist.search.sampler import TrialSampler
-from align_dist.search.trials import (
-    SUGGESTED,
-    Trial,
-    confirmations_of,
-    most_validations,
-    taking_turns,
-    trial_status,
-)
+from align_dist.search.trials import SUGGESTED, Trial, check_lengths, confirmations_of, taking_turns, trial_status
 from align_dist.training.signals import StopRequest, deadline_of, noticing_signals
 
 EARLIER = 30.0  # seconds before the trials' own end
@@ -52,7 +45,7 @@ def run_search(search: SearchConfig, address: str | None = None, nodes: int = 0)
     """
     with _alone(search):
         sampler = TrialSampler(search)
-        check_trials(search, sampler.trials)
+        check_lengths(search, sampler.trials)
         try:
             if len(sampler.trials) < search.samples or _left(search, sampler.trials):
                 _train(search, sampler.trials, sampler, address, nodes)
@@ -111,7 +104,7 @@ def _tune(
     asha = None
     if sampler is not None and search.scheduler.kind == "asha":
         earlier = {t.folder: scheduler_results(t.folder, schedule_of(t.config), search.objective) for t in trials}
-        asha = GuidedASHA(search.scheduler, most_validations(search, trials), earlier)
+        asha = GuidedASHA(search.scheduler, check_lengths(search, trials), earlier)
     tuner = tune.Tuner(
         tune.with_resources(TrialTrainable, resources),
         tune_config=tune.TuneConfig(
@@ -195,15 +188,3 @@ def _alone(search: SearchConfig) -> Iterator[None]:
             raise ConfigError(f"{folder}: holds another search ({differing} differ); {remedy}")
         write_text(path, json.dumps(identity, indent=1) + "\n")
         yield
-
-
-def check_trials(search: SearchConfig, trials: Sequence[Trial]) -> None:
-    """Raises ConfigError for what would come out only once a warm-up is paid for: a run whose lengths do not go
-    together, and a first rung after every trial's last validation.
-    """
-    most = most_validations(search, trials)
-    if search.scheduler.kind == "asha" and search.scheduler.grace >= most:
-        raise ConfigError(
-            f"scheduler.grace: {search.scheduler.grace} guided validations are no less than any trial has ({most}), "
-            "nothing would be stopped; lower it"
-        )

@@ -13,7 +13,7 @@ from align_dist.errors import ConfigError
 from align_dist.schema.distributions import rounded
 from align_dist.search.config import Objective, SearchConfig, load_search, parse_search
 from align_dist.search.sampler import TrialSampler
-from align_dist.search.tuner import check_trials
+from align_dist.search.trials import check_lengths
 
 
 @pytest.fixture
@@ -179,4 +179,4 @@ def test_what_would_come_out_after_warmup_is_refused_before(description: dict[st
     """24 steps with a validation after every eighth: two are left after the shorter warm-up."""
     late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 3}})
     with pytest.raises(ConfigError, match=r"scheduler.grace: 3 guided validations are no less than any trial has"):
-        check_trials(late, TrialSampler(late).trials)
+        check_lengths(late, TrialSampler(late).trials)
