@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,27 +75,20 @@ class Objective(Described):
         return self.values(metrics)[0]
 
 
-@dataclass(frozen=True)
-class Validation:
-    """What a trial's weights scored on the source domains' validation part after `step` finished steps."""
-
-    step: int
-    metrics: dict[str, float]
-
-
-def read_validations(folder: Path, schedule: Schedule, objective: Objective) -> list[Validation]:
-    """A run's validations that model selection may choose from and that have all metrics of the objective, by step."""
+def read_validations(folder: Path, schedule: Schedule, objective: Objective) -> dict[int, dict[str, float]]:
+    """By step, what a run's weights scored on the source domains' validation part: the validations that model selection
+    may choose from and that have all metrics of the objective.
+    """
     scalars = read_scalars(RunFolder(folder).metrics)
     series = {name: scalars.get(f"validation/{name}", {}) for name in objective.metrics}
-    steps = [step for step in series["accuracy"] if schedule.selectable(step)]
-    whole = [step for step in steps if all(step in values for values in series.values())]
-    return [Validation(step, {name: values[step] for name, values in series.items()}) for step in whole]
+    steps = [step for step in series["accuracy"] if all(step in values for values in series.values())]
+    return {step: {name: series[name][step] for name in series} for step in steps if schedule.selectable(step)}
 
 
 def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) -> list[dict[str, float]]:
     """A run's validations as Ray's schedulers see them. is_last: 1 at the run's end, else 0."""
-    validations = enumerate(read_validations(folder, schedule, objective), 1)
-    scores = [(number, validation.step, objective.value(validation.metrics)) for number, validation in validations]
+    validations = read_validations(folder, schedule, objective).items()
+    scores = [(number, step, objective.value(metrics)) for number, (step, metrics) in enumerate(validations, 1)]
     return [{CLOCK: n, "step": step, "objective": x, "is_last": int(step == schedule.length)} for n, step, x in scores]
 
 

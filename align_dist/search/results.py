@@ -66,24 +66,15 @@ def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults
     every = [*entries.values(), *confirmations]
     cost = cost_of(search, [entry.trial for entry in every], [entry.steps for entry in every])
     finalists = rank_finalists(entries, confirmations)
+    # A trial that was stopped early has been measured after less guidance than those it would be compared with.
+    scores = {n: (e.state is State.FINISHED, e.objective, -n) for n, e in entries.items() if e.objective is not None}
+    ranked = sorted((n for n in scores if entries[n].state in (State.FINISHED, State.STOPPED)), key=lambda n: scores[n])
     confirmed = [finalist.number for finalist in finalists if finalist.mean is not None]
-    best = confirmed[0] if confirmed else best_of(entries)
+    best = next(iter([*confirmed, *reversed(ranked)]), None)
     finished = [entry.trial for entry in entries.values() if entry.state is State.FINISHED]
     undominated = study_of(search, finished).best_trials if search.objective.kind == "pareto" else []
     front = [trial.user_attrs[NUMBER] for trial in sorted(undominated, key=lambda trial: trial.values)]
     return SearchResults(search, entries, confirmations, finalists, best, front, cost)
-
-
-def best_of(entries: Mapping[int, TrialStatus]) -> int | None:
-    """The number of the best finished trial, or of the best that was stopped where none finished; of equals the first.
-
-    One that was stopped early has been measured after less guidance than those it would be compared with.
-    """
-    for state in (State.FINISHED, State.STOPPED):
-        scores = {n: e.objective for n, e in entries.items() if e.state is state and e.objective is not None}
-        if scores:
-            return max(scores, key=lambda number: (scores[number], -number))
-    return None
 
 
 def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[TrialStatus]) -> list[Finalist]:
@@ -154,8 +145,7 @@ def _record(search: SearchConfig, entry: TrialStatus) -> dict[str, Any]:
     """
     trial, config = entry.trial, entry.trial.config
     branch = branch_step(config) if search.share_warmup else 0
-    metrics = {} if entry.selected is None else {name: round(v, 6) for name, v in entry.selected.metrics.items()}
-    step, trunk = entry.selected and entry.selected.step, str(trunk_of(config).folder) if branch else None
+    trunk = str(trunk_of(config).folder) if branch else None
     run = {"number": trial.number, "confirms": trial.confirms, "seed": config.seed, "values": trial.values}
     place = {"id": config.identity, "folder": str(trial.folder), "trunk": trunk, "branch_step": branch}
     state = {
@@ -164,8 +154,8 @@ def _record(search: SearchConfig, entry: TrialStatus) -> dict[str, Any]:
         "steps": entry.steps,
         "length": schedule_of(config).length,
     }
-    score = {"objective": entry.objective, "metrics": metrics, "selected_step": step}
-    return run | place | state | score | {"validations": len(entry.validations)}
+    score = {"objective": entry.objective, "metrics": entry.metrics, "selected_step": entry.selected}
+    return run | place | state | score | {"validations": entry.validations}
 
 
 def _write_config(results: SearchResults, number: int, path: Path) -> None:
@@ -182,17 +172,17 @@ def _write_config(results: SearchResults, number: int, path: Path) -> None:
 
 def _write_hparams(entry: TrialStatus) -> None:
     """A trial's settings and objective into its events, once per outcome."""
-    trial, selected, events = entry.trial, entry.selected, RunFolder(entry.trial.folder).events
-    if entry.objective is None or selected is None or not events.is_dir():
+    trial, selected, events = entry.trial, entry.selected or 0, RunFolder(entry.trial.folder).events
+    if entry.objective is None or not events.is_dir():
         return
     from align_dist.training.hyperparameters import write_hyperparameters
 
-    writer = f"search-{selected.step}-{entry.objective:.6f}"
+    writer = f"search-{selected}-{entry.objective:.6f}"
     if any(events.rglob(f"*.{writer}")):
         return
     for old in events.rglob("*.search-*"):
         old.unlink()
     shown = (*default_space(trial.config.method), "training.warmup")  # of every run, whether searched or not
     others = {key: "none" if value is None else value for key, value in trial.values.items() if key not in shown}
-    metrics = {"search/objective": entry.objective, **{f"search/{name}": v for name, v in selected.metrics.items()}}
-    write_hyperparameters(events, trial.config, metrics, selected.step, writer, others)
+    metrics = {"search/objective": entry.objective, **{f"search/{name}": v for name, v in entry.metrics.items()}}
+    write_hyperparameters(events, trial.config, metrics, selected, writer, others)

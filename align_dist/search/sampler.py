@@ -85,9 +85,9 @@ def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
     stopped one; None of one that has none.
     """
     status = trial_status(trial, search.objective)
-    if status.selected is None or status.state not in (State.FINISHED, State.STOPPED):
+    if not status.metrics or status.state not in (State.FINISHED, State.STOPPED):
         return None  # one that diverged may have been good before
-    return search.objective.values(status.selected.metrics)
+    return search.objective.values(status.metrics)
 
 
 def study_of(search: SearchConfig, trials: Iterable[Trial], sampler: BaseSampler | None = None) -> optuna.Study:

@@ -21,7 +21,6 @@ from align_dist.search.config import (
     STOPPED,
     Objective,
     SearchConfig,
-    Validation,
     read_validations,
     status_in,
     with_values,
@@ -57,15 +56,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialStatus(Status):
-    """A trial's status. steps: trained so far, with those of its warm-up. validations: those since guidance began.
-    selected: what the weights that model selection keeps scored, objective: what that is worth; None before guidance.
-    over: whether the search does not start the trial again.
+    """A trial's status. steps: trained so far, with those of its warm-up. validations: how many since guidance began.
+    selected: the step of the weights that model selection keeps, metrics: what they scored, objective: what that is
+    worth; none before guidance. over: whether the search does not start the trial again.
     """
 
     trial: Trial
     steps: int
-    validations: Sequence[Validation]
-    selected: Validation | None
+    validations: int
+    selected: int | None
+    metrics: dict[str, float]
     objective: float | None
     over: bool
 
@@ -73,18 +73,23 @@ class TrialStatus(Status):
 def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
     """How a trial stands. Nobody has to be at work on it."""
     folder = RunFolder(trial.folder)
-    status, trained, ending = status_in(folder), folder.trained_steps(), folder.ending()
+    status, trained, ending, latest = (
+        status_in(folder),
+        folder.trained_steps(),
+        folder.ending(),
+        latest_metrics(folder.metrics),
+    )
     validations = read_validations(folder.path, schedule_of(trial.config), objective)
     # The best accuracy, of equals the latest, as model selection has it.
-    selected = max(validations, key=lambda v: (v.metrics["accuracy"], v.step), default=None)
+    selected = max(validations, key=lambda step: (validations[step]["accuracy"], step), default=None)
     if trained is not None:
-        selected = next((v for v in validations if v.step == trained.get("validation")), None)
-        status = status if selected else Status(State.FAILED, UNMEASURED)
-    latest = latest_metrics(folder.metrics)
-    steps, value = latest[-1].step if latest else 0, round(objective.value(selected.metrics), 6) if selected else None
-    over = status.state in (State.FINISHED, State.STOPPED) or trained is not None
-    over = over or (ending is not None and ending.error.permanent)
-    return TrialStatus(status.state, status.reason, trial, steps, validations, selected, value, over)
+        selected = trained.get("validation")
+    metrics = {name: round(value, 6) for name, value in validations.get(selected or 0, {}).items()}
+    if trained is not None and not metrics:
+        status = Status(State.FAILED, UNMEASURED)
+    over = trained is not None or status.state is State.STOPPED or (ending is not None and ending.error.permanent)
+    worth, steps = round(objective.value(metrics), 6) if metrics else None, latest[-1].step if latest else 0
+    return TrialStatus(status.state, status.reason, trial, steps, len(validations), selected, metrics, worth, over)
 
 
 def mark_begun(trial: Trial, objective: Objective) -> None:
