@@ -190,12 +190,18 @@ def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: P
         ranks_per_trial=2,
         overrides=[*overrides, *engine, f"runs={tmp_path / 'runs'}"],
     )
-    code, _, complained = finish(start(path))
+    process = start(path)
+    if not engine:  # the search starts both ranks again when one is killed
+        wait_for(
+            lambda: len(ranks := workers(tmp_path)) == 2 and all("RANK" in rank.environ() for rank in ranks), process
+        )
+        next(rank for rank in workers(tmp_path) if rank.environ()["RANK"] == "1").kill()
+    code, _, complained = finish(process)
     assert code == 0, complained
     (trial,) = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())["trials"]
     folder = Path(trial["folder"])
     assert trial["state"] == "finished" and trial["branch_step"] == 4
-    assert json.loads((folder / "environment.json").read_text())[0]["ranks"] == 2
+    assert json.loads((folder / "environment.json").read_text())[-1]["ranks"] == 2
     config = load_config(tmp_path / "runs" / "search" / "best.yaml", [f"runs={tmp_path / 'hand'}"])
     assert config.folder.name == folder.name and branch_step(config) == 4
     (tmp_path / "hand.yaml").write_text(to_yaml(config))
