@@ -220,9 +220,9 @@ def _train(options: argparse.Namespace) -> None:
         print(to_yaml(config), end="")
         return
     from align_dist.parallel.ranks import find_ranks
-    from align_dist.run import carry_out
+    from align_dist.run import train_run
 
-    folder = carry_out(
+    folder = train_run(
         config,
         sources_only=options.sources_only,
         share_warmup=options.share_warmup,

@@ -26,7 +26,7 @@ from align_dist.runs.position import Position
 from align_dist.runs.results import Row
 from align_dist.runs.warmup import begin_at, keep_state, missing_steps, trunk_until, warmup_of
 from align_dist.training.hyperparameters import write_hyperparameters
-from align_dist.training.loop import Observer, no_observer, train
+from align_dist.training.loop import train
 from align_dist.training.pictures import draw_tests
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
@@ -40,7 +40,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def carry_out(
+def train_run(
     config: RunConfig,
     say: Say = _say,
     sources_only: bool = False,
@@ -65,19 +65,6 @@ def carry_out(
         if share_warmup:
             _begin_from_warmup(config, group, say, passing)
         return _on_ranks(without_targets(config) if sources_only else config, group, say, conclude, sources_only)
-
-
-def carry_through(
-    config: RunConfig,
-    say: Say,
-    conclude: Conclusion,
-    observe: Observer = no_observer,
-    sources_only: bool = False,
-) -> RunFolder:
-    """`carry_out` with another conclusion, an observer of validations, and blind to targets if `sources_only`."""
-    device = choose_device(config.training.device).type
-    with disk_errors_in_words(), connected(config.distributed, device) as group:
-        return _on_ranks(config, group, say, conclude, sources_only, observe)
 
 
 def without_targets(config: RunConfig) -> RunConfig:
@@ -138,7 +125,6 @@ def _on_ranks(
     say: Say,
     conclude: Conclusion,
     sources_only: bool,
-    observe: Observer = no_observer,
 ) -> RunFolder:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
     folder = RunFolder(config.folder)
@@ -162,7 +148,7 @@ def _on_ranks(
                 group.first(lambda: _begin(stack, folder, run, report))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
                 trained = Position(run.schedule.length)
-                position = trained if done else train(run, folder, request, report, observe)
+                position = trained if done else train(run, folder, request, report)
                 if position.step < run.schedule.length:
                     report(f"{folder.path}: paused at step {position.step} (training.until)")
                 else:

@@ -10,8 +10,7 @@ from pathlib import Path
 from align_dist.report.live import Line, print_table, watch
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.progress import progress_of
-from align_dist.runs.status import State, Status, status_of
-from align_dist.search.folders import trial_status
+from align_dist.runs.status import State, Status, status_of, training_status
 
 EVERY = 2.0  # seconds
 
@@ -44,8 +43,9 @@ def _status_in(path: Path) -> Status:
     folder = RunFolder(path)
     if folder.is_held():
         return Status(State.RUNNING, "")
-    # A search's trial has no `done` mark; for other runs without the mark both functions agree.
-    return status_of(folder) if folder.done.exists() else trial_status(path)
+    if folder.done.exists() or folder.ending() is not None:
+        return status_of(folder)
+    return training_status(folder)
 
 
 def _json(folder: Path, line: Line) -> str:

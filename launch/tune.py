@@ -1,4 +1,4 @@
-"""Searches λ1–λ4, the warm-up length, or anything else of a run's config, with one shared warm-up.
+"""Searches options of a method, the warm-up length, or anything else of a run's config, with one shared warm-up.
 
 python launch/tune.py configs/search/quickstart.yaml [KEY=VALUE ...] [--plan] [--samples N] [--concurrency N]
 """
@@ -8,16 +8,20 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from align_dist.cli import EXIT_CODES, answer
-from align_dist.search.space import load_search
+from align_dist.search.config import SearchConfig, load_search
+
+if TYPE_CHECKING:
+    from align_dist.search.results import SearchResults
 
 
 def main(arguments: list[str]) -> int:
-    """Carries out a search; a user's mistake is one line and an exit code of `align-dist`."""
+    """Runs a search; a user's mistake is one line and an exit code of `align-dist`."""
     parser = argparse.ArgumentParser(
         "tune.py",
-        description="Search settings of ALIGN. The same command goes on where a search stopped.",
+        description="Search the options of a method. The same command goes on where a search stopped.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,21 +31,76 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
     parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
-    parser.add_argument("--plan", action="store_true", help="show trials, trunks and epochs, and train nothing")
+    parser.add_argument("--plan", action="store_true", help="show trials, warm-ups and epochs, and train nothing")
 
     def search() -> None:
         options = parser.parse_intermixed_args(arguments)
         changes = {"samples": options.samples, "concurrency": options.concurrency}
         given = {key: value for key, value in changes.items() if value is not None}
-        described = load_search(options.search, given, options.overrides)
-        from align_dist.search.search import carry_out_search, show, show_plan
+        config = load_search(options.search, given, options.overrides)
+        from align_dist.search.tuner import run_search
 
         if options.plan:
-            show_plan(described)
+            show_plan(config)
         else:
-            show(carry_out_search(described, options.ray_address, options.ray_nodes))
+            show_results(run_search(config, options.ray_address, options.ray_nodes))
 
     return answer(search, "tune.py", "interrupted; the same command goes on")
+
+
+def show_plan(search: SearchConfig) -> None:
+    """Prints the trials that are known before training, their warm-ups, and the epochs that they will cost."""
+    from align_dist.assembly import schedule_of
+    from align_dist.runs.warmup import silent_in_warmup, warmup_of
+    from align_dist.schema.distributions import Choice
+    from align_dist.search.results import cost_of
+    from align_dist.search.sampler import TrialSampler
+    from align_dist.search.trials import check_lengths
+
+    trials = TrialSampler(search).trials
+    check_lengths(search, trials)
+    lengths = [schedule_of(trial.config).length for trial in trials]
+    for trial, length in zip(trials, lengths, strict=True):
+        warmup = warmup_of(trial.config)
+        shared = f", from step {warmup.step} of {warmup.trunk.folder.name}" if search.share_warmup else ""
+        print(f"{trial}{shared}, {length} steps: {trial.folder}")
+    if len(trials) < search.samples:
+        print(f"{search.samples - len(trials)} trials follow from what others score ({search.algorithm}): no list yet")
+    if search.confirm is not None:
+        print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
+    if trials:
+        print(cost_of(search, trials, lengths))
+    silent = silent_in_warmup(search.base().method)
+    for key, distribution in sorted(search.space.items()):
+        acts = not any(key == name or key.startswith(f"{name}.") for name in silent)
+        if search.share_warmup and acts and not isinstance(distribution, Choice):
+            print(f"note: {key} acts in warm-up and has a range, so that hardly two trials share a warm-up")
+
+
+def show_results(results: SearchResults) -> None:
+    """Prints the trials, the best first, the finalists and the cost."""
+    from rich.console import Console
+    from rich.table import Table
+
+    folder, keys = results.search.folder(), list(results.search.space)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("trial", "objective", *(key.rpartition(".")[2] for key in keys), "step", "state", "run"):
+        table.add_column(name, justify="left" if name in ("state", "run") else "right")
+    for number, entry in sorted(results.entries.items(), key=lambda pair: -(pair[1].objective or 0.0)):
+        objective = "–" if entry.objective is None else f"{entry.objective:.4f}"
+        values = [str(entry.trial.values.get(key, "")) for key in keys]
+        ending = str(entry.steps), str(entry.state), entry.trial.folder.name
+        style = "green" if number in (results.best, *results.front) else ""
+        table.add_row(str(number), objective, *values, *ending, style=style)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for finalist in results.finalists:
+        print(f"finalist: trial {finalist.number}: {finalist}, {finalist.selected_on:.4f} on the seed of its selection")
+    print(results.cost)
+    for number in results.front:
+        print(f"on the front: trial {number}: {folder / f'front-{number:04}.yaml'}")
+    if results.best is not None:
+        print(f"best: trial {results.best}: {folder / 'best.yaml'}")
+    print(folder / "search.json")
 
 
 if __name__ == "__main__":

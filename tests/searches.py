@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import psutil
 import yaml
 
 from align_dist.config import RunConfig, to_yaml
-from align_dist.search.space import SearchConfig, parse_search
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.metrics import write_metrics
+from align_dist.search.config import SearchConfig, parse_search
+from align_dist.search.trials import Trial, mark_begun
 
 LIMIT = 600
-WORKER = "align_dist.search.worker"
+WORKER = "align_dist.cli train"
 
 
 def write_search(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, SearchConfig]:
@@ -40,6 +43,20 @@ def write_values(squares: RunConfig, path: Path, **changes: Any) -> tuple[Path, 
     }
     (path / "search.yaml").write_text(yaml.safe_dump(values))
     return path / "search.yaml", values
+
+
+def record(search: SearchConfig, trial: Trial, scores: Mapping[int, float], ends: bool = True, **others: float) -> None:
+    """Makes a trial's folder that of one with these accuracies at these steps, trained to its end if it `ends`.
+
+    others: metrics of explanations, the same at every step.
+    """
+    mark_begun(trial, search.objective)
+    folder, explained = RunFolder(trial.folder), {f"validation/{name}": value for name, value in others.items()}
+    for step, accuracy in scores.items():
+        write_metrics(folder.metrics, step, step / 4, {"validation/accuracy": accuracy, **explained})
+    if ends:
+        best = max(scores, key=lambda step: (scores[step], step))
+        folder.write_trained(max(scores), {"validation": best, "last": max(scores)})
 
 
 def start(path: Path, *options: str, in_group: bool = False) -> subprocess.Popen[str]:

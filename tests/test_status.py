@@ -14,7 +14,6 @@ import pytest
 from align_dist.config import RunConfig
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, VALIDATION_ACCURACY, write_metrics
-from align_dist.search.folders import mark_stopped
 
 COMMAND = [sys.executable, "-m", "align_dist.cli", "status"]
 HOLDER = Path(__file__).parent / "runs" / "held.py"
@@ -44,7 +43,7 @@ def runs(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     folders = {word: begun(config, seed, experiment) for seed, (word, experiment) in enumerate(words.items())}
     folders["finished"].write_results([])
     folders["failed"].end_badly(6, "classifier/loss is not finite")
-    mark_stopped(folders["stopped"].path, "at rung 2")
+    RunFolder(folders["stopped"].path).stop("at rung 2")
     return folders
 
 

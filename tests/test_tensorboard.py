@@ -18,7 +18,7 @@ import pytest
 
 from align_dist.config import RunConfig
 from align_dist.errors import DataError
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.tensorboard import readable_names, show_tensorboard
 
 
@@ -52,7 +52,7 @@ def asked(port: int, path: str) -> Any:
 
 
 def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: RunConfig, tmp_path: Path) -> None:
-    first = carry_out(squares.model_copy(update={"runs": tmp_path / "made"}), lambda _: None).path
+    first = train_run(squares.model_copy(update={"runs": tmp_path / "made"}), lambda _: None).path
     shutil.copytree(first, tmp_path / "runs" / first.name)
     port = free_port()
     command = [sys.executable, "-m", "align_dist.cli", "monitor", str(tmp_path / "runs"), "--port", str(port)]

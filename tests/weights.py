@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from align_dist.config import RunConfig
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.checkpoint import load_weights
 
 
@@ -27,9 +27,9 @@ def assert_same_weights(left: Path, right: Path, selection: str = "last") -> Non
 def trained_with_and_without_a_pause(config: RunConfig, folder: Path, until: str) -> tuple[RunConfig, RunConfig]:
     """One run below `folder` twice, straight through and paused at `until`, whose last weights are the same."""
     straight, paused = (config.model_copy(update={"runs": folder / kind}) for kind in ("straight", "paused"))
-    carry_out(straight, say=lambda _: None)
+    train_run(straight, say=lambda _: None)
     first = paused.training.model_copy(update={"until": until})
-    carry_out(paused.model_copy(update={"training": first}), say=lambda _: None)
-    carry_out(paused, say=lambda _: None)
+    train_run(paused.model_copy(update={"training": first}), say=lambda _: None)
+    train_run(paused, say=lambda _: None)
     assert_same_weights(straight.folder, paused.folder)
     return straight, paused

@@ -67,9 +67,9 @@ class TrainJob:
             os.chdir(self.directory)
             refuse_other_code(self.code, self.revision)
             from align_dist.config import parse_config
-            from align_dist.run import carry_out
+            from align_dist.run import train_run
 
-            return str(carry_out(parse_config(self.config), share_warmup=self.share_warmup).path)
+            return str(train_run(parse_config(self.config), share_warmup=self.share_warmup).path)
         except UserError as error:
             if not error.told_elsewhere:
                 print(f"align-dist: {error}", file=sys.stderr, flush=True)

@@ -26,6 +26,7 @@ STYLES = {
     State.RUNNING: "cyan",
     State.WAITING: "yellow",
     State.INTERRUPTED: "magenta",
+    State.TRAINED: "green",
     State.STOPPED: "dim",
     State.FAILED: "bold red",
     State.NEW: "dim",

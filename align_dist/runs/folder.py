@@ -2,7 +2,8 @@
 
 config.yaml · classes.json · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
 trained.json (once it is trained to its end: which step each selection's weights are of) · results.jsonl ·
-done (with which settings those were measured) · ended.json (why the latest start ended before that)
+done (with which settings those were measured) · ended.json (why the latest start ended before that) ·
+stopped.json (why a search stopped it)
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class RunFolder:
         self.done = path / "done"
         self.trained = path / "trained.json"
         self.ended = path / "ended.json"
+        self.stopped = path / "stopped.json"
         self.lock = path / ".lock"
         self.begun = False
 
@@ -132,6 +134,15 @@ class RunFolder:
         """The step of each selection's weights; None for a run that is not trained to its end."""
         selected = read_json(self.trained).get("selected")
         return selected if isinstance(selected, dict) else None
+
+    def stop(self, reason: str) -> None:
+        """Puts it on record that a search's scheduler has stopped the run for good."""
+        write_text(self.stopped, json.dumps({"reason": reason}) + "\n")
+
+    def stop_reason(self) -> str | None:
+        """Why a scheduler has stopped the run; None where none has."""
+        record = read_json(self.stopped)
+        return str(record.get("reason", "")) if record else None
 
     @property
     def has_checkpoint(self) -> bool:

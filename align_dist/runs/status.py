@@ -10,14 +10,15 @@ from align_dist.runs.folder import RunFolder
 
 class State(str, Enum):
     """new: nothing has begun. waiting: in a cluster's queue. running: a process trains the run. interrupted: goes on
-    when started again, with nothing mended. stopped: ended early by a scheduler of a search, for good. failed: somebody
-    has to look why. finished: has all that the run was started for.
+    when started again, with nothing mended. trained: to its end, and not measured. stopped: ended early by a scheduler
+    of a search, for good. failed: somebody has to look why. finished: trained, and measured as asked.
     """
 
     NEW = "new"
     WAITING = "waiting"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
+    TRAINED = "trained"
     STOPPED = "stopped"
     FAILED = "failed"
     FINISHED = "finished"
@@ -42,6 +43,14 @@ class Status:
 def status_of(folder: RunFolder) -> Status:
     """How a run stands that no process trains."""
     return Status(State.FINISHED, "") if folder.done.exists() else unfinished_status(folder)
+
+
+def training_status(folder: RunFolder) -> Status:
+    """How a run's training stands that no process is at, whatever is measured of the run afterwards."""
+    if folder.trained_steps() is not None:
+        return Status(State.TRAINED, "")
+    reason = folder.stop_reason()
+    return unfinished_status(folder) if reason is None else Status(State.STOPPED, reason)
 
 
 def unfinished_status(folder: RunFolder) -> Status:

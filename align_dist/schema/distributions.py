@@ -1,4 +1,4 @@
-"""Distributions from which a search draws a setting's value, by inverse transform of a number in [0, 1)."""
+"""Distributions from which a search samples a setting's value."""
 
 from __future__ import annotations
 
@@ -26,12 +26,7 @@ class LogUniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def at(self, share: float) -> float:
-        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
-        low, high = self.loguniform
-        return rounded(math.exp(math.log(low) + share * (math.log(high) - math.log(low))), low, high)
-
-    def extremes(self) -> tuple[Value, ...]:
+    def extremes(self) -> tuple[float, float]:
         return self.loguniform
 
 
@@ -45,12 +40,7 @@ class Uniform(_Distribution):
     def _ordered(cls, bounds: tuple[float, float]) -> tuple[float, float]:
         return _check_order(bounds)
 
-    def at(self, share: float) -> float:
-        """The value below which lies that share of draws, to 4 significant digits, within the bounds."""
-        low, high = self.uniform
-        return rounded(low + share * (high - low), low, high)
-
-    def extremes(self) -> tuple[Value, ...]:
+    def extremes(self) -> tuple[float, float]:
         return self.uniform
 
 
@@ -58,9 +48,6 @@ class Choice(_Distribution):
     """One of a list of values."""
 
     choice: Annotated[tuple[Value, ...], Field(min_length=1)]
-
-    def at(self, share: float) -> Value:
-        return self.choice[int(share * len(self.choice))]
 
     def extremes(self) -> tuple[Value, ...]:
         return self.choice

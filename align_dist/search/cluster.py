@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
 from importlib import util
 from pathlib import Path
 from shutil import disk_usage
@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from align_dist.errors import MachineError
+from align_dist.errors import LostRankError, MachineError, first_line
 from align_dist.machine import available_cores
 
 PATIENCE = 180.0  # seconds for a cluster that is being started
@@ -26,11 +26,12 @@ OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
 SHARED_MEMORY = Path("/dev/shm")
 # Characters of a folder for Ray's: a socket's path has 107 at most, and Ray adds up to 77 of its own.
 LONGEST_SCRATCH = 30
+TOKEN = secrets.token_hex(32)  # one a process: Ray reads it once, and would not let itself in with the next
+QUIET = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 # Set for this process and what it starts; what the user has set stays.
 SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # By SIGKILL: a trial ends by itself when its parent does, and saves before.
     "RAY_kill_child_processes_on_worker_exit": "0",
@@ -44,29 +45,32 @@ SETTINGS = {
 
 
 @contextmanager
-def ray_running(address: str | None, nodes: int, lost: Callable[[str], None]) -> Iterator[None]:
-    """Ray while inside. address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or
-    Ray's own file; None starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited
-    for to have, 0 for as it is. lost: told, in another thread, which process of a Ray of its own is gone; without Ray
-    this process waits for a minute in Ray's code and is then ended by it, so `lost` had better do that.
+def ray_running(address: str | None, nodes: int) -> Iterator[None]:
+    """Ray while inside. When a server of a Ray of its own is killed, this process ends at once with one line.
 
-    Raises MachineError.
+    address: of a cluster that runs, whose token is in RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or Ray's own file; None
+    starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited for to have, 0 for as
+    it is. Raises MachineError.
     """
     if util.find_spec("ray") is None:
         raise MachineError("ray is not installed, which searches need: bash launch/install.sh ffcv,embedded,lite0,tune")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
-        os.environ["RAY_AUTH_TOKEN"] = _own_token()
-    import ray
+        os.environ["RAY_AUTH_TOKEN"] = TOKEN
+    import ray  # not before: Ray reads its settings once
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     place = scratch_place([os.environ.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp"])
     with TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True) as scratch:
         try:
-            _start(address, nodes, scratch)
-            with _watching(_own_processes() if address is None else [], lost):
+            if address is None:
+                _start(scratch)
+                with _watching():
+                    yield
+            else:
+                _join(address, nodes)
                 yield
         finally:
             ray.shutdown()
@@ -80,38 +84,63 @@ def scratch_place(places: Sequence[str]) -> str:
     for place in places:
         if len(place) <= LONGEST_SCRATCH and os.access(place, os.W_OK | os.X_OK):
             return place
-    raise MachineError(
-        f"TMPDIR: Ray's sockets take a writable folder whose path has {LONGEST_SCRATCH} characters at most, and "
-        f"{', '.join(places)} is none; set TMPDIR to one"
-    )
+    wanted = f"Ray's sockets take a writable folder whose path has {LONGEST_SCRATCH} characters at most"
+    raise MachineError(f"TMPDIR: {wanted}, and {', '.join(places)} is none; set TMPDIR to one")
 
 
-def _object_store(scratch: str) -> str | None:
-    """Where Ray keeps what its processes share: None for shared memory, as it does unless told, if there is enough."""
+def _start(scratch: str) -> None:
+    """Starts Ray on this machine, whatever RAY_ADDRESS is; objects lie in `scratch` where shared memory is short."""
+    import ray
+
+    room = disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0
+    store = {"object_store_memory": OBJECT_STORE, "_plasma_directory": None if room > OBJECT_STORE else scratch}
+    own = {"_node_ip_address": "127.0.0.1", "_temp_dir": scratch, "num_cpus": available_cores()}
     try:
-        enough = os.access(SHARED_MEMORY, os.W_OK) and disk_usage(SHARED_MEMORY).free > OBJECT_STORE
-    except OSError:
-        enough = False
-    return None if enough else scratch
+        ray.init("local", include_dashboard=False, **own, **store, **QUIET)
+    except Exception as error:  # Ray raises a dozen kinds
+        reason = first_line(error)
+        raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
 
 
-def _own_processes() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children() if process.name() in SERVERS]
+def _join(address: str, nodes: int) -> None:
+    """Joins a cluster, once it lets this process in and has so many nodes."""
+    import ray
+
+    end, reason, there = time.monotonic() + (PATIENCE if nodes else 0), "no Ray lets us in", 0
+    while True:
+        try:
+            ray.is_initialized() or ray.init(address=address, **QUIET)
+            there = sum(node["Alive"] for node in ray.nodes())
+            reason = f"{there} of {nodes} nodes"
+        except Exception as error:
+            reason = f"no Ray lets us in; is its token in RAY_AUTH_TOKEN? Ray says: {first_line(error)}"
+        if ray.is_initialized() and there >= nodes:
+            return
+        if time.monotonic() > end:
+            raise MachineError(f"--ray-address {address}: {reason}; look there")
+        time.sleep(2)
 
 
 @contextmanager
-def _watching(servers: list[psutil.Process], lost: Callable[[str], None]) -> Iterator[None]:
-    names, leaving = {server: server.name() for server in servers}, threading.Event()
+def _watching() -> Iterator[None]:
+    """Looks after Ray's servers while inside. When one is gone, the others are ended, and with them their workers,
+    whose trials then save; this process would wait for a minute in Ray's code and be ended there.
+    """
+    names, leaving = {process: process.name() for process in psutil.Process().children()}, threading.Event()
+    servers = [process for process, name in names.items() if name in SERVERS]
 
     def watch() -> None:
-        while not leaving.wait(0.5):
-            gone = [server for server in servers if not _lives(server)]
-            if gone and not leaving.is_set():
-                for server in set(servers) - set(gone):
-                    with suppress(psutil.NoSuchProcess):
-                        server.kill()  # with it go its workers, whose trials then save
-                lost(names[gone[0]])
-                return
+        gone: list[psutil.Process] = []
+        while not gone and not leaving.is_set():
+            gone, left = psutil.wait_procs(servers, timeout=0.5)
+        if leaving.is_set():
+            return
+        for server in left:
+            with suppress(psutil.NoSuchProcess):
+                server.kill()
+        line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, the same command goes on"
+        print(line, file=sys.stderr, flush=True)
+        os._exit(LostRankError.exit_code)
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()
@@ -120,45 +149,3 @@ def _watching(servers: list[psutil.Process], lost: Callable[[str], None]) -> Ite
     finally:
         leaving.set()
         watching.join()
-
-
-def _lives(server: psutil.Process) -> bool:
-    try:
-        return server.is_running() and bool(server.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-
-
-@cache
-def _own_token() -> str:
-    """One a process: Ray reads it once, and would not let itself in with the next."""
-    return secrets.token_hex(32)
-
-
-def _start(address: str | None, nodes: int, scratch: str) -> None:
-    import ray
-
-    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
-        store = {"object_store_memory": OBJECT_STORE, "_temp_dir": scratch, "_plasma_directory": _object_store(scratch)}
-        store["num_cpus"] = available_cores()
-        try:
-            ray.init("local", _node_ip_address="127.0.0.1", **store, **quiet)  # whatever RAY_ADDRESS is
-        except Exception as error:  # Ray raises a dozen kinds
-            reason = " ".join(str(error).split())[:200]
-            raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
-        return
-    end = time.monotonic() + (PATIENCE if nodes else 0)
-    while not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-        except Exception as error:
-            if time.monotonic() > end:
-                reason = " ".join(str(error).split())[:200]
-                asked = "does it run there, and is its token in RAY_AUTH_TOKEN?"
-                raise MachineError(f"--ray-address {address}: no Ray lets us in; {asked} Ray says: {reason}") from None
-            time.sleep(2)
-    while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
-        if time.monotonic() > end:
-            raise MachineError(f"--ray-address {address}: {there} of {nodes} nodes after {PATIENCE:g} s; look there")
-        time.sleep(1)

@@ -1,234 +1,188 @@
-"""What a search found: search.json, best.yaml and a table, all from the run folders."""
+"""What a search has shown: search.json, best.yaml, a table and TensorBoard's page, all from the run folders."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import mean, stdev
+from typing import Any
 
-from align_dist.config import RunConfig, to_yaml
+from align_dist.assembly import schedule_of
+from align_dist.config import to_yaml
 from align_dist.files import write_text
+from align_dist.runs.folder import RunFolder
 from align_dist.runs.status import State
-from align_dist.schema.distributions import Value
-from align_dist.search.finalists import Finalist, confirmations_of, rank_finalists
-from align_dist.search.folders import Trial, trial_status
-from align_dist.search.objective import Pareto, front, goodness_of, value_of
-from align_dist.search.plan import Cost, branch_of, cost_at, count_trunks, measured_cost
-from align_dist.search.space import SearchConfig
-from align_dist.search.trunk import schedule_of
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-PAPER_WARMUP = 200.0  # epochs
-PAPER_LENGTHS = (400.0, 300.0, 250.0)  # the paper does not say how long a run is
+from align_dist.runs.warmup import Cost, branch_step, trunk_of
+from align_dist.search.config import SearchConfig, default_space
+from align_dist.search.sampler import NUMBER, study_of
+from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of, trial_status
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A trial's line in search.json. objective, metrics: of the selected weights, on source validation. steps: with
-    those of its trunk, of which there are branch_step.
+class Finalist:
+    """A trial's number, its objective on the seed of its selection, and on each other that it came to the end of.
+
+    failed: on how many of those it did not. mean, error: over the other seeds, for the seed of selection was the
+    luckiest, with the standard error; None where there are too few.
     """
 
     number: int
-    seed: int
-    values: dict[str, Value]
-    id: str
-    folder: str
-    state: State
-    reason: str
-    objective: float | None
-    metrics: dict[str, float]
-    selected_step: int | None
-    guided_epochs: float
-    steps: int
-    length: int
-    trunk: str | None
-    branch_step: int
-    confirms: int | None
+    selected_on: float
+    others: Sequence[float]
+    failed: int
+    mean: float | None
+    error: float | None
+
+    def __str__(self) -> str:
+        """Such as `0.9611 ± 0.0061 over 2 other seeds`."""
+        error = "" if self.error is None else f" ± {self.error:.4f}"
+        average = "failed" if self.mean is None else f"{self.mean:.4f}{error}"
+        return f"{average} over {len(self.others) or self.failed} other seeds"
 
 
 @dataclass(frozen=True)
-class Found:
-    """All that a search knows. best: the number of the best trial, by its mean over seeds where that is confirmed, and
-    finished before stopped. front: of Pareto. finalists: the best first, once they are confirmed. confirmations: the
-    finalists on other seeds.
+class SearchResults:
+    """All that a search knows. entries: the trials by number. confirmations: the finalists on other seeds. finalists:
+    the best first, once they are confirmed. best: the best trial's number, by its mean over seeds where that is
+    confirmed. front: of Pareto, by accuracy. cost: of what was trained, steps done twice counting once.
     """
 
     search: SearchConfig
-    trials: Sequence[Trial]
-    entries: Sequence[Entry]
+    entries: Mapping[int, TrialStatus]
+    confirmations: Sequence[TrialStatus]
+    finalists: Sequence[Finalist]
     best: int | None
     front: Sequence[int]
     cost: Cost
-    trunks: int
-    finalists: Sequence[Finalist]
-    confirmations: Sequence[Entry]
-
-    def entry(self, number: int) -> Entry:
-        return next(entry for entry in self.entries if entry.number == number)
-
-    @property
-    def whole_runs(self) -> int:
-        """The trials and their confirmations."""
-        return len(self.entries) + len(self.confirmations)
-
-    def config(self, number: int) -> RunConfig:
-        return next(trial.config for trial in self.trials if trial.number == number)
 
 
-def find_results(search: SearchConfig, trials: Sequence[Trial]) -> Found:
+def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults:
     """Reads every trial's folder."""
-    entries = [_entry(search, trial) for trial in trials]
-    confirming = confirmations_of(search, trials)
-    finalists = rank_finalists(search, trials, confirming)
-    every = [*trials, *confirming]
-    return Found(
-        search,
-        trials,
-        entries,
-        best=finalists[0].number if finalists and finalists[0].others else best_of(entries),
-        front=_front(search, entries),
-        cost=measured_cost(search, every),
-        trunks=count_trunks(search, every),
-        finalists=finalists,
-        confirmations=[_entry(search, trial) for trial in confirming],
-    )
+    entries = {t.number: trial_status(t, search.objective) for t in sorted(trials, key=lambda trial: trial.number)}
+    confirmations = [trial_status(trial, search.objective) for trial in confirmations_of(search, trials)]
+    every = [*entries.values(), *confirmations]
+    cost = cost_of(search, [entry.trial for entry in every], [entry.steps for entry in every])
+    finalists = rank_finalists(entries, confirmations)
+    # A trial that was stopped early has been measured after less guidance than those it would be compared with.
+    scores = {n: (e.state is State.TRAINED, e.objective, -n) for n, e in entries.items() if e.objective is not None}
+    ranked = sorted((n for n in scores if entries[n].state in (State.TRAINED, State.STOPPED)), key=lambda n: scores[n])
+    confirmed = [finalist.number for finalist in finalists if finalist.mean is not None]
+    best = next(iter([*confirmed, *reversed(ranked)]), None)
+    finished = [entry.trial for entry in entries.values() if entry.state is State.TRAINED]
+    undominated = study_of(search, finished).best_trials if search.objective.kind == "pareto" else []
+    front = [trial.user_attrs[NUMBER] for trial in sorted(undominated, key=lambda trial: trial.values)]
+    return SearchResults(search, entries, confirmations, finalists, best, front, cost)
 
 
-def _entry(search: SearchConfig, trial: Trial) -> Entry:
-    found, branch = trial_status(trial.folder), branch_of(search, trial)
-    metrics = {} if found.chosen is None else found.chosen.metrics
-    return Entry(
-        number=trial.number,
-        seed=trial.config.seed,
-        values=trial.values,
-        id=trial.config.identity,
-        folder=str(trial.folder),
-        state=found.state,
-        reason=found.reason,
-        objective=round(value_of(search.objective, metrics), 6) if metrics else None,
-        metrics={name: round(value, 6) for name, value in metrics.items()},
-        selected_step=None if found.chosen is None else found.chosen.step,
-        guided_epochs=found.reports[-1].guided_epochs if found.reports else 0.0,
-        steps=found.steps,
-        length=schedule_of(trial.config).length,
-        trunk=str(branch.trunk) if branch.step else None,
-        branch_step=branch.step,
-        confirms=trial.confirms,
-    )
+def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[TrialStatus]) -> list[Finalist]:
+    """By the mean over the other seeds, the best first; one that failed on a seed comes after all that did not.
 
-
-def best_of(entries: Sequence[Entry]) -> int | None:
-    """The number of the best finished trial, or of the best that was stopped where none finished; of equals the first.
-
-    One that was stopped early has been measured after less guidance than those it would be compared with.
+    Empty until every confirmation has ended.
     """
-    for state in (State.FINISHED, State.STOPPED):
-        ranked = [(entry.objective, -entry.number) for entry in entries if entry.state == state and entry.metrics]
-        if ranked:
-            return -max((objective, number) for objective, number in ranked if objective is not None)[1]
-    return None
-
-
-def _front(search: SearchConfig, entries: Sequence[Entry]) -> list[int]:
-    if not isinstance(search.objective, Pareto):
+    if any(entry.state not in ENDED for entry in confirmations):
         return []
-    finished = [entry for entry in entries if entry.state is State.FINISHED and entry.metrics]
-    kept = front([goodness_of(search.objective, entry.metrics) for entry in finished])
-    return [finished[i].number for i in kept]
+    finalists = []
+    for number in dict.fromkeys(entry.trial.confirms for entry in confirmations if entry.trial.confirms is not None):
+        again = [entry for entry in confirmations if entry.trial.confirms == number]
+        others = [e.objective for e in again if e.state is State.TRAINED and e.objective is not None]
+        average = round(mean(others), 6) if others else None
+        error = round(stdev(others) / math.sqrt(len(others)), 6) if len(others) > 1 else None
+        own = entries[number].objective or 0.0
+        finalists.append(Finalist(number, own, others, len(again) - len(others), average, error))
+    return sorted(finalists, key=lambda f: (f.failed, math.inf if f.mean is None else -f.mean, f.number))
 
 
-def write_found(found: Found) -> Path:
-    """search.json, best.yaml and front-<n>.yaml into the search's folder, which is returned."""
-    folder = folder_of(found.search)
-    write_text(folder / "search.json", json.dumps(as_json(found), indent=1, ensure_ascii=False) + "\n")
-    if found.best is not None:
-        _write_config(found, found.best, folder / "best.yaml")
+def cost_of(search: SearchConfig, trials: Sequence[Trial], steps: Sequence[int]) -> Cost:
+    """Of so many steps of each trial. Where warm-up is shared, the longest part of each counts once."""
+    trunks: dict[Path, float] = {}
+    alone = own = 0.0
+    for trial, trained in zip(trials, steps, strict=True):
+        epoch, trunk = schedule_of(trial.config).epoch, trunk_of(trial.config).folder
+        shared = min(trained, branch_step(trial.config)) if search.share_warmup else 0
+        alone += trained / epoch
+        own += (trained - shared) / epoch
+        trunks[trunk] = max(trunks.get(trunk, 0.0), shared / epoch)
+    return Cost(own + sum(trunks.values()), alone)
+
+
+def write_results(results: SearchResults) -> None:
+    """search.json, best.yaml and front-<n>.yaml into the search's folder, the trials into TensorBoard's page."""
+    folder = results.search.folder()
+    write_text(folder / "search.json", json.dumps(as_json(results), indent=1, ensure_ascii=False) + "\n")
     for old in folder.glob("front-*.yaml"):
         old.unlink()  # what was on the front of fewer trials
-    for number in found.front:
-        _write_config(found, number, folder / f"front-{number:04}.yaml")
-    return folder
+    for number in results.front:
+        _write_config(results, number, folder / f"front-{number:04}.yaml")
+    if results.best is not None:
+        _write_config(results, results.best, folder / "best.yaml")
+    for entry in (*results.entries.values(), *results.confirmations):
+        _write_hparams(entry)
 
 
-def folder_of(search: SearchConfig) -> Path:
-    """`<runs>/<experiment>`."""
-    return search.base().runs / search.experiment
-
-
-def as_json(found: Found) -> dict[str, Any]:
+def as_json(results: SearchResults) -> dict[str, Any]:
     """What search.json holds."""
-    search = found.search
+    search, cost = results.search, results.cost
+    trials = {number: _record(search, entry) for number, entry in results.entries.items()}
+    ratio = round(cost.sharing / cost.alone, 4) if cost.alone else 1.0
+    epochs = {"epochs_with_sharing": round(cost.sharing, 3), "epochs_without_sharing": round(cost.alone, 3)}
     return {
-        "experiment": search.experiment,
-        "algorithm": search.algorithm,
-        "scheduler": search.scheduler.kind,
-        "objective": search.objective.model_dump(mode="json"),
-        "best": None if found.best is None else asdict(found.entry(found.best)),
-        "front": list(found.front),
-        "finalists": [asdict(finalist) | {"mean": finalist.rounded_mean()} for finalist in found.finalists],
-        "confirmations": [asdict(entry) for entry in found.confirmations],
-        "cost": cost_as_json(found.cost, found.whole_runs, found.trunks),
-        "trials": [asdict(entry) for entry in found.entries],
+        **search.model_dump(mode="json", include={"experiment", "algorithm", "scheduler", "objective"}),
+        "best": None if results.best is None else trials[results.best],
+        "front": list(results.front),
+        "finalists": [asdict(finalist) for finalist in results.finalists],
+        "confirmations": [_record(search, entry) for entry in results.confirmations],
+        "cost": epochs | {"ratio": ratio},
+        "trials": list(trials.values()),
     }
 
 
-def cost_as_json(cost: Cost, trials: int, trunks: int) -> dict[str, Any]:
-    """Epochs with and without sharing, and by formula what it is for the paper's warm-up in runs of some lengths."""
-    on_paper = {
-        f"{PAPER_WARMUP:g} of {length:g} epochs": round(cost_at(trials, trunks, PAPER_WARMUP, length).ratio, 4)
-        for length in PAPER_LENGTHS
+def _record(search: SearchConfig, entry: TrialStatus) -> dict[str, Any]:
+    """A trial's line. metrics: on source validation. validations: since guidance began. steps: with those of its
+    warm-up, the trunk, which the trial leaves at branch_step.
+    """
+    trial, config = entry.trial, entry.trial.config
+    branch = branch_step(config) if search.share_warmup else 0
+    trunk = str(trunk_of(config).folder) if branch else None
+    run = {"number": trial.number, "confirms": trial.confirms, "seed": config.seed, "values": trial.values}
+    place = {"id": config.identity, "folder": str(trial.folder), "trunk": trunk, "branch_step": branch}
+    state = {
+        "state": entry.state,
+        "reason": entry.reason,
+        "steps": entry.steps,
+        "length": schedule_of(config).length,
     }
-    return {
-        "epochs_with_sharing": round(cost.sharing, 3),
-        "epochs_without_sharing": round(cost.alone, 3),
-        "ratio": round(cost.ratio, 4),
-        "trials": trials,
-        "trunks": trunks,
-        "ratio_by_formula_at_the_papers_warmup": on_paper,
-    }
+    score = {"objective": entry.objective, "metrics": entry.metrics, "selected_step": entry.selected}
+    return run | place | state | score | {"validations": entry.validations}
 
 
-def _write_config(found: Found, number: int, path: Path) -> None:
-    entry = found.entry(number)
-    confirmed = [finalist.in_words() for finalist in found.finalists if finalist.number == number]
-    objective = (
-        "none yet" if entry.objective is None else f"{entry.objective:.4f}" + "".join(f", {w}" for w in confirmed)
+def _write_config(results: SearchResults, number: int, path: Path) -> None:
+    entry = results.entries[number]
+    confirmed = "".join(f", {finalist}" for finalist in results.finalists if finalist.number == number)
+    head = (
+        f"# Trial {number} of the search {results.search.experiment}, source validation {entry.objective}{confirmed}.\n"
     )
-    told = f"# Trial {number} of the search {found.search.experiment}, objective {objective} on source validation.\n"
-    command = f"#\n#   align-dist train {path}\n#\n"
-    why = "# goes on in the trial's own folder, and measures it on every domain.\n"
-    write_text(path, told + command + why + to_yaml(found.config(number)))
-
-
-def summary_of(found: Found) -> Table:
-    """The trials as a table for people, the best first."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    keys = list(found.search.space)
-    for name in ("trial", "objective", *(key.rpartition(".")[2] for key in keys), "state", "epochs guided", "run"):
-        table.add_column(name, justify="left" if name in ("state", "run") else "right")
-    ranked = sorted(found.entries, key=lambda entry: (entry.objective is None, -(entry.objective or 0), entry.number))
-    for entry in ranked:
-        objective = "–" if entry.objective is None else f"{entry.objective:.4f}"
-        values = [str(entry.values.get(key, "")) for key in keys]
-        mark = "green" if entry.number == found.best or entry.number in found.front else ""
-        name = Path(entry.folder).name
-        table.add_row(
-            str(entry.number), objective, *values, str(entry.state), f"{entry.guided_epochs:.3g}", name, style=mark
-        )
-    return table
-
-
-def cost_line(cost: Cost, trials: int, trunks: int) -> str:
-    """What sharing saved, in one line."""
-    paper = cost_at(trials, trunks, PAPER_WARMUP, PAPER_LENGTHS[0]).ratio
-    on_paper = f"by formula {paper:.3f} at {PAPER_WARMUP:g} of {PAPER_LENGTHS[0]:g} epochs"
-    return (
-        f"{cost.sharing:.1f} epochs, {cost.alone:.1f} without sharing warm-up: {cost.ratio:.3f} of them "
-        f"({trials} trials on {trunks} trunk{'s' * (trunks != 1)}; {on_paper})"
+    command = (
+        f"#\n#   align-dist train {path}\n#\n# goes on in the trial's own folder, and measures it on every domain.\n"
     )
+    write_text(path, head + command + to_yaml(entry.trial.config))
+
+
+def _write_hparams(entry: TrialStatus) -> None:
+    """A trial's settings and objective into its events, once per outcome."""
+    trial, selected, events = entry.trial, entry.selected or 0, RunFolder(entry.trial.folder).events
+    if entry.objective is None or not events.is_dir():
+        return
+    from align_dist.training.hyperparameters import write_hyperparameters
+
+    writer = f"search-{selected}-{entry.objective:.6f}"
+    if any(events.rglob(f"*.{writer}")):
+        return
+    for old in events.rglob("*.search-*"):
+        old.unlink()
+    shown = (*default_space(trial.config.method), "training.warmup")  # of every run, whether searched or not
+    others = {key: "none" if value is None else value for key, value in trial.values.items() if key not in shown}
+    metrics = {"search/objective": entry.objective, **{f"search/{name}": v for name, v in entry.metrics.items()}}
+    write_hyperparameters(events, trial.config, metrics, selected, writer, others)

@@ -1,94 +1,137 @@
-"""ASHA on a clock that starts with guidance, whose rungs are filled again from the run folders after a restart."""
+"""What Ray Tune asks while trials run: which one is next, and which one stops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from ray.tune import Callback
 from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-from align_dist.search.space import Scheduler
+from align_dist.assembly import schedule_of
+from align_dist.errors import LostRankError, Preempted
+from align_dist.parallel.group import Group
+from align_dist.runs.folder import RunFolder
+from align_dist.search.config import CLOCK, Scheduler, SearchConfig
+from align_dist.search.sampler import TrialSampler
+from align_dist.search.trainable import TrialTask
+from align_dist.search.trials import DESCRIPTION, Trial, branch_steps, mark_begun, trial_status
+from align_dist.training.signals import StopRequest
 
-# Takes the number of a trial that is stopped, and why.
-Stop = Callable[[int, str], None]
-# Epochs of guidance of a trial's whole run, by its number.
-Guided = Callable[[int], float]
-# What a trial has reported, the earliest first.
-History = Sequence[dict[str, float]]
-# A validation that comes this little before a rung is of it: an epoch is rarely a whole number of steps, and the next
-# validation may be an epoch away. As near to its end a trial is not stopped any more.
-EARLY = 0.95
 ROUNDING = 1 + 1e-9  # Ray counts rungs by a quotient of logarithms, rounded down
 
 
-@dataclass(frozen=True)
-class _Known:
-    """A trial as far as ASHA looks at one, under a name that it keeps over restarts."""
+class TrialQueue(Searcher):  # type: ignore[misc]
+    """Trials that wait, then those that a sampler adds.
+
+    begun: those that Ray was given, by its names.
+    """
+
+    def __init__(self, search: SearchConfig, waiting: Sequence[Trial], sampler: TrialSampler | None) -> None:
+        super().__init__()
+        self._search, self._waiting, self._sampler = search, list(waiting), sampler
+        self.begun: dict[str, Trial] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        trial = self._waiting.pop(0) if self._waiting else self._sampler.ask() if self._sampler else None
+        if trial is None:
+            return str(Searcher.FINISHED)
+        mark_begun(trial, self._search.objective)
+        self.begun[trial_id] = trial
+        return {"task": task_of(self._search, trial)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if self._sampler is not None:
+            self._sampler.tell(self.begun[trial_id])
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: a search goes on from its run folders."""
+
+
+def task_of(search: SearchConfig, trial: Trial) -> TrialTask:
+    """A trial as a Ray process is told of it."""
+    steps = ",".join(str(step) for step in branch_steps(search, trial))
+    shared = ["--share-warmup", *(["--keep-warmup", steps] if steps else [])] if search.share_warmup else []
+    arguments = (str(trial.folder / DESCRIPTION), "--sources-only", *shared)
+    return TrialTask(trial.folder, arguments, os.getcwd(), schedule_of(trial.config), search)
+
+
+class Watch(Callback):  # type: ignore[misc]
+    """A line for each change of a trial's state; leaves Ray's loop where something asked for a stop."""
+
+    def __init__(self, search: SearchConfig, queue: TrialQueue, request: StopRequest) -> None:
+        self._search, self._queue, self._request = search, queue, request
+
+    def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        print(f"{self._queue.begun[trial.trial_id]}: started", file=sys.stderr, flush=True)
+
+    def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        begun = self._queue.begun[trial.trial_id]
+        status = trial_status(begun, self._search.objective)
+        score = "" if status.objective is None else f", objective {status.objective:.4f}"
+        print(f"{begun}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
+
+    def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
+        """What no process of the trial could put on record, such as that there was none, is so here."""
+        folder = RunFolder(self._queue.begun[trial.trial_id].folder)
+        if folder.ending() is None:
+            lines = str(trial.get_error() or "Ray gave the trial up without a word").strip().splitlines()
+            folder.end_badly(LostRankError.exit_code, lines[-1].strip()[:300])
+        self.on_trial_complete(iteration, trials, trial)
+
+    def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
+        if self._request.agreed(Group()):
+            raise Preempted(f"{self._request.name}: stops; the same command goes on")
+
+
+class _Name(NamedTuple):
+    """A trial as far as ASHA looks at one, under a name that stays the same over restarts."""
 
     trial_id: str
 
 
 class GuidedASHA(ASHAScheduler):  # type: ignore[misc]
-    """Says of each trial that it stops why. longest: epochs of guidance of the longest trial. earlier: by number, what
-    trials have reported to an earlier search; at rungs that they have passed they are not judged again.
+    """Ray's ASHA on a clock of validations since guidance began, which puts on record why a trial stops, stops none
+    upon the last validation, and judges none again at a rung that was passed before a restart.
+
+    most: validations of the longest trial. earlier: what trials have reported to an earlier start, by folder.
     """
 
-    def __init__(
-        self,
-        settings: Scheduler,
-        longest: float,
-        guided: Guided,
-        stop: Stop,
-        earlier: Mapping[int, History] | None = None,
-    ) -> None:
-        last = max(min(settings.max or longest, EARLY * longest), settings.grace)
+    def __init__(self, settings: Scheduler, most: int, earlier: Mapping[Path, Sequence[dict[str, float]]]) -> None:
         super().__init__(
-            time_attr="guided_epochs",
+            time_attr=CLOCK,
             metric="objective",
             mode="max",
-            grace_period=EARLY * settings.grace,
-            max_t=EARLY * last * ROUNDING,
+            grace_period=settings.grace,
+            max_t=max(settings.max or most, settings.grace) * ROUNDING,
             reduction_factor=settings.factor,
             stop_last_trials=False,  # what survives the last rung is trained to its end
         )
-        self._stop, self._guided, self._factor = stop, guided, settings.factor
-        for number, history in (earlier or {}).items():
-            self._fill(_named(number), history)
-
-    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
-        return True
+        for folder, results in earlier.items():
+            super().on_trial_add(None, _Name(str(folder)))
+            for result in results:
+                super().on_trial_result(None, _Name(str(folder)), result)
 
     def on_trial_add(self, tune_controller: Any, trial: RayTrial) -> None:
-        super().on_trial_add(tune_controller, _known(trial))
+        super().on_trial_add(tune_controller, _Name(str(trial.config["task"].folder)))
 
     def on_trial_result(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> str:
-        decision: str = super().on_trial_result(tune_controller, _known(trial), result)
-        if decision != TrialScheduler.STOP:
-            return decision
-        number, epochs = trial.config["number"], result["guided_epochs"]
-        if epochs >= EARLY * self._guided(number):
+        folder = trial.config["task"].folder
+        decision: str = super().on_trial_result(tune_controller, _Name(str(folder)), result)
+        if decision == TrialScheduler.STOP and result["is_last"]:
             return str(TrialScheduler.CONTINUE)
-        better = f"below the best 1 in {self._factor:g}"
-        self._stop(number, f"ASHA: {result['objective']:.4f} after {epochs:.1f} guided epochs, {better}")
+        if decision == TrialScheduler.STOP:
+            score = f"{result['objective']:.4f} after {result[CLOCK]} guided validations"
+            RunFolder(folder).stop(f"ASHA: {score}, below the best 1 in {self._reduction_factor:g}")
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
-        super().on_trial_complete(tune_controller, _known(trial), result)
+        """Nothing: the last result was judged when it came."""
 
     def on_trial_remove(self, tune_controller: Any, trial: RayTrial) -> None:
-        super().on_trial_remove(tune_controller, _known(trial))
-
-    def _fill(self, trial: _Known, history: History) -> None:
-        super().on_trial_add(None, trial)
-        for result in history:
-            super().on_trial_result(None, trial, result)
-
-
-def _known(trial: RayTrial) -> _Known:
-    return _named(trial.config["number"])
-
-
-def _named(number: int) -> _Known:
-    return _Known(f"trial-{number}")
+        """Nothing: ASHA keeps what a trial reported."""

@@ -26,17 +26,9 @@ from align_dist.training.validation import WORST_GROUP, explained_samples, valid
 SHOWN = ("validation/accuracy", WORST_GROUP, "oracle/accuracy", "validation/commonest_cell", "validation/map_following")
 
 Say = Callable[[str], None]
-# Of the run, the step and the values of a validation.
-Observer = Callable[[Assembly, int, dict[str, float]], None]
 
 
-def no_observer(_run: Assembly, _step: int, _values: dict[str, float]) -> None:
-    """What a plain run does after a validation."""
-
-
-def train(
-    run: Assembly, folder: RunFolder, request: StopRequest, say: Say, observe: Observer = no_observer
-) -> Position:
+def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> Position:
     """Trains a run from where its folder says it is to its end, and keeps the weights of every selection.
 
     Where the schedule pauses the run before its end, it is left with a checkpoint there.
@@ -54,7 +46,7 @@ def train(
             if step % run.config.training.log_every == 0 or schedule.is_stop(step) or leaving:
                 _report(session, step)
             if schedule.due(step, schedule.validate_every):
-                observe(run, step, _validate(session, position))
+                _validate(session, position)
             if schedule.due(step, schedule.pictures_every):
                 _draw(session, step)
             if schedule.due(step, schedule.checkpoint_every) or step == schedule.end or leaving:
@@ -100,7 +92,7 @@ def _report(session: _Session, step: int) -> None:
     _warn(session, step, "method", session.run.method.warning(session.monitor.flush()))
 
 
-def _validate(session: _Session, position: Position) -> dict[str, float]:
+def _validate(session: _Session, position: Position) -> None:
     """Validation, and a warning once guidance could have shown the network where to look and its maps collapse."""
     run, step = session.run, position.step
     values = validate(run, position)
@@ -108,7 +100,6 @@ def _validate(session: _Session, position: Position) -> dict[str, float]:
     session.progress.tell(step, {name: values[name] for name in SHOWN if name in values})
     if run.schedule.selectable(step):
         _warn(session, step, "collapse", collapse_warning(values, len(explained_samples(run))))
-    return values
 
 
 def _draw(session: _Session, step: int) -> None:

@@ -64,11 +64,11 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
 
 
 def test_bytes_are_those_that_a_run_leaves(squares: RunConfig, tmp_path: Path) -> None:
-    from align_dist.run import carry_out
+    from align_dist.run import train_run
 
     short = squares.training.model_copy(update={"length": "4 steps", "warmup": "2 steps"})
     config = squares.model_copy(update={"runs": tmp_path, "training": short})
-    folder = carry_out(config, say=lambda _: None)
+    folder = train_run(config, say=lambda _: None)
     newest = (folder.checkpoints / NEWEST).stat().st_size
     assert abs(newest - checkpoint_bytes(config, 2)) < 0.25 * newest + 60_000  # names and shapes are text
     weights = sum(network_bytes(config, 2).values())

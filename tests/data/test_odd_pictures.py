@@ -18,7 +18,7 @@ from align_dist.data.manifest import Manifest
 from align_dist.data.prepare import prepare
 from align_dist.data.tree import beton_of
 from align_dist.errors import DataError
-from align_dist.run import carry_out
+from align_dist.run import train_run
 
 TREE = {"paint": {"cat": 3, "dog": 2}, "photo": {"cat": 2, "dog": 2}}
 
@@ -127,7 +127,7 @@ def few(squares: RunConfig, tmp_path: Path) -> RunConfig:
 
 def test_a_target_of_one_image_a_class_is_trained_without_an_oracle_and_told_once(few: RunConfig) -> None:
     said: list[str] = []
-    folder = carry_out(few, said.append)
+    folder = train_run(few, said.append)
     assert folder.done.exists()
     lines = [line for line in said if line.startswith("warning: ")]
     assert len(lines) == 1 and "'dark'" in lines[0] and "0 of 2" in lines[0]

@@ -17,7 +17,7 @@ from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.draws import unaugmented
 from align_dist.errors import CheckpointError, DataError
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder
 
 
@@ -56,7 +56,7 @@ def test_an_explanation_has_a_map_and_a_mask_of_each_picture(trained: RunFolder)
 
 def test_a_method_without_a_masker_has_no_mask(squares: RunConfig, tmp_path: Path) -> None:
     config = squares.with_method("erm").model_copy(update={"runs": tmp_path})
-    folder = carry_out(config, lambda _: None, sources_only=True)
+    folder = train_run(config, lambda _: None, sources_only=True)
     assert align_dist.load(folder.path).explain(paths_of(config)[:1]).mask is None
 
 

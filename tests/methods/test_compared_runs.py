@@ -12,7 +12,7 @@ from weights import trained_with_and_without_a_pause
 from align_dist.config import RunConfig
 from align_dist.data.prepare import prepare
 from align_dist.errors import ConfigError
-from align_dist.run import carry_out
+from align_dist.run import train_run
 
 TERMS = {
     "haics": ["guidance"],
@@ -40,4 +40,4 @@ def test_given_masks_that_are_not_there_are_missed_before_anything_begins(square
     bare = squares.model_copy(update={"benchmark": benchmark, "runs": tmp_path / "runs"})
     for name in ("haics", "gradia", "care", "res"):
         with raises(ConfigError, "method: ", name):
-            carry_out(bare.with_method(name), say=lambda _: None)
+            train_run(bare.with_method(name), say=lambda _: None)

@@ -16,7 +16,7 @@ from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.methods.options.general import GroupDROOptions
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.checkpoint import load_checkpoint
 from align_dist.runs.folder import RunFolder
 
@@ -98,7 +98,7 @@ def test_a_method_of_global_means_takes_no_parts(squares: RunConfig) -> None:
     data = squares.data.model_copy(update={"micro_batches": 2})
     config = squares.with_method("groupdro").model_copy(update={"data": data, "experiment": "parts"})
     with raises(ConfigError, "data.micro_batches: ", "groupdro"):
-        carry_out(config, say=lambda _: None)
+        train_run(config, say=lambda _: None)
 
 
 def test_a_paused_run_goes_on_bit_for_bit(grouped: RunConfig, tmp_path: Any) -> None:

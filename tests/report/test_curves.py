@@ -11,7 +11,7 @@ from align_dist.config import RunConfig
 from align_dist.report.curves import panel_tags, thinned, training_curves
 from align_dist.report.measures import measure
 from align_dist.report.rows import Run, read_run
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars, write_metrics
 
@@ -21,7 +21,7 @@ def align(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     """A run that was really trained and measured."""
     evaluation = squares.evaluation.model_copy(update={"soft": True})
     runs = {"runs": tmp_path_factory.mktemp("runs"), "evaluation": evaluation}
-    return carry_out(squares.model_copy(update=runs), say=lambda _: None)
+    return train_run(squares.model_copy(update=runs), say=lambda _: None)
 
 
 def write_scalars(folder: Path, count: int = 50) -> Run:

@@ -11,7 +11,7 @@ from align_dist.config import RunConfig
 from align_dist.data.tree import beton_of
 from align_dist.errors import CheckpointError, ConfigError, DataError
 from align_dist.machine import describe_machine
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.results import write_rows
 
@@ -81,18 +81,18 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
     folder.begin(config, 1, beton_of(config.benchmark).pictures)
     folder.write_results([])
     said: list[str] = []
-    carry_out(config, said.append)
+    train_run(config, said.append)
     assert said == [f"{config.folder}: done already"]
     folder.environment.write_text(json.dumps([{"pictures": "0" * 16}]))
     with pytest.raises(ConfigError, match="holds a run on other pictures"):
-        carry_out(config, said.append)
+        train_run(config, said.append)
 
 
 def test_a_run_that_is_all_warm_up_says_that_nothing_guided_it(squares: RunConfig, tmp_path: Path) -> None:
     changed = {"length": "2 steps", "warmup": "2 steps"}
     training = squares.training.model_copy(update=changed)
     said: list[str] = []
-    carry_out(squares.model_copy(update={"runs": tmp_path, "training": training}), said.append)
+    train_run(squares.model_copy(update={"runs": tmp_path, "training": training}), said.append)
     assert any("training.warmup" in line for line in said)
 
 

@@ -14,7 +14,7 @@ from weights import assert_same_weights
 from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, parse_config, to_yaml
 from align_dist.errors import NonFiniteError
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.metrics import read_metrics
 from align_dist.runs.warmup import branch_step, cost_of, trunk_of, warmup_of
@@ -108,8 +108,8 @@ def test_runs_with_a_shared_warmup_equal_the_same_runs_from_scratch(squares: Run
     stops: list[list[str]] = []
     for run in runs:
         shared, lines = under(run, tmp_path / "shared"), list[str]()
-        carry_out(shared, lines.append, share_warmup=True)
-        carry_out(under(run, tmp_path / "alone"), quiet)
+        train_run(shared, lines.append, share_warmup=True)
+        train_run(under(run, tmp_path / "alone"), quiet)
         assert_same_weights(shared.folder, under(run, tmp_path / "alone").folder)
         trunk = RunFolder(trunk_of(shared).folder)
         stops.append(sorted(path.stem for path in (trunk.path / "branches").iterdir()))
@@ -120,8 +120,8 @@ def test_runs_with_a_shared_warmup_equal_the_same_runs_from_scratch(squares: Run
 
 def test_a_run_tells_its_warmup_too(squares: RunConfig, tmp_path: Path) -> None:
     shared, alone = (under(squares, tmp_path / name) for name in ("shared", "alone"))
-    carry_out(shared, quiet, share_warmup=True)
-    carry_out(alone, quiet)
+    train_run(shared, quiet, share_warmup=True)
+    train_run(alone, quiet)
 
     def validations(config: RunConfig) -> dict[int, dict[str, float]]:
         """Of source validation, by step: a warm-up that others share looks at no target."""
@@ -135,7 +135,7 @@ def test_a_run_tells_its_warmup_too(squares: RunConfig, tmp_path: Path) -> None:
 
 def test_steps_where_others_leave_the_trunk_are_kept_on_the_way(squares: RunConfig, tmp_path: Path) -> None:
     late = under(changed(squares, training={"warmup": "13 steps"}), tmp_path)
-    carry_out(late, quiet, sources_only=True, share_warmup=True, passing=(5, 10, 20))
+    train_run(late, quiet, sources_only=True, share_warmup=True, passing=(5, 10, 20))
     kept = sorted(path.stem for path in (trunk_of(late).folder / "branches").iterdir())
     assert [int(stem) for stem in kept] == [5, 10, 13]
 
@@ -145,7 +145,7 @@ def test_a_warmup_that_diverges_ends_every_run_that_shares_it(squares: RunConfig
     others = [wild, changed(wild, align={"lambda1": 9.0})]
     for config in others:
         with pytest.raises(NonFiniteError):
-            carry_out(config, quiet, share_warmup=True)
+            train_run(config, quiet, share_warmup=True)
         ending = RunFolder(config.folder).ending()
         assert ending is not None and ending.error is NonFiniteError
     starts = json.loads((warmup_of(wild).trunk.folder / "environment.json").read_text())
@@ -157,7 +157,7 @@ def test_without_targets_a_run_trains_to_the_same_weights(squares: RunConfig, tm
         update={"evaluation": squares.evaluation.model_copy(update={"explain_validation": True})}
     )
     blind, plain = under(measured, tmp_path / "blind"), under(squares, tmp_path / "plain")
-    folder = carry_out(blind, quiet, sources_only=True)
+    folder = train_run(blind, quiet, sources_only=True)
     assert not folder.results.exists() and not folder.done.exists()
     assert [path.name for path in folder.pictures.iterdir()] == ["validation-bright.png"]
     records = read_metrics(folder.metrics)
@@ -168,9 +168,9 @@ def test_without_targets_a_run_trains_to_the_same_weights(squares: RunConfig, tm
     selected = folder.trained_steps()
     assert selected is not None and selected["last"] == 24
     assert accuracies[selected["validation"]] == max(accuracies[step] for step in (16, 24))
-    carry_out(plain, quiet)
+    train_run(plain, quiet)
     assert_same_weights(blind.folder, plain.folder)
-    carry_out(blind, quiet)
+    train_run(blind, quiet)
     rows = [json.loads(line) for line in folder.results.read_text().splitlines()]
     assert {row["domain"] for row in rows} == {"bright", "dark"}, "the ordinary command measures it afterwards"
 

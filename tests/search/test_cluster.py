@@ -13,7 +13,7 @@ from align_dist.search.cluster import scratch_place
 
 TASK = """
 from align_dist.search.cluster import ray_running
-with ray_running(None, 0, print):
+with ray_running(None, 0):
     import ray
     @ray.remote
     def double(values):

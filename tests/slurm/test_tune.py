@@ -44,14 +44,14 @@ def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
     options = ["--nodes=2", "--cpus-per-task=1", f"--output={output}"]
     job = sbatch(*options, "slurm/tune.sbatch", search, cwd=checkout)
     runs = tmp_path / "runs" / "search"
-    wait_until(lambda: any(runs.glob("trunks/*/metrics.jsonl")), SECONDS, lambda: text_of(output))
+    wait_until(lambda: any(runs.glob("warmups/*/metrics.jsonl")), SECONDS, lambda: text_of(output))
     told("scancel", "--batch", "--signal=USR2", job)
     wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
     wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
     assert "SIGUSR2: stops; the same command goes on" in output.read_text()
     assert not list(checkout.glob("ray-*.log"))
     (trial,) = json.loads((runs / "search.json").read_text())["trials"]
-    assert trial["state"] == "finished", text_of(output)
+    assert trial["state"] == "trained", text_of(output)
     environment = json.loads((Path(trial["folder"]) / "environment.json").read_text())
     assert environment[0]["ranks"] == 2
 

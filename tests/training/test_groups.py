@@ -11,14 +11,14 @@ from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.report.rows import finished_rows, read_runs
 from align_dist.report.tables import group_table
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.runs.selection import load_selected
 
 GROUPS = ["left high", "left low", "right high", "right low"]
 
 
 def test_groups_are_measured_and_weights_are_chosen_by_the_worst(grouped: RunConfig) -> None:
-    folder = carry_out(grouped)
+    folder = train_run(grouped)
     recorded = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     validations = [line for line in recorded if "validation/worst_group_accuracy" in line]
     assert [line["step"] for line in validations] == [8, 16, 24]

@@ -13,7 +13,7 @@ from align_dist.attribution import saliency
 from align_dist.config import RunConfig
 from align_dist.data.draws import unaugmented
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
-from align_dist.run import carry_out
+from align_dist.run import train_run
 from align_dist.training.pictures import explain_batch
 
 
@@ -31,7 +31,7 @@ def test_a_run_learns_what_the_masks_say_and_is_measured_by_the_same_maps(
             "evaluation": squares.evaluation.model_copy(update=evaluation),
         }
     )
-    folder = carry_out(config)
+    folder = train_run(config)
     records = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     guidance = [record["classifier/guidance"] for record in records if "classifier/guidance" in record]
     assert sum(guidance[-3:]) < 0.9 * sum(guidance[:3])

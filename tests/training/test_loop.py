@@ -20,7 +20,7 @@ from weights import assert_same_weights
 from align_dist.assembly import assemble
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import CheckpointError
-from align_dist.run import carry_out as train
+from align_dist.run import train_run as train
 from align_dist.runs.checkpoint import load_checkpoint, load_weights
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.selection import load_selected

@@ -1,4 +1,4 @@
-"""A search's description: one line for a mistake, and the same draws whatever else is in it."""
+"""A search's description: one line for a mistake, any method's own space, and an objective that prefers the better."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import yaml
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import ConfigError
-from align_dist.schema.distributions import Choice, LogUniform, Uniform, rounded
-from align_dist.search.draw import draw
-from align_dist.search.plan import check_trials, random_trials
-from align_dist.search.space import SearchConfig, load_search, parse_search
+from align_dist.schema.distributions import rounded
+from align_dist.search.config import Objective, SearchConfig, load_search, parse_search
+from align_dist.search.sampler import TrialSampler
+from align_dist.search.trials import check_lengths
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a kind that is none": (
         {"space": {"align.lambda1": {"normal": [0, 1]}}},
-        "space: align.lambda1 takes one of loguniform, uniform, choice with a list, got {'normal': [0, 1]}",
+        "space.align.lambda1: takes one of loguniform, uniform, choice with a list, got {'normal': [0, 1]}",
     ),
     "the wrong order": ({"space": {"align.lambda1": {"uniform": [2, 1]}}}, "low < high"),
     "the logarithm of nothing": ({"space": {"align.lambda1": {"loguniform": [0, 1]}}}, "greater than 0"),
@@ -66,12 +66,23 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nothing at all": ({"space": {}}, "space: nothing varies"),
     "a target": ({"objective": {"kind": "accuracy", "domain": "dark"}}, "domain: unknown key"),
-    "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.pareto.metric"),
+    "a metric of localisation": ({"objective": {"kind": "pareto", "metric": "mask_iou"}}, "objective.metric: "),
     "a misspelt key of a part": ({"scheduler": {"factr": 2}}, "scheduler.factr: unknown key; did you mean factor?"),
-    "an objective that is a word": ({"objective": "accuracy"}, "objective: takes {kind: accuracy}, {kind: combined"),
-    "an objective that there is not": ({"objective": {"kind": "acuracy"}}, "objective: takes {kind: accuracy}, "),
-    "no weight": ({"objective": {"kind": "combined", "metric": "sufficiency"}}, "weight: missing; takes {kind"),
-    "another method": ({"overrides": ["method=erm"]}, "overrides: method: a search is for ALIGN; leave it out"),
+    "an objective that is a word": ({"objective": "accuracy"}, "objective: takes a section of keys"),
+    "an objective that there is not": ({"objective": {"kind": "acuracy"}}, "objective.kind: input should be 'acc"),
+    "no weight": (
+        {"objective": {"kind": "combined", "metric": "sufficiency"}},
+        "objective: takes {kind: accuracy}, {kind: combined, metric: M, weight: W} or {kind: pareto, metric: M}",
+    ),
+    "the method": ({"space": {"method": {"choice": ["erm", "align"]}}}, "search each by itself, with method=NAME"),
+    "another method's option": (
+        {"overrides": ["method=dre"]},
+        "space: align.lambda1: the run's method is dre; leave it out, or take method=align",
+    ),
+    "half a validation": (
+        {"scheduler": {"kind": "asha", "grace": 1.5}},
+        "scheduler.grace: input should be a valid int",
+    ),
     "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},
@@ -100,51 +111,44 @@ def test_files_that_are_no_search_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(Path("configs/search").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_ready_searches_are_possible(path: Path) -> None:
-    search = load_search(path)
-    trials = random_trials(search, 8)
-    assert {trial.config.experiment for trial in trials} == {search.experiment}
-    assert all(trial.config.method == "align" for trial in trials)
+    search = load_search(path, {"samples": 8, "confirm": None})
+    assert {trial.config.experiment for trial in TrialSampler(search).trials} == {search.experiment}
 
 
-def test_draws_depend_on_nothing_but_seed_number_and_key() -> None:
-    small = {"a": LogUniform(loguniform=(0.1, 10.0))}
-    large = {"b": Choice(choice=(1, 2, 3)), **small, "c": Uniform(uniform=(0, 1))}
-    for number in range(20):
-        assert draw(small, 5, number)["a"] == draw(large, 5, number)["a"]
-    assert draw(small, 5, 0) != draw(small, 6, 0)
-    assert draw(small, 0, 0)["a"] == 2.085, "drawn on another day: searches of old go on"
+@pytest.mark.parametrize("method", ["align", "dre", "res", "groupdro", "rsc"])
+def test_without_a_space_a_method_is_searched_where_its_options_say(description: dict[str, Any], method: str) -> None:
+    del description["space"]
+    search = parse_search(description | {"overrides": [*description["overrides"], f"method={method}"], "samples": 3})
+    assert search.space and all(key.startswith(f"{method}.") for key in search.space)
+    trials = TrialSampler(search).trials
+    assert {trial.config.method for trial in trials} == {method} and len({trial.folder for trial in trials}) == 3
 
 
-def test_draws_fill_their_range_and_stay_in_it() -> None:
-    space = {
-        "log": LogUniform(loguniform=(0.001, 1000.0)),
-        "flat": Uniform(uniform=(-1, 1)),
-        "one": Choice(choice=(1, 2)),
-    }
-    drawn = [draw(space, 0, number) for number in range(2000)]
-    logs = [float(str(values["log"])) for values in drawn]
-    assert all(0.001 <= value <= 1000 for value in logs)
-    for low in (0.001, 0.1, 10):
-        assert 500 < sum(low <= value < low * 100 for value in logs) < 833
-    assert 900 < sum(values["one"] == 1 for values in drawn) < 1100
-    assert all(len(f"{value:e}".split("e")[0].rstrip("0").replace(".", "")) <= 4 for value in logs)
+def test_a_method_that_leaves_nothing_open_has_no_space_of_its_own(description: dict[str, Any]) -> None:
+    del description["space"]
+    with pytest.raises(ConfigError, match="space: nothing varies; name a key"):
+        parse_search(description | {"overrides": ["method=erm"]})
+    rates = {"classifier.optimiser.learning_rate": {"loguniform": [1e-5, 1e-3]}}
+    assert parse_search(description | {"overrides": ["method=erm"], "space": rates}).base().method == "erm"
+
+
+METRICS = {"accuracy": 0.8, "sufficiency": 0.3, "comprehensiveness": 0.4, "insertion_auc": 0.6}
+
+
+def test_better_explanations_are_worth_more_whichever_way_their_metric_goes() -> None:
+    assert Objective().value(METRICS) == 0.8 and Objective().metrics == ("accuracy",)
+    for metric, better in (("sufficiency", -0.1), ("comprehensiveness", 0.1), ("insertion_auc", 0.1)):
+        improved = METRICS | {metric: METRICS[metric] + better}
+        combined = Objective.model_validate({"kind": "combined", "metric": metric, "weight": 0.5})
+        assert combined.value(improved) - combined.value(METRICS) == pytest.approx(0.05)
+        pareto = Objective.model_validate({"kind": "pareto", "metric": metric})
+        assert pareto.values(improved)[1] > pareto.values(METRICS)[1] and pareto.value(improved) == 0.8
 
 
 def test_rounding_does_not_leave_the_bounds() -> None:
     assert rounded(0.333321, 0.33333, 1.0) == 0.33333
     assert rounded(1.99996, 0.0, 1.99995) == 1.99995
     assert rounded(123456.0, 0.0, 1e9) == 123500.0
-
-
-def test_random_trials_are_all_different_and_the_first_of_more(description: dict[str, Any]) -> None:
-    search = parse_search(description)
-    eight, four = random_trials(search, 8), random_trials(search, 4)
-    assert eight[:4] == four
-    assert len({trial.folder for trial in eight}) == 8
-    few = parse_search(description | {"samples": 2, "space": {"align.lambda4": {"choice": [0.0, 0.5]}}})
-    assert {trial.values["align.lambda4"] for trial in random_trials(few, 2)} == {0.0, 0.5}
-    with pytest.raises(ConfigError, match="3 are more different trials than the space holds; it gave 2"):
-        random_trials(few, 3)
 
 
 def test_what_has_nothing_to_do_with_trials_is_no_part_of_a_search(description: dict[str, Any]) -> None:
@@ -172,6 +176,7 @@ def test_overrides_of_the_command_line_come_after_the_files(description: dict[st
 
 
 def test_what_would_come_out_after_warmup_is_refused_before(description: dict[str, Any]) -> None:
-    late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 99}})
-    with pytest.raises(ConfigError, match=r"scheduler.grace: 99 guided epochs are no less than any trial has"):
-        check_trials(late, random_trials(late, 1))
+    """24 steps with a validation after every eighth: two are left after the shorter warm-up."""
+    late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 3}})
+    with pytest.raises(ConfigError, match=r"scheduler.grace: 3 guided validations are no less than any trial has"):
+        check_lengths(late, TrialSampler(late).trials)
