@@ -143,30 +143,30 @@ def _on_ranks(
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
     folder = RunFolder(config.folder)
     with _ends_on_record(folder):
-        told = say if group.is_first else _say_nothing
+        report = say if group.is_first else _say_nothing
         try:
             done = group.first(lambda: _finished(folder, config))
-            otherwise = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
-            if done and (sources_only or not otherwise):
-                told(f"{folder.path}: done already")
+            differences = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
+            if done and (sources_only or not differences):
+                report(f"{folder.path}: done already")
                 return folder
             if done:
                 config = _with_measured_theory(config, folder, group)
-                told(f"{folder.path}: trained already, measured with {'; '.join(otherwise)}: measuring again")
+                report(f"{folder.path}: trained already, measured with {'; '.join(differences)}: measuring again")
             run = assemble(config, group, sources_only)
             if config.evaluation.theory and not sources_only:
                 group.together(lambda: masks_of(run))
             for line in warnings_of(run):
-                told(f"warning: {line}")
+                report(f"warning: {line}")
             with ExitStack() as stack:
-                group.first(lambda: _begin(stack, folder, run, told))
+                group.first(lambda: _begin(stack, folder, run, report))
                 request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
                 trained = Position(run.schedule.length)
-                position = trained if done else train(run, folder, request, told, observe)
+                position = trained if done else train(run, folder, request, report, observe)
                 if position.step < run.schedule.length:
-                    told(f"{folder.path}: paused at step {position.step} (training.until)")
+                    report(f"{folder.path}: paused at step {position.step} (training.until)")
                 else:
-                    conclude(run, folder, request, position, told)
+                    conclude(run, folder, request, position, report)
         except UserError as error:
             error.told_elsewhere = error.agreed and not group.is_first
             raise
@@ -243,10 +243,10 @@ def _say_nothing(_line: str) -> None:
 
 def _final_accuracies(rows: Sequence[Row]) -> dict[str, float]:
     """Accuracy by domain, and of its worst group, under source validation, the selection that peeks at nothing."""
-    chosen = [row for row in rows if row.selection == "validation"]
+    validated = [row for row in rows if row.selection == "validation"]
     return {
         f"final/{name}/{row.domain}": row.metrics[name]
         for name in ("accuracy", "worst_group_accuracy")
-        for row in chosen
+        for row in validated
         if name in row.metrics
     }

@@ -24,6 +24,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Folders and files whose tests are slow, those to come included; a slow test elsewhere is marked where it stands.
+SLOW = (
+    "cluster/test_study.py",
+    "cluster/test_submission.py",
+    "data/test_compiling.py",
+    "deployment/test_explain.py",
+    "methods/test_compared_runs.py",
+    "methods/test_learning.py",
+    "parallel/test_batchnorm.py",
+    "parallel/test_equality.py",
+    "parallel/test_group.py",
+    "parallel/test_health.py",
+    "parallel/test_input_attribution.py",
+    "parallel/test_resume.py",
+    "parallel/test_threads.py",
+    "runs/test_warmup.py",
+    "search",
+    "selftest",
+    "slurm",
+    "test_tensorboard.py",
+    "training",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what lies in SLOW."""
+    slow = [Path(__file__).parent / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in slow):
+            item.add_marker(pytest.mark.slow)
+
+
 def make_pictures(root: Path, per_class: int = 24, side: int = 32) -> None:
     """Two domains of two classes: a light square on the left or on the right, over noise."""
     for domain, brightness in (("bright", 120), ("dark", 40)):

@@ -105,8 +105,8 @@ def load_checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] 
 
 
 def _of_this_version(path: Path, state: dict[str, Any], remedy: str) -> dict[str, Any]:
-    found = state.pop("version", None)
-    if found != VERSION:
-        told = "of no version, as older code wrote them" if found is None else f"of version {found!r}"
-        raise CheckpointError(f"{path}: a checkpoint {told}, this code takes version {VERSION}; {remedy}")
+    version = state.pop("version", None)
+    if version != VERSION:
+        described = "of no version, as older code wrote them" if version is None else f"of version {version!r}"
+        raise CheckpointError(f"{path}: a checkpoint {described}, this code takes version {VERSION}; {remedy}")
     return state

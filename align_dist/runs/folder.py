@@ -119,8 +119,8 @@ class RunFolder:
     def ending(self) -> Ending | None:
         """How the latest start ended early; None where it did not, or its record is torn."""
         try:
-            told = json.loads(self.ended.read_text("utf-8"))
-            return Ending(int(told["exit_code"]), str(told["reason"]))
+            record = json.loads(self.ended.read_text("utf-8"))
+            return Ending(int(record["exit_code"]), str(record["reason"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -174,15 +174,15 @@ class RunFolder:
         write_rows(self.results, rows)
         write_text(self.done, json.dumps(self.config().evaluation.settings) + "\n")
 
-    def measured_otherwise(self, asked: EvaluationConfig) -> list[str]:
+    def measured_otherwise(self, evaluation: EvaluationConfig) -> list[str]:
         """How a finished run was measured otherwise than asked for; nothing where its results are those."""
-        told, wanted = _settings_in(self.done), asked.settings
+        settings, expected = _settings_in(self.done), evaluation.settings
         # Results that have the lemmas are also those without; a mark from before there were any does not tell.
-        lacking = ["evaluation.theory False, asked for True"] if wanted.pop("theory") and not self.has_theory else []
-        missing = [name for name in wanted.pop("selections") if name not in told.get("selections", ())]
-        differing = [key for key, value in wanted.items() if key not in told or told[key] != value]
+        lacking = ["evaluation.theory False, asked for True"] if expected.pop("theory") and not self.has_theory else []
+        missing = [name for name in expected.pop("selections") if name not in settings.get("selections", ())]
+        differing = [key for key, value in expected.items() if key not in settings or settings[key] != value]
         return [
-            *(f"evaluation.{key} {told.get(key)}, asked for {wanted[key]}" for key in differing),
+            *(f"evaluation.{key} {settings.get(key)}, asked for {expected[key]}" for key in differing),
             *(f"evaluation.selections without {name}" for name in missing),
             *lacking,
         ]
@@ -200,7 +200,7 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
 
     Raises DataError for a place that does not exist or holds no run.
     """
-    found: set[Path] = set()
+    folders: set[Path] = set()
     for place in places:
         if not place.is_dir():
             raise DataError(f"{place}: expected a run folder or a folder of runs; check the path")
@@ -208,14 +208,14 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
         below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:
             raise DataError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
-        found |= below
-    return sorted(found)
+        folders |= below
+    return sorted(folders)
 
 
 def _settings_in(done: Path) -> dict[str, Any]:
     """Of a finished run's mark; none where it does not tell."""
     try:
-        told = json.loads(done.read_text("utf-8"))
+        settings = json.loads(done.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return settings if isinstance(settings, dict) else {}

@@ -32,10 +32,10 @@ class Record(NamedTuple):
 
 def write_metrics(path: Path, step: int, epoch: float, values: Mapping[str, float]) -> None:
     """Appends one line; a value that is not finite becomes null, which JSON has. Raises StorageError."""
-    told = {key: value if math.isfinite(value) else None for key, value in values.items()}
+    finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
     try:
         with path.open("a") as file:
-            file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **told}) + "\n")
+            file.write(json.dumps({"step": step, "epoch": round(epoch, 4), **finite}) + "\n")
     except OSError as error:
         raise unwritable(path, error) from None
 
@@ -85,11 +85,11 @@ def read_scalar(path: Path, tag: str) -> Series:
 
 def parse_record(line: str) -> Record | None:
     """The record in a line; None where the line is no such record."""
-    told = json_object(line) or {}
-    step, epoch = told.pop("step", None), told.pop("epoch", None)
+    values = json_object(line) or {}
+    step, epoch = values.pop("step", None), values.pop("epoch", None)
     if not isinstance(step, int) or isinstance(step, bool) or not _is_finite(epoch):
         return None
-    return Record(step, float(epoch), {tag: float(value) for tag, value in told.items() if _is_finite(value)})
+    return Record(step, float(epoch), {tag: float(value) for tag, value in values.items() if _is_finite(value)})
 
 
 def _lines_of(path: Path) -> list[str]:

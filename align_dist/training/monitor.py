@@ -107,7 +107,7 @@ class Monitor:
         for _, name, known in scalars:
             if not isinstance(known, Tensor):
                 collected.setdefault(name, []).append(known)
-        return {name: sum(found) / len(found) for name, found in collected.items()}
+        return {name: sum(values) / len(values) for name, values in collected.items()}
 
 
 def _blame(keys: list[tuple[int, str]], values: list[float], health: dict[str, float]) -> str:
@@ -150,8 +150,8 @@ def gradient_norms(method: Method[Any], batch: Any, step: int) -> dict[str, floa
     for name, terms in method.probe(batch, step):
         parameters = [p for p in method.networks[name].module.parameters() if p.requires_grad]
         for term, value in terms.items():
-            found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-            squares = [g.float().square().sum() for g in found if g is not None]
+            gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            squares = [g.float().square().sum() for g in gradients if g is not None]
             norms[f"{name}/gradient_norm/{term}"] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
         # The graph goes before the next network's is made.
         terms.clear()

@@ -59,8 +59,8 @@ def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], st
     from align_dist.training.contact_sheet import contact_sheet
 
     for part, samples in parts.items():
-        chosen = choose(samples, run.loader.labels)
-        (batch,) = run.loader.all_of(unaugmented(chosen), len(chosen))
+        shown = choose(samples, run.loader.labels)
+        (batch,) = run.loader.all_of(unaugmented(shown), len(shown))
         columns, captions = explain_batch(run, batch)
         sheet = contact_sheet(columns, captions)
         folder.pictures.mkdir(parents=True, exist_ok=True)
@@ -73,13 +73,13 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     """Columns of a sheet, and a caption `true → predicted` for each image."""
     from align_dist.training.contact_sheet import overlay
 
-    chosen = run.config.classifier
-    mean, deviation = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(chosen.backbone))
-    images = (batch.images * deviation + mean).clamp(0, 1)
+    options = run.config.classifier
+    mean, std = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(options.backbone))
+    images = (batch.images * std + mean).clamp(0, 1)
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)
     attribution = saliency(cam, size_of(images), run.method.places)
-    name = {"grad_cam": "Grad-CAM"}.get(chosen.attribution, chosen.attribution.replace("_", " "))
+    name = {"grad_cam": "Grad-CAM"}.get(options.attribution, options.attribution.replace("_", " "))
     columns = {"image": images, name: attribution, "overlay": overlay(images, attribution)}
     mask = run.method.learned_mask(batch)
     if mask is not None:

@@ -63,7 +63,8 @@ def busy() -> Iterator[list[subprocess.Popen[bytes]]]:
             process.wait()
 
 
-@pytest.mark.parametrize("what", ["loader", "step", "train", "scale"])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["step", "scale"])  # all verbs are called in one place
 def test_a_verb_beside_other_work_prints_a_line_and_no_table(
     squares: RunConfig, tmp_path: Path, busy: list[subprocess.Popen[bytes]], what: str
 ) -> None:

