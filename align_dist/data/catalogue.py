@@ -38,7 +38,7 @@ class PassedOver:
 
     def __str__(self) -> str:
         """The count, the reason and the first file in one line."""
-        return f"{self.count:,} files passed over: {self.reason} (first {shown(self.first)})"
+        return f"{self.count:,} passed over: {self.reason} (first {shown(self.first)})"
 
 
 @dataclass(frozen=True)
