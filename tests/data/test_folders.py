@@ -66,14 +66,14 @@ def put_links(root: Path) -> None:
 @pytest.mark.parametrize(
     ("put", "reason", "count", "first"),
     [
-        (put_text, "the suffix of no picture format that is read", 2, "paint/cat/notes.txt"),
+        (put_text, "not the suffix of a supported image format", 2, "paint/cat/notes.txt"),
         (put_folder, "in a folder within a class folder", 2, "photo/dog/more/still more/dog_000.png"),
         (put_links, "a link to nothing", 2, "photo/dog/a.png"),
         (lambda root: (root / "paint" / "lynx").symlink_to("gone"), "a link to nothing", 1, "paint/lynx"),
         (lambda root: (root / "photo/cat/._cat.png").write_bytes(b"x"), "hidden", 1, "photo/cat/._cat.png"),
         (
             lambda root: (root / "photo" / "cat" / "LICENSE").write_text("free"),
-            "no picture by its content, and without a suffix",
+            "not an image by its content, and without a suffix",
             1,
             "photo/cat/LICENSE",
         ),
@@ -83,7 +83,7 @@ def put_links(root: Path) -> None:
             1,
             "photo/cat_000.png",
         ),
-        (lambda root: os.mkfifo(root / "photo" / "cat" / "pipe.png"), "no regular file", 1, "photo/cat/pipe.png"),
+        (lambda root: os.mkfifo(root / "photo" / "cat" / "pipe.png"), "not a regular file", 1, "photo/cat/pipe.png"),
     ],
 )
 def test_what_is_passed_over_is_counted_said_and_kept(

@@ -82,7 +82,7 @@ def test_annotations_become_samples_as_domainbed_makes_them(traps: Path) -> None
     ]
     assert passed_over(catalogue) == {
         "annotated, and not on disk": (1, "gone.jpg"),
-        "of none of the ten classes and four locations": (2, "eccv_18_all_images_sm/c.jpg"),
+        "not in the ten classes and four locations": (2, "eccv_18_all_images_sm/c.jpg"),
     }
     assert catalogue == read_benchmark("terra_incognita", traps)
 
@@ -124,7 +124,7 @@ def test_a_second_picture_of_one_name_and_a_dangling_one_are_counted(traps: Path
     (folder / "b.jpg").unlink()
     (folder / "b.jpg").symlink_to("nowhere.jpg")
     told = passed_over(read_terra_json(traps))
-    assert told["of the same name as another picture"] == (1, "eccv_18_all_images_sm/sub/a.jpg")
+    assert told["with the same name as another image"] == (1, "eccv_18_all_images_sm/sub/a.jpg")
     assert told["annotated, and not on disk"] == (2, "b.jpg")
 
 

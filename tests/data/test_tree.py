@@ -163,7 +163,7 @@ def test_a_folder_within_the_root_is_found(tmp_path: Path, pictures: Any) -> Non
     ("asked", "part"),
     [
         ({"quality": 50}, "benchmark.quality 90, asked for 50"),
-        ({"masks": Path("nowhere")}, "asked for benchmark.masks nowhere"),
+        ({"masks": Path("nowhere")}, "expected benchmark.masks nowhere"),
     ],
 )
 @pytest.mark.parametrize("with_tree", [True, False])

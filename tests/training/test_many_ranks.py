@@ -278,5 +278,5 @@ def test_a_batch_without_equal_shares_is_refused(squares: RunConfig, tmp_path: P
     described(squares, tmp_path)
     results = finish(start(3, tmp_path))
     assert [code for code, _ in results] == [2, 2, 2]
-    assert "data.batch_size: 8 images are no equal shares for 3 ranks" in results[0][1]
-    assert sum("equal shares" in said for _, said in results) == 1
+    assert "data.batch_size: 8 images cannot be split equally over 3 ranks" in results[0][1]
+    assert sum("split equally" in said for _, said in results) == 1
