@@ -14,9 +14,9 @@ from align_dist.config import BenchmarkConfig, ClassifierConfig, DataConfig, Pro
 from align_dist.data.beton import verify_beton
 from align_dist.data.contents import Stamp, stamp_of
 from align_dist.data.decoder import Augmentation
-from align_dist.data.draws import Order, make_order
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
+from align_dist.data.sample_keys import Order, make_order
 from align_dist.data.splits import Split, make_split
 from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
 from align_dist.data.tree import beton_of
@@ -56,9 +56,9 @@ class Assembly:
         """Domains of the training part; empty where the run is evaluated on another benchmark."""
         return {self.manifest.domains[index] for index in np.asarray(self.manifest.domain_indices)[self.split.train]}
 
-    def reading(self) -> Assembly:
+    def with_local_networks(self) -> Assembly:
         """The same run with networks that each rank may call on its own. Collective."""
-        readers = {name: engine.reader() for name, engine in self.method.networks.items()}
+        readers = {name: engine.local_copy() for name, engine in self.method.networks.items()}
         if readers == self.method.networks:
             return self
         method = type(self.method)(readers, self.method.options, self.method.context)

@@ -207,11 +207,11 @@ def _masks(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from align_dist.config import load_config, to_yaml
-    from align_dist.data.manifest import with_pictures
-    from align_dist.names import check_names
+    from align_dist.config_checks import check_names
+    from align_dist.data.manifest import with_fingerprint
 
     try:
-        config = with_pictures(load_config(options.config, options.overrides))
+        config = with_fingerprint(load_config(options.config, options.overrides))
         check_names(config)
     except UserError as error:
         error.told_elsewhere = _is_other_rank()  # every rank reads the same file
@@ -243,11 +243,11 @@ def _is_other_rank() -> bool:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from align_dist.config import load_config
-    from align_dist.evaluation.again import evaluate_again
+    from align_dist.evaluation.reevaluate import reevaluate_run
 
     other = load_config(options.on).benchmark if options.on else None
     overrides = [*options.overrides, *(["evaluation.theory=true"] if options.theory else [])]
-    print(evaluate_again(options.folder, other, overrides))
+    print(reevaluate_run(options.folder, other, overrides))
 
 
 def _status(options: argparse.Namespace) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from align_dist.arithmetic import has_bfloat16_units, likely_device, settled_precision
 from align_dist.config import RunConfig
+from align_dist.diagnosis import Diagnosis
 from align_dist.errors import MachineError, UserError
-from align_dist.finding import Finding
 from align_dist.machine import available_cores, check_semaphores, describe_machine
 
 SYSTEM_PACKAGES = "apt install g++ pkg-config libturbojpeg0-dev libopencv-dev"
@@ -42,107 +42,109 @@ def examine(config: RunConfig | None, minutes: int | None = None, partition: str
     return MachineError.exit_code if failed else 0
 
 
-def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Finding]:
+def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Diagnosis]:
     """Findings about this machine, the data that a config names, and jobs of that length in minutes."""
     supported = sys.version_info >= (3, 10)
-    yield Finding(
+    yield Diagnosis(
         "ok" if supported else "missing", f"Python {platform.python_version()}", "" if supported else "Python ≥ 3.10"
     )
     yield from _torch(config or RunConfig())
     for package, (purpose, remedy) in OPTIONAL.items():
         yield _package(package, purpose, remedy)
     yield from _headers()
-    yield Finding("ok", describe_machine())
+    yield Diagnosis("ok", describe_machine())
     yield from _semaphores()
     if config is not None:
         yield from _data(config)
     else:
         yield _disk(Path.cwd())
-    from align_dist.cluster.survival import survival_findings
+    from align_dist.cluster.preemption import preemption_findings
 
-    yield from survival_findings(config, minutes, partition)
+    yield from preemption_findings(config, minutes, partition)
 
 
-def _torch(config: RunConfig) -> Iterator[Finding]:
+def _torch(config: RunConfig) -> Iterator[Diagnosis]:
     if util.find_spec("torch") is None:
-        yield Finding("missing", "torch is not installed", "bash launch/install.sh")
+        yield Diagnosis("missing", "torch is not installed", "bash launch/install.sh")
         return
     import torch
 
     from align_dist.parallel.threads import thread_count
 
     threads = thread_count(config.training.threads, available_cores(), 1, os.environ)
-    yield Finding("ok", f"torch {torch.__version__}; a run of one rank computes on {threads} threads")
+    yield Diagnosis("ok", f"torch {torch.__version__}; a run of one rank computes on {threads} threads")
     yield _arithmetic(config)
     try:
         import torchvision
 
-        yield Finding("ok", f"torchvision {torchvision.__version__}")
+        yield Diagnosis("ok", f"torchvision {torchvision.__version__}")
     except Exception as error:
-        yield Finding("missing", f"torchvision does not import ({error})", "bash launch/install.sh")
+        yield Diagnosis("missing", f"torchvision does not import ({error})", "bash launch/install.sh")
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             bf16 = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
-            yield Finding("ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {bf16}")
+            yield Diagnosis("ok", f"cuda:{index} {torch.cuda.get_device_name(index)}, {bf16}")
     else:
-        yield Finding("note", "no CUDA device: training runs on the CPU")
+        yield Diagnosis("note", "no CUDA device: training runs on the CPU")
 
 
-def _arithmetic(config: RunConfig) -> Finding:
+def _arithmetic(config: RunConfig) -> Diagnosis:
     """Precision and memory format of a run, and whether the processor has bfloat16 units."""
     training, backbone = config.training, config.classifier.backbone
     device, layout = likely_device(training.device), "channels_last" if training.channels_last else "contiguous"
     precision = settled_precision(training.precision, training.device, backbone)
     units = "with" if has_bfloat16_units() else "without"
-    return Finding("ok", f"{backbone} on {device}: {precision}, {layout}; processor {units} bfloat16 units")
+    return Diagnosis("ok", f"{backbone} on {device}: {precision}, {layout}; processor {units} bfloat16 units")
 
 
-def _package(package: str, purpose: str, remedy: str) -> Finding:
+def _package(package: str, purpose: str, remedy: str) -> Diagnosis:
     if util.find_spec(package) is None:
-        return Finding("missing" if package in NEEDED else "note", f"{package} is not installed: no {purpose}", remedy)
+        return Diagnosis(
+            "missing" if package in NEEDED else "note", f"{package} is not installed: no {purpose}", remedy
+        )
     distribution = {"skimage": "scikit-image", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch"}
-    return Finding("ok", f"{package} {metadata.version(distribution.get(package, package))}")
+    return Diagnosis("ok", f"{package} {metadata.version(distribution.get(package, package))}")
 
 
-def _headers() -> Iterator[Finding]:
+def _headers() -> Iterator[Diagnosis]:
     """Compilers and headers that only FFCV's installation needs."""
     if util.find_spec("ffcv") is not None:
         return
     remedy = f"{SYSTEM_PACKAGES}   or   {CONDA_PACKAGES}"
     if shutil.which("g++") is None or shutil.which("pkg-config") is None:
-        yield Finding("missing", "g++ or pkg-config, which FFCV's installation needs", remedy)
+        yield Diagnosis("missing", "g++ or pkg-config, which FFCV's installation needs", remedy)
         return
     for library in ("libturbojpeg", "opencv4"):
         if subprocess.run(["pkg-config", "--exists", library], check=False).returncode:
-            yield Finding("missing", f"headers of {library}, which FFCV's installation needs", remedy)
+            yield Diagnosis("missing", f"headers of {library}, which FFCV's installation needs", remedy)
 
 
-def _semaphores() -> Iterator[Finding]:
+def _semaphores() -> Iterator[Diagnosis]:
     try:
         check_semaphores()
     except MachineError as error:
-        yield Finding("missing", str(error))
+        yield Diagnosis("missing", str(error))
 
 
-def _data(config: RunConfig) -> Iterator[Finding]:
+def _data(config: RunConfig) -> Iterator[Diagnosis]:
     from align_dist.data.tree import beton_of
 
     benchmark = config.benchmark
     try:
         manifest = beton_of(benchmark)
-        yield Finding("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
+        yield Diagnosis("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
         exists = benchmark.root.is_dir() or benchmark.name == "embedded"
-        yield Finding("note" if exists else "missing", str(error))
+        yield Diagnosis("note" if exists else "missing", str(error))
         if not exists:
-            yield Finding(
+            yield Diagnosis(
                 "missing", f"{benchmark.root}: no such folder", "set benchmark.root to the benchmark's folder"
             )
     yield _disk(config.runs)
 
 
-def _disk(path: Path) -> Finding:
+def _disk(path: Path) -> Diagnosis:
     existing = next(folder for folder in [path.absolute(), *path.absolute().parents] if folder.exists())
     free = shutil.disk_usage(existing).free / 2**30
     state = "ok" if free > 2 else "note"
-    return Finding(state, f"{free:.1f} GiB free at {existing}", "" if free > 2 else "free some space before training")
+    return Diagnosis(state, f"{free:.1f} GiB free at {existing}", "" if free > 2 else "free some space before training")

@@ -174,14 +174,14 @@ def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
     done = folder.done.exists()
     if done and is_written(config.benchmark.beton):
-        folder.check_pictures(beton_of(config.benchmark).pictures)
+        folder.check_fingerprint(beton_of(config.benchmark).fingerprint)
     return done
 
 
 def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None:
     arithmetic = arithmetic_of(run)
-    stack.enter_context(folder.held())
-    folder.begin(run.config, run.group.world_size, run.manifest.pictures, arithmetic, run.manifest.classes)
+    stack.enter_context(folder.locked())
+    folder.begin(run.config, run.group.world_size, run.manifest.fingerprint, arithmetic, run.manifest.classes)
     say(f"{folder.path}: {', '.join(f'{name} {value}' for name, value in arithmetic.items())}")
 
 
@@ -193,7 +193,7 @@ def _ends_on_record(folder: RunFolder, begun: bool = False) -> Iterator[None]:
     except Exception as error:
         if (begun or folder.begun) and find_ranks(os.environ).rank == 0:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            folder.end_badly(getattr(error, "exit_code", 1), reason)
+            folder.record_failure(getattr(error, "exit_code", 1), reason)
         raise
 
 
@@ -212,7 +212,7 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
         if request.agreed(run.group):
             leave_if_asked(request, folder.path, position.step)
 
-    reading = run.reading()
+    reading = run.with_local_networks()
     run.group.first(lambda: draw_tests(reading, folder, position.step))
     rows = evaluate_run(run, folder, say, check)
     run.group.first(lambda: _write_results(run.config, folder, rows))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from align_dist.data.augmentation import uniform
 from align_dist.data.compiling import compiled_for
-from align_dist.data.draws import Draws
+from align_dist.data.sample_keys import SampleKeys
 
 # Above every counter that augmentation uses for the same sample key.
 SAMPLING = 1 << 16
@@ -28,17 +28,17 @@ _FILL = "void(uint64, uint64[:], int64, float64[:, ::1])"
 _GOLDEN, _FIRST, _SECOND = (value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def logistic_noise(seed: int, draws: Draws, grid: int) -> Tensor:
+def logistic_noise(seed: int, sample_keys: SampleKeys, grid: int) -> Tensor:
     """log u − log(1 − u), u uniform in (0, 1), for every cell of a grid: (B, grid, grid) float32 on the CPU.
 
     A pure function of the seed and each image's sample key (sample id and pass): the same in any batch, on any rank
     and for any world size. No generator's state is read or changed.
     """
-    numbers = np.empty((len(draws), grid * grid), np.float64)
-    compiled_for(_fill, _FILL)(np.uint64(seed), draws, SAMPLING, numbers)
+    numbers = np.empty((len(sample_keys), grid * grid), np.float64)
+    compiled_for(_fill, _FILL)(np.uint64(seed), sample_keys, SAMPLING, numbers)
     numbers = numbers.clip(SMALLEST, 1 - SMALLEST)
     noise = np.log(numbers) - np.log1p(-numbers)
-    return torch.from_numpy(noise.astype(np.float32)).view(len(draws), grid, grid)
+    return torch.from_numpy(noise.astype(np.float32)).view(len(sample_keys), grid, grid)
 
 
 def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
@@ -54,10 +54,10 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
 
 
-def keys_of(seed: int, draws: Draws) -> Tensor:
+def keys_of(seed: int, sample_keys: SampleKeys) -> Tensor:
     """Keys for `uniforms`, one per image: (B,) int64 on the CPU, from the seed and each image's sample key."""
-    numbers = np.empty((len(draws), 1), np.float64)
-    compiled_for(_fill, _FILL)(np.uint64(seed), draws, KEY, numbers)
+    numbers = np.empty((len(sample_keys), 1), np.float64)
+    compiled_for(_fill, _FILL)(np.uint64(seed), sample_keys, KEY, numbers)
     return torch.from_numpy((numbers[:, 0] * 2**53).astype(np.int64))
 
 
@@ -78,7 +78,7 @@ def _shifted(values: Tensor, places: int) -> Tensor:
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 
-def _fill(seed: np.uint64, draws: Draws, first: int, numbers: NDArray[np.float64]) -> None:
+def _fill(seed: np.uint64, sample_keys: SampleKeys, first: int, numbers: NDArray[np.float64]) -> None:
     for picture in range(numbers.shape[0]):
         for place in range(numbers.shape[1]):
-            numbers[picture, place] = uniform(seed, draws[picture], first + place)
+            numbers[picture, place] = uniform(seed, sample_keys[picture], first + place)

@@ -41,7 +41,7 @@ def _lines_of(places: Sequence[Path]) -> list[tuple[Path, Line]]:
 
 def _status_in(path: Path) -> Status:
     folder = RunFolder(path)
-    if folder.is_held():
+    if folder.is_locked():
         return Status(State.RUNNING, "")
     if folder.done.exists() or folder.ending() is not None:
         return status_of(folder)

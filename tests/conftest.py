@@ -14,7 +14,7 @@ from local_slurm import CHECKOUT, cluster, obstacle
 from PIL import Image
 
 from align_dist.config import RunConfig, parse_config
-from align_dist.data.manifest import with_pictures
+from align_dist.data.manifest import with_fingerprint
 from align_dist.data.prepare import prepare
 
 # Runs in tests are compared bit by bit: one thread, whatever the machine.
@@ -117,7 +117,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         }
     )
     prepare(config.benchmark)
-    return with_pictures(config)
+    return with_fingerprint(config)
 
 
 @pytest.fixture(scope="session")
@@ -132,14 +132,14 @@ def grouped(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Run
         writer = csv.writer(stream)
         writer.writerow(("image", "attribute", "split"))
         writer.writerows((name, level, ("train", "train", "validation", "test")[part]) for name, level, part in lines)
-    update = {"metadata": folder / "m.csv", "betons": folder, "pictures": None}
+    update = {"metadata": folder / "m.csv", "betons": folder, "fingerprint": None}
     benchmark = squares.benchmark.model_copy(update=update)
     prepare(benchmark)
     protocol = squares.protocol.model_copy(update={"kind": "fixed", "source": None})
     selections = ("validation", "validation_worst_group", "last")
     evaluation = squares.evaluation.model_copy(update={"selections": selections})
     update = {"benchmark": benchmark, "protocol": protocol, "evaluation": evaluation, "runs": folder, "method": "erm"}
-    return with_pictures(squares.model_copy(update=update))
+    return with_fingerprint(squares.model_copy(update=update))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the tests of objectives share: draws, float64 references in NumPy, and finite differences."""
+"""What the tests of objectives share: random numbers, float64 references in NumPy, and finite differences."""
 
 from __future__ import annotations
 

@@ -25,14 +25,14 @@ def with_share(
     sides = np.full(int(batch.samples.max()) + 1, side)
     groups = None if batch.groups is None else batch.groups.numpy()
     views = Views(method.context.seed, Augmentation(), sides, sides)
-    told = GlobalBatch(batch.draws, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
+    told = GlobalBatch(batch.sample_keys, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
     share = method.share(told, step)
     rows = torch.from_numpy(told.rows)
     own = {name: getattr(batch, name)[rows] for name in ("images", "labels", "domains", "samples")}
     own |= {name: getattr(batch, name)[rows] for name in ("masks", "groups") if getattr(batch, name) is not None}
     second = None
     if share.second is not None:
-        places = {draw: place for place, draw in enumerate(batch.draws.tolist())}
+        places = {draw: place for place, draw in enumerate(batch.sample_keys.tolist())}
         seed, like = method.context.seed, batch.images[0]
         second = torch.stack(
             [
@@ -40,8 +40,8 @@ def with_share(
                 for draw in share.second.tolist()
             ]
         )
-    assert np.array_equal(share.draws, batch.draws[told.rows])
-    return replace(batch, **own, draws=share.draws, second=second, values=share.values, ranks=share.ranks)
+    assert np.array_equal(share.sample_keys, batch.sample_keys[told.rows])
+    return replace(batch, **own, sample_keys=share.sample_keys, second=second, values=share.values, ranks=share.ranks)
 
 
 def made_picture(draw: int, like: torch.Tensor, seed: int) -> torch.Tensor:

@@ -157,10 +157,10 @@ def test_runs_with_other_masks_are_other_runs_side_by_side(squares: RunConfig, d
     shutil.copytree(squares.benchmark.masks or tmp_path, other)
     for path in other.rglob("*.png"):
         Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
-    on_others = [f"benchmark.masks={other}", f"benchmark.betons={tmp_path / 'b'}", "benchmark.pictures=null"]
+    on_others = [f"benchmark.masks={other}", f"benchmark.betons={tmp_path / 'b'}", "benchmark.fingerprint=null"]
     assert_one_line(run("train", str(described), on_others[0]), 3, "96", "benchmark.betons=FOLDER")
     assert run("data", "prepare", str(described), *on_others).returncode == 0
-    assert_one_line(run("train", str(described), *on_others[:2]), 3, "benchmark.pictures=null")
+    assert_one_line(run("train", str(described), *on_others[:2]), 3, "benchmark.fingerprint=null")
     short = ["training.length=2 steps", "training.warmup=1 steps", "method=fixed_mask", "fixed_mask.mask=given"]
     finished = [run("train", str(described), *short, *chosen) for chosen in ([], on_others)]
     assert all(each.returncode == 0 and "done already" not in each.stderr for each in finished), finished

@@ -20,8 +20,8 @@ torch.set_num_threads(1)
 
 def weights(labels: Tensor, classes: int) -> Tensor:
     """What the host makes for a batch of one rank."""
-    draws = np.arange(len(labels), dtype=np.uint64)
-    return torch.from_numpy(class_weights(GlobalBatch(draws, labels.numpy(), classes)))
+    sample_keys = np.arange(len(labels), dtype=np.uint64)
+    return torch.from_numpy(class_weights(GlobalBatch(sample_keys, labels.numpy(), classes)))
 
 
 def class_average(values: Array) -> float:

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.data.draws import Draws, make_order, pack
+from align_dist.data.sample_keys import SampleKeys, make_order, pack
 from align_dist.sampling import keys_of, logistic_noise, relaxed_sample, uniforms
 
 torch.set_num_threads(1)
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 UNLIKELY = 1e-3
 
 
-def draws(count: int, pass_number: int = 1) -> Draws:
+def sample_keys(count: int, pass_number: int = 1) -> SampleKeys:
     return pack(np.arange(count, dtype=np.int64), pass_number)
 
 
@@ -36,14 +36,14 @@ def test_a_picture_gets_the_same_noise_on_any_number_of_ranks(seed: int, step: i
 
 
 def test_noise_differs_by_picture_pass_seed_and_place() -> None:
-    found = logistic_noise(0, draws(50), 6)
+    found = logistic_noise(0, sample_keys(50), 6)
     assert len(torch.unique(found)) == found.numel()
-    assert not torch.isin(logistic_noise(1, draws(50), 6), found).any()
-    assert not torch.isin(logistic_noise(0, draws(50, pass_number=2), 6), found).any()
+    assert not torch.isin(logistic_noise(1, sample_keys(50), 6), found).any()
+    assert not torch.isin(logistic_noise(0, sample_keys(50, pass_number=2), 6), found).any()
 
 
 def test_noise_is_logistic_and_unrelated_to_its_neighbours() -> None:
-    found = logistic_noise(4, draws(300), 12).double().numpy()
+    found = logistic_noise(4, sample_keys(300), 12).double().numpy()
     assert np.isfinite(found).all()
     assert stats.kstest(found.ravel(), "logistic").pvalue > UNLIKELY
     for one, other in ((found[:, 1:], found[:, :-1]), (found[..., 1:], found[..., :-1]), (found[1:], found[:-1])):
@@ -52,9 +52,9 @@ def test_noise_is_logistic_and_unrelated_to_its_neighbours() -> None:
 
 def test_noise_leaves_every_global_generator_where_it_was() -> None:
     before, in_numpy = torch.get_rng_state(), copy.deepcopy(np.random.get_state(legacy=False))
-    first = logistic_noise(0, draws(4), 3)
+    first = logistic_noise(0, sample_keys(4), 3)
     torch.manual_seed(99)
-    assert torch.equal(logistic_noise(0, draws(4), 3), first)
+    assert torch.equal(logistic_noise(0, sample_keys(4), 3), first)
     torch.set_rng_state(before)
     np.testing.assert_equal(np.random.get_state(legacy=False), in_numpy)
 
@@ -62,7 +62,7 @@ def test_noise_leaves_every_global_generator_where_it_was() -> None:
 @given(seed=st.integers(0, 10_000), temperature=st.floats(0.05, 5), grid=st.integers(1, 9))
 @settings(deadline=None)
 def test_a_sample_is_a_mask_and_grows_with_the_mask(seed: int, temperature: float, grid: int) -> None:
-    noise, mask = logistic_noise(seed, draws(3), grid), rand(seed, 3, 8, 10)
+    noise, mask = logistic_noise(seed, sample_keys(3), grid), rand(seed, 3, 8, 10)
     mask[0, 0, :2] = torch.tensor([0.0, 1.0])
     sample = relaxed_sample(mask, noise, temperature)
     assert sample.shape == mask.shape and sample.min() >= 0 and sample.max() <= 1
@@ -73,13 +73,13 @@ def test_a_sample_is_a_mask_and_grows_with_the_mask(seed: int, temperature: floa
 def test_a_place_is_kept_as_often_as_its_mask_says(value: float) -> None:
     mask = torch.full((400, 8, 8), value)
     for temperature in (0.1, 2.0):
-        kept = relaxed_sample(mask, logistic_noise(0, draws(400), 8), temperature) > 0.5
+        kept = relaxed_sample(mask, logistic_noise(0, sample_keys(400), 8), temperature) > 0.5
         assert float(kept.float().mean()) == pytest.approx(value, abs=0.01)
 
 
 def test_a_grey_mask_keeps_some_evidence_whole_and_loses_the_rest() -> None:
     """Nearly binary where the mask was .5 everywhere, in patches as large as the grid's."""
-    sample = relaxed_sample(torch.full((100, 96, 96), 0.5), logistic_noise(0, draws(100), 12), 0.05)
+    sample = relaxed_sample(torch.full((100, 96, 96), 0.5), logistic_noise(0, sample_keys(100), 12), 0.05)
     assert float((2 * sample - 1).abs().mean()) > 0.9
     kept = (sample > 0.5).float()
     assert 0.4 < float(kept.mean()) < 0.6
@@ -89,7 +89,7 @@ def test_a_grey_mask_keeps_some_evidence_whole_and_loses_the_rest() -> None:
 def test_a_sure_mask_is_its_own_sample() -> None:
     mask = torch.zeros(4, 16, 16)
     mask[:, 4:9, 5:] = 1
-    torch.testing.assert_close(relaxed_sample(mask, logistic_noise(0, draws(4), 4), 0.3), mask, rtol=0, atol=1e-3)
+    torch.testing.assert_close(relaxed_sample(mask, logistic_noise(0, sample_keys(4), 4), 0.3), mask, rtol=0, atol=1e-3)
 
 
 def test_contrast_does_not_matter_to_a_sampled_mask_of_one_value() -> None:
@@ -100,13 +100,13 @@ def test_contrast_does_not_matter_to_a_sampled_mask_of_one_value() -> None:
         return torch.stack([evidence, -evidence], dim=1)
 
     grey, labels = torch.full((200, 7, 7), 0.5), torch.zeros(200, dtype=torch.int64)
-    sample = relaxed_sample(grey, logistic_noise(0, draws(200), 7), 0.05)
+    sample = relaxed_sample(grey, logistic_noise(0, sample_keys(200), 7), 0.05)
     assert float(objectives.distinction(logits(grey), logits(1 - grey), labels)) == pytest.approx(1, abs=1e-3)
     assert float(objectives.distinction(logits(sample), logits(1 - sample), labels)) > 1.5
 
 
 def test_gradients_reach_the_mask() -> None:
-    noise, mask = logistic_noise(0, draws(2), 3), (0.2 + 0.6 * rand(0, 2, 6, 6)).requires_grad_()
+    noise, mask = logistic_noise(0, sample_keys(2), 3), (0.2 + 0.6 * rand(0, 2, 6, 6)).requires_grad_()
     (gradient,) = torch.autograd.grad(relaxed_sample(mask, noise, 0.7).sum(), mask)
     assert (gradient > 0).all()
     step = 1e-3
@@ -140,7 +140,7 @@ def test_numbers_are_splitmixs_from_the_key_on(key: int, count: int) -> None:
 
 
 def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
-    found = uniforms(keys_of(0, draws(300)), 300).double().numpy()
+    found = uniforms(keys_of(0, sample_keys(300)), 300).double().numpy()
     assert found.min() >= 0 and found.max() < 1
     for values in (found.ravel(), found[0], found[:, 0]):
         assert stats.kstest(values, "uniform").pvalue > UNLIKELY
@@ -149,7 +149,7 @@ def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
 
 
 def test_a_pictures_key_is_of_its_draw_and_the_seed_alone() -> None:
-    keys = keys_of(0, draws(50))
-    assert torch.equal(keys_of(0, draws(50)[7:9]), keys[7:9])
-    others = torch.cat([keys, keys_of(1, draws(50)), keys_of(0, draws(50, pass_number=2))])
+    keys = keys_of(0, sample_keys(50))
+    assert torch.equal(keys_of(0, sample_keys(50)[7:9]), keys[7:9])
+    others = torch.cat([keys, keys_of(1, sample_keys(50)), keys_of(0, sample_keys(50, pass_number=2))])
     assert len(torch.unique(others)) == 150

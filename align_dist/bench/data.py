@@ -15,9 +15,9 @@ from align_dist.config import BenchmarkConfig, DataConfig
 from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Sample
 from align_dist.data.decoder import Augmentation
-from align_dist.data.draws import make_order
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import ImageField
+from align_dist.data.sample_keys import make_order
 from align_dist.data.scan import scan
 from align_dist.data.writing import Pictures, write_pictures
 from align_dist.machine import available_cores

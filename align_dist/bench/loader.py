@@ -17,10 +17,10 @@ from align_dist.config import RunConfig
 from align_dist.data import kernels
 from align_dist.data.augmentation import crop_box
 from align_dist.data.benchmarks import read_described
-from align_dist.data.draws import Draws, make_order, pack, sample_of
 from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
 from align_dist.data.rendering import decode_jpeg
+from align_dist.data.sample_keys import SampleKeys, make_order, pack, sample_of
 from align_dist.data.transfer import make_normaliser
 from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
@@ -96,10 +96,10 @@ def _print_profile(microseconds: dict[str, float]) -> None:
     print()
 
 
-def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
+def profile(config: RunConfig, sample_keys: SampleKeys) -> dict[str, float]:
     """Microseconds per image of each step of loading, one step at a time on one thread: medians of 5 rounds.
 
-    draws: sample keys. decode is 0 for raw pixels. greyscale is the cost of its share of images, averaged over all.
+    decode is 0 for raw pixels. greyscale is the cost of its share of images, averaged over all.
     """
     augmentation, size, seed = config.data.augmentation, config.data.image_size, np.uint64(config.seed)
     scale, ratio, strength = (
@@ -107,12 +107,12 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
         np.array(augmentation.crop_ratio),
         np.array(augmentation.jitter),
     )
-    pictures_in_beton = stored_pictures(config.benchmark.beton, sample_of(draws))
+    pictures_in_beton = stored_pictures(config.benchmark.beton, sample_of(sample_keys))
     sides = [(height, width) for _, height, width in pictures_in_beton]
-    boxes = [crop_box(*side, scale, ratio, seed, draw) for side, draw in zip(sides, draws, strict=True)]
+    boxes = [crop_box(*side, scale, ratio, seed, draw) for side, draw in zip(sides, sample_keys, strict=True)]
     is_jpeg = config.benchmark.storage == "jpg"
     parts = [kernels.reduction(min(height, width), size) if is_jpeg else 1 for _, _, height, width in boxes]
-    planes = np.zeros((len(draws), 3, size, size), np.uint8)
+    planes = np.zeros((len(sample_keys), 3, size, size), np.uint8)
 
     def decode() -> list[NDArray[np.uint8]]:
         if not is_jpeg:
@@ -125,7 +125,7 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
             kernels.resize_box(picture, top, left, height, width, False, target)
 
     def jitter() -> None:
-        for image, draw in zip(planes, draws, strict=True):
+        for image, draw in zip(planes, sample_keys, strict=True):
             kernels.jitter(image, strength, seed, draw)
 
     def greyscale() -> None:
@@ -147,7 +147,8 @@ def profile(config: RunConfig, draws: Draws) -> dict[str, float]:
     }
     with on_one_thread():
         seconds = seconds_in_turn(steps, rounds=5)
-    return {name: 1e6 * spent / len(draws) if is_jpeg or name != "decode" else 0.0 for name, spent in seconds.items()}
+    count = len(sample_keys)
+    return {name: 1e6 * t / count if is_jpeg or name != "decode" else 0.0 for name, t in seconds.items()}
 
 
 @contextmanager

@@ -83,15 +83,15 @@ def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batc
     size, side = config.data.batch_size, config.data.image_size
     images = torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
     labels = (torch.arange(size) % CLASSES).to(device)
-    draws = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
+    sample_keys = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
     domains, sides = np.arange(size) % DOMAINS, np.full(size, side)
     views = Views(config.seed, Augmentation(), sides, sides)
-    share = method.share(GlobalBatch(draws, labels.cpu().numpy(), CLASSES, domains=domains, views=views), 1)
+    share = method.share(GlobalBatch(sample_keys, labels.cpu().numpy(), CLASSES, domains=domains, views=views), 1)
     values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)
     samples = torch.arange(size, device=device)
     domain_labels = torch.from_numpy(domains).to(device)
-    return Batch(images, labels, domain_labels, samples, draws, masks, images.roll(1, 0), values)
+    return Batch(images, labels, domain_labels, samples, sample_keys, masks, images.roll(1, 0), values)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from align_dist.config import RunConfig, load_config
+from align_dist.config_checks import check_names
 from align_dist.data.beton import is_written
-from align_dist.data.manifest import with_pictures
+from align_dist.data.manifest import with_fingerprint
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_entry
-from align_dist.names import check_names
 from align_dist.schema.values import LARGEST_SEED
 
 
@@ -46,7 +46,7 @@ def cells_of(
     Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides, DataError for a beton
     that is not what the runs ask for.
     """
-    base = with_pictures(load_config(path, list(overrides)))
+    base = with_fingerprint(load_config(path, list(overrides)))
     check_names(base)
     _refuse_decided(overrides)
     names = _domains_of(base, list(domains))

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from align_dist.cluster.estimate import classes_of, existing, run_bytes
 from align_dist.cluster.grid import Cell
+from align_dist.cluster.preemption import preemption_findings
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
-from align_dist.cluster.survival import survival_findings
 from align_dist.data.beton import is_written
-from align_dist.finding import Finding
+from align_dist.diagnosis import Diagnosis
 from align_dist.runs.warmup import cost_of
 
 
@@ -38,10 +38,11 @@ def _print_submissions(chosen: Sequence[Cell], resources: Resources) -> None:
     for start in range(0, len(chosen), MOST_IN_ARRAY):
         count = len(chosen[start : start + MOST_IN_ARRAY])
         print(f"\nsbatch of {count} jobs:\n{submission_text(folder, job_name(chosen), resources, count)}")
-    for finding in survival_findings(config, resources.minutes, resources.partition):
+    for finding in preemption_findings(config, resources.minutes, resources.partition):
         print(finding)
     if shutil.which("srun") is None:
-        print(Finding("note", "srun: not found, what this cluster would do to the jobs is unknown", "ask a login node"))
+        problem = "srun: not found, what this cluster would do to the jobs is unknown"
+        print(Diagnosis("note", problem, "ask a login node"))
 
 
 def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:

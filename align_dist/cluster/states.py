@@ -49,7 +49,7 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, asked: E
     queued = queue.get((latest.cluster, latest.job)) if latest else None
     if queued is not None:
         return Status(State.WAITING, queued.reason) if queued.waiting else Status(State.RUNNING, "")
-    if folder.is_held():
+    if folder.is_locked():
         return Status(State.RUNNING, "started by hand or by another submission")
     if folder.ending() is not None:
         return unfinished_status(folder)

@@ -21,6 +21,6 @@ def identity_of(values: dict[str, Any]) -> str:
     for section, keys in SILENT.items():
         for key in keys:
             (hashed[section] if section else hashed).pop(key)
-    if hashed["benchmark"]["pictures"] is None:
-        hashed["benchmark"].pop("pictures")  # a run whose beton is not written yet
+    if hashed["benchmark"]["fingerprint"] is None:
+        hashed["benchmark"].pop("fingerprint")  # a run whose beton is not written yet
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]

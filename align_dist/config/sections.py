@@ -44,8 +44,8 @@ class BenchmarkConfig(Described):
     object (soft), a list of values, or inferred from the masks (auto).
     agreement: for the embedded benchmark, the share of images of the training domain whose background matches the
     class, and of `reversed` whose background is that of the next class.
-    pictures: sixteen hexadecimal digits that identify images, masks and storage, from the beton's manifest. Without a
-    value, the existing beton is used; with a value, any other beton is refused.
+    fingerprint: sixteen hexadecimal digits that identify images, masks and storage, from the beton's manifest.
+    Without a value, the existing beton is used; with a value, any other beton is refused.
     """
 
     name: str = "embedded"
@@ -60,7 +60,7 @@ class BenchmarkConfig(Described):
     mask_values: Annotated[Literal["auto", "index", "soft"] | tuple[int, ...], BeforeValidator(_check_mask_values)] = (
         "auto"
     )
-    pictures: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None = None
     agreement: Fraction = USUAL_AGREEMENT
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align_dist.data.compiling import compiled
-from align_dist.data.draws import PASS_SHIFT
+from align_dist.data.sample_keys import PASS_SHIFT
 
 CROP_TRIES = 10
 # Each random decision about an image has its own counter, so that a later addition changes no other decision.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from align_dist.data.draws import Draws
+from align_dist.data.sample_keys import SampleKeys
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,17 @@ class Batch:
     """One rank's part of a global batch, on the device.
 
     images: (B, 3, H, W) float32, normalised; 0 is the mean colour. labels, domains: (B,) int64. samples: (B,) int64
-    sample ids. draws: (B,) sample keys. masks: (B, H, W) float32 in [0, 1], or None where the benchmark has no true
-    masks or the loader reads none. second: (B, 3, H, W) second images, values: tensors (B, ...), both as requested by
-    the share. ranks: the world size. whole: whether the batch holds all of the rank's images. groups: (B,) int64, class
-    and spurious attribute, or None for a benchmark without groups.
+    sample ids. sample_keys: (B,) sample keys. masks: (B, H, W) float32 in [0, 1], or None where the benchmark has no
+    true masks or the loader reads none. second: (B, 3, H, W) second images, values: tensors (B, ...), both as requested
+    by the share. ranks: the world size. whole: whether the batch holds all of the rank's images. groups: (B,) int64,
+    class and spurious attribute, or None for a benchmark without groups.
     """
 
     images: Tensor
     labels: Tensor
     domains: Tensor
     samples: Tensor
-    draws: Draws
+    sample_keys: SampleKeys
     masks: Tensor | None = None
     second: Tensor | None = None
     values: Mapping[str, Tensor] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Batch:
             labels=self.labels[rows],
             domains=self.domains[rows],
             samples=self.samples[rows],
-            draws=self.draws[rows],
+            sample_keys=self.sample_keys[rows],
             masks=None if self.masks is None else self.masks[rows],
             second=None if self.second is None else self.second[rows],
             values={name: value[rows] for name, value in self.values.items()},

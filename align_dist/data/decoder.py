@@ -1,6 +1,6 @@
 """FFCV decoders for sample keys instead of sample ids: decode, crop, resize, mirror, jitter colours.
 
-FFCV passes its `batch_indices` unchanged to a decoder, so a sample key (see `draws`) carries its own randomness
+FFCV passes its `batch_indices` unchanged to a decoder, so a sample key (see `sample_keys`) carries its own randomness
 through FFCV's threads. The decoder extracts the sample id.
 """
 
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align_dist.data.compiling import compiled_for
-from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import IMAGE_MODES, AllocationQuery, SimpleRGBImageDecoder, State
 from align_dist.data.rendering import RENDER, render
+from align_dist.data.sample_keys import SampleKeys, sample_of
 
 # Parts of a batch per thread. Several small parts even out the load, because a batch waits for the last part.
 PARTS = 4
@@ -79,18 +79,20 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
             for name, kind in (("data_ptr", np.uint64), ("height", np.int64), ("width", np.int64))
         )
 
-        def decode(draws: Draws, images: NDArray[np.uint8], _metadata: Any, storage: Any) -> NDArray[np.uint8]:
-            samples = sample_of(draws)
-            columns = draws, starts[samples], heights[samples], widths[samples]
+        def decode(
+            sample_keys: SampleKeys, images: NDArray[np.uint8], _metadata: Any, storage: Any
+        ) -> NDArray[np.uint8]:
+            samples = sample_of(sample_keys)
+            columns = sample_keys, starts[samples], heights[samples], widths[samples]
             settings = self.numbers, self.seed, jpeg, self.augmented
-            planes = images.reshape(len(draws), -1, *images.shape[-2:])
-            intact = np.zeros(len(draws), np.bool_)
+            planes = images.reshape(len(sample_keys), -1, *images.shape[-2:])
+            intact = np.zeros(len(sample_keys), np.bool_)
 
             def render_part(rows: slice) -> None:
                 self.render(*(column[rows] for column in columns), *storage, *settings, planes[rows], intact[rows])
 
-            size = max(1, math.ceil(len(draws) / (PARTS * self.workers)))
-            parts = [slice(start, start + size) for start in range(0, len(draws), size)]
+            size = max(1, math.ceil(len(sample_keys) / (PARTS * self.workers)))
+            parts = [slice(start, start + size) for start in range(0, len(sample_keys), size)]
             # A single thread is the calling thread.
             list((self.threads.map if self.workers > 1 else map)(render_part, parts))
             if not intact.all():

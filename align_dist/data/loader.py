@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
-from align_dist.data.draws import Draws, sample_of
 from align_dist.data.ffcv_compat import EpochIterator, ToTensor, make_ffcv_loader
+from align_dist.data.sample_keys import SampleKeys, sample_of
 from align_dist.data.share import Share
 from align_dist.data.transfer import make_normaliser, make_sender
 from align_dist.data.views import Views
@@ -29,27 +29,27 @@ from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
 from align_dist.networks.backbones import IMAGENET, Statistics
 
-IMAGENET_MEAN, IMAGENET_DEVIATION = IMAGENET
+IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The images to read for a share. draws: sample keys of the share, then those of further second images.
+    """The images to read for a share. sample_keys: sample keys of the share, then those of further second images.
 
-    second: position of each image's second image in `draws`, or None.
+    second: position of each image's second image in `sample_keys`, or None.
     """
 
     share: Share
-    draws: Draws
+    sample_keys: SampleKeys
     second: NDArray[np.int64] | None
 
 
 def _reading_of(share: Share) -> _Reading:
     if share.second is None:
-        return _Reading(share, np.ascontiguousarray(share.draws), None)
-    draws = np.concatenate([share.draws, np.setdiff1d(share.second, share.draws)])
-    order = np.argsort(draws, kind="stable")
-    return _Reading(share, draws, order[np.searchsorted(draws, share.second, sorter=order)])
+        return _Reading(share, np.ascontiguousarray(share.sample_keys), None)
+    sample_keys = np.concatenate([share.sample_keys, np.setdiff1d(share.second, share.sample_keys)])
+    order = np.argsort(sample_keys, kind="stable")
+    return _Reading(share, sample_keys, order[np.searchsorted(sample_keys, share.second, sorter=order)])
 
 
 class _ShareIterator(EpochIterator):  # type: ignore[misc]
@@ -74,13 +74,15 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
 
     def run_pipeline(self, b_ix: int, batch_indices: Any, batch_slot: int, cuda_event: Any) -> Any:
         reading = _reading_of(self.share_of(b_ix))
-        if not self.allowed[sample_of(reading.draws)].all():
+        if not self.allowed[sample_of(reading.sample_keys)].all():
             raise PermissionError("a sample is not among the allowed samples of this loader (see allow_only)")
-        if len(reading.draws) > self.loader.batch_size:
-            raise ValueError(f"batch {b_ix} reads {len(reading.draws)} images, the first {self.loader.batch_size}")
+        if len(reading.sample_keys) > self.loader.batch_size:
+            raise ValueError(
+                f"batch {b_ix} reads {len(reading.sample_keys)} images, the first {self.loader.batch_size}"
+            )
         self.readings.put(reading)
         try:
-            return super().run_pipeline(b_ix, reading.draws, batch_slot, cuda_event)
+            return super().run_pipeline(b_ix, reading.sample_keys, batch_slot, cuda_event)
         except Exception as error:
             name = self.loader.reader.file_name
             raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from error
@@ -142,7 +144,7 @@ class Loader:
         """Refuse every other sample from now on with a PermissionError, before reading."""
         self._allowed = np.isin(np.arange(len(self.labels)), samples)
 
-    def batches(self, orders: Callable[[int], Draws], count: int) -> Iterator[Batch]:
+    def batches(self, orders: Callable[[int], SampleKeys], count: int) -> Iterator[Batch]:
         """Yield `count` batches; batch i holds the sample keys `orders(i)`. See `shares`."""
         return self.shares(lambda i: Share(orders(i)), count)
 
@@ -155,7 +157,7 @@ class Loader:
         if count == 0:
             return
         first = share_of(0)
-        self._loader.batch_size = len(first.draws) * (1 if first.second is None else 2)
+        self._loader.batch_size = len(first.sample_keys) * (1 if first.second is None else 2)
         iterator = _ShareIterator(self._loader, count, lambda i: share_of(i) if i else first, self._allowed)
         try:
             for reading, arrays in iterator:
@@ -163,13 +165,13 @@ class Loader:
         finally:
             iterator.leave()
 
-    def all_of(self, draws: Draws, batch_size: int) -> Iterator[Batch]:
+    def all_of(self, sample_keys: SampleKeys, batch_size: int) -> Iterator[Batch]:
         """Yield every sample key once, in order; the last batch may be shorter."""
-        count = -(-len(draws) // batch_size)
-        return self.batches(lambda i: draws[i * batch_size : (i + 1) * batch_size], count)
+        count = -(-len(sample_keys) // batch_size)
+        return self.batches(lambda i: sample_keys[i * batch_size : (i + 1) * batch_size], count)
 
     def _to_batch(self, reading: _Reading, arrays: tuple[torch.Tensor, ...]) -> Batch:
-        share, samples = reading.share, sample_of(reading.share.draws)
+        share, samples = reading.share, sample_of(reading.share.sample_keys)
         host = {
             "pixels": arrays[0],
             "labels": torch.from_numpy(self.labels[samples]),
@@ -190,7 +192,7 @@ class Loader:
             labels=sent["labels"],
             domains=sent["domains"],
             samples=sent["samples"],
-            draws=share.draws,
+            sample_keys=share.sample_keys,
             masks=sent["masks"].float() / 255 if self._with_masks else None,
             second=None if reading.second is None else pictures[sent["second"]],
             values={name: sent[f"value/{name}"] for name in share.values},

@@ -83,7 +83,7 @@ class Manifest:
         return len(self.paths)
 
     @cached_property
-    def pictures(self) -> str:
+    def fingerprint(self) -> str:
         """Fingerprint of images, masks and storage, sixteen hexadecimal digits: the same for the same bytes under the
         same names, whenever the beton was written.
         """
@@ -141,24 +141,24 @@ def no_permission(path: Path, error: OSError) -> StorageError:
     return StorageError(f"{path}: cannot be read ({error.strerror}); give this user permission to read it")
 
 
-def with_pictures(config: RunConfig) -> RunConfig:
-    """The config with `benchmark.pictures` from the beton's manifest, unless `pictures` is set or the manifest is
+def with_fingerprint(config: RunConfig) -> RunConfig:
+    """The config with `benchmark.fingerprint` from the beton's manifest, unless `fingerprint` is set or the manifest is
     unreadable; whoever uses the beton then raises the error.
     """
-    if config.benchmark.pictures is not None:
+    if config.benchmark.fingerprint is not None:
         return config
     path = manifest_path(config.benchmark.beton)
     try:
-        pictures = _pictures_in(path, stamp_of(path))
+        fingerprint = _fingerprint_in(path, stamp_of(path))
     except UserError:
         return config
-    return config.model_copy(update={"benchmark": config.benchmark.model_copy(update={"pictures": pictures})})
+    return config.model_copy(update={"benchmark": config.benchmark.model_copy(update={"fingerprint": fingerprint})})
 
 
 @lru_cache(maxsize=16)
-def _pictures_in(path: Path, _stamp: Stamp) -> str:
+def _fingerprint_in(path: Path, _stamp: Stamp) -> str:
     """Cached while the manifest is unchanged, because a search needs the fingerprint for every trial."""
-    return read_manifest(path).pictures
+    return read_manifest(path).fingerprint
 
 
 def _digest(content: dict[str, Any]) -> str:

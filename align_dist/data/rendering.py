@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from align_dist.data import kernels
 from align_dist.data.augmentation import view_of
 from align_dist.data.compiling import compiled
-from align_dist.data.draws import PASS_SHIFT, Draws
 from align_dist.data.ffcv_compat import IMDECODE_ADDRESS
 from align_dist.data.kernels import Pixels
+from align_dist.data.sample_keys import PASS_SHIFT, SampleKeys
 
 Numbers = NDArray[np.int64]
 
@@ -47,13 +47,13 @@ def decode_jpeg(data: Pixels, height: int, width: int, part: int) -> tuple[bool,
 
 
 def render(
-    draws: Draws,
-    starts: Draws,
+    sample_keys: SampleKeys,
+    starts: SampleKeys,
     heights: Numbers,
     widths: Numbers,
     file: Pixels,
-    places: Draws,
-    sizes: Draws,
+    places: SampleKeys,
+    sizes: SampleKeys,
     augmentation: NDArray[np.float64],
     seed: np.uint64,
     jpeg: bool,
@@ -68,8 +68,8 @@ def render(
     are stored as JPEG. augmented: False leaves zeros for passes after 0.
     """
     strength, greyscale = augmentation[4:8], augmentation[9]
-    for i in range(len(draws)):
-        draw, height, width = draws[i], heights[i], widths[i]
+    for i in range(len(sample_keys)):
+        draw, height, width = sample_keys[i], heights[i], widths[i]
         is_augmented = draw >> np.uint64(PASS_SHIFT) > 0
         if is_augmented and not augmented:
             planes[i] = 0

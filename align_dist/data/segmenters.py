@@ -23,7 +23,7 @@ Shares = NDArray[np.float32]
 Segment = Callable[[Pixels], Shares]
 # Input side for models of any input size, as for U²-Net.
 SIDE = 320
-MEAN, DEVIATION = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+MEAN, STD = (np.array(values, np.float32) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 # Variants of Segment Anything by the width of the image encoder.
 SAM_KINDS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
@@ -131,7 +131,7 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:
 def _model_input(pixels: Pixels, side: tuple[int, int]) -> NDArray[np.float32]:
     height, width = side
     resized = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), np.float32)
-    return np.ascontiguousarray(((resized / 255 - MEAN) / DEVIATION).transpose(2, 0, 1)[None], np.float32)
+    return np.ascontiguousarray(((resized / 255 - MEAN) / STD).transpose(2, 0, 1)[None], np.float32)
 
 
 def _map_in(output: NDArray[np.float32], path: Path) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from align_dist.data.draws import Draws
+from align_dist.data.sample_keys import SampleKeys
 
 if TYPE_CHECKING:
     from align_dist.data.views import Views
@@ -26,12 +26,12 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The images of one step over all ranks, on one rank. draws: (G,) sample keys. labels: (G,) in [0, classes).
+    """The images of one step over all ranks, on one rank. sample_keys: (G,) sample keys. labels: (G,) in [0, classes).
 
     domains, groups: (G,), indices into the manifest's domains and groups. views: the geometry of augmented views.
     """
 
-    draws: Draws
+    sample_keys: SampleKeys
     labels: Ids
     classes: int
     rank: int = 0
@@ -43,21 +43,22 @@ class GlobalBatch:
     @property
     def rows(self) -> Ids:
         """Positions of this rank's images in the global batch, (B,): ranks take turns."""
-        return np.arange(self.rank, len(self.draws), self.ranks)
+        return np.arange(self.rank, len(self.sample_keys), self.ranks)
 
     def gathered(self, positions: Ids) -> Ids:
         """Map positions in the global batch to positions in the concatenated shares of all ranks."""
-        return positions % self.ranks * (len(self.draws) // self.ranks) + positions // self.ranks
+        return positions % self.ranks * (len(self.sample_keys) // self.ranks) + positions // self.ranks
 
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's part of a global batch. draws: (B,) sample keys. second: (B,) sample keys of a second image for each
-    image, or None. values: host tensors (B, ...) by name, which a method needs with the images. ranks: the world size.
+    """One rank's part of a global batch. sample_keys: (B,) sample keys. second: (B,) sample keys of a second image for
+    each image, or None. values: host tensors (B, ...) by name, which a method needs with the images. ranks: the world
+    size.
     """
 
-    draws: Draws
-    second: Draws | None = None
+    sample_keys: SampleKeys
+    second: SampleKeys | None = None
     values: Mapping[str, Tensor] = field(default_factory=dict)
     ranks: int = 1
 
@@ -78,7 +79,7 @@ def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.fl
 
 def generator_of(batch: GlobalBatch, seed: int) -> torch.Generator:
     """A random generator for a global batch, seeded by the seed and the sample keys alone."""
-    key = hashlib.sha256(seed.to_bytes(8, "little") + batch.draws.tobytes()).digest()
+    key = hashlib.sha256(seed.to_bytes(8, "little") + batch.sample_keys.tobytes()).digest()
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 

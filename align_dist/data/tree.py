@@ -34,11 +34,11 @@ def beton_of(benchmark: BenchmarkConfig, quick: bool = True, compare: bool = Tru
             f"{benchmark.beton}: differs from the config: {'; '.join(differences)}; to keep both, set another folder "
             "benchmark.betons=FOLDER, or replace the beton with `align-dist data prepare CONFIG --force`"
         )
-    if benchmark.pictures not in (None, manifest.pictures):
+    if benchmark.fingerprint not in (None, manifest.fingerprint):
         raise DataError(
-            f"{benchmark.beton}: holds other images or masks ({manifest.pictures}) than the run's config "
-            f"(benchmark.pictures={benchmark.pictures}); prepare the former images again, or start a new run with "
-            "benchmark.pictures=null"
+            f"{benchmark.beton}: holds other images or masks ({manifest.fingerprint}) than the run's config "
+            f"(benchmark.fingerprint={benchmark.fingerprint}); prepare the former images again, or start a new "
+            "run with benchmark.fingerprint=null"
         )
     return manifest
 

@@ -1,4 +1,4 @@
-"""The geometry between two views of one image (`draws.second_views`)."""
+"""The geometry between two views of one image (`sample_keys.second_views`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from align_dist.data.augmentation import view_of
 from align_dist.data.compiling import compiled_for
-from align_dist.data.draws import Draws, sample_of
+from align_dist.data.sample_keys import SampleKeys, sample_of
 
 if TYPE_CHECKING:
     from align_dist.data.decoder import Augmentation
@@ -28,14 +28,14 @@ class Views:
     heights: NDArray[np.int64]
     widths: NDArray[np.int64]
 
-    def boxes(self, draws: Draws) -> Boxes:
+    def boxes(self, sample_keys: SampleKeys) -> Boxes:
         """Top, left, height and width of each crop as shares of the image, and 1 where mirrored, else 0: (B, 5)."""
-        samples, boxes = sample_of(draws), np.empty((len(draws), 5))
+        samples, boxes = sample_of(sample_keys), np.empty((len(sample_keys), 5))
         sides = self.heights[samples], self.widths[samples]
-        compiled_for(_fill, _FILL)(np.uint64(self.seed), draws, *sides, self.augmentation.numbers, boxes)
+        compiled_for(_fill, _FILL)(np.uint64(self.seed), sample_keys, *sides, self.augmentation.numbers, boxes)
         return boxes
 
-    def between(self, first: Draws, second: Draws) -> NDArray[np.float32]:
+    def between(self, first: SampleKeys, second: SampleKeys) -> NDArray[np.float32]:
         """Affine transforms (B, 2, 3) from points of the second view to the same points of the first view.
 
         Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.carried_over` resamples a
@@ -53,7 +53,7 @@ class Views:
 
 def _fill(
     seed: np.uint64,
-    draws: Draws,
+    sample_keys: SampleKeys,
     heights: NDArray[np.int64],
     widths: NDArray[np.int64],
     augmentation: NDArray[np.float64],
@@ -61,7 +61,7 @@ def _fill(
 ) -> None:
     for index in range(boxes.shape[0]):
         height, width = heights[index], widths[index]
-        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, draws[index])
+        top, left, box_height, box_width, mirrored = view_of(height, width, augmentation, seed, sample_keys[index])
         boxes[index, 0], boxes[index, 1] = top / height, left / width
         boxes[index, 2], boxes[index, 3] = box_height / height, box_width / width
         boxes[index, 4] = 1.0 if mirrored else 0.0

@@ -14,7 +14,7 @@ from torch import Tensor
 from align_dist import attribution
 from align_dist.attribution import size_of
 from align_dist.data.batch import Batch
-from align_dist.data.draws import permutation
+from align_dist.data.sample_keys import permutation
 from align_dist.evaluation import accuracy, faithfulness, localisation
 from align_dist.evaluation.inference import over_batches, probabilities_on
 from align_dist.evaluation.lemmas import broken_assumptions
@@ -56,7 +56,7 @@ def evaluate_run(
             say(f"{folder.path.name}: {selection}: the same weights as {first_selection} (step {state['step']})")
         for name, engine in run.method.networks.items():
             engine.load_weights(state["networks"][name])
-        reading = run.reading()
+        reading = run.with_local_networks()
         theory = theory_on(reading, check) if masks and first_selection == selection else {}
         for domain, samples in run.split.tests.items():
             check()
@@ -196,7 +196,7 @@ def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metri
         role=IN_DOMAIN if domain in run.source_domains else OUT_OF_DOMAIN,
         images=len(run.split.tests[domain]),
         metrics=metrics,
-        pictures=run.manifest.pictures,
+        fingerprint=run.manifest.fingerprint,
         evaluation=settings_of(config.evaluation),
         theory_masks=theory_masks,
     )

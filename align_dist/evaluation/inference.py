@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from align_dist.data.batch import Batch
-from align_dist.data.draws import unaugmented
 from align_dist.data.loader import Loader
+from align_dist.data.sample_keys import unaugmented
 from align_dist.evaluation.accuracy import accuracy
 from align_dist.networks.classifier import predict
 from align_dist.parallel.engine import Engine, frozen
@@ -27,8 +27,8 @@ def over_batches(loader: Loader, samples: Ids, batch_size: int, group: Group, wo
     Ranks take whole batches in turn, so that the batches and their results are the same for any world size; no image
     is evaluated twice. work: returns tensors or plain values on the host.
     """
-    draws = unaugmented(samples)
-    batches = [draws[start : start + batch_size] for start in range(0, len(draws), batch_size)]
+    sample_keys = unaugmented(samples)
+    batches = [sample_keys[start : start + batch_size] for start in range(0, len(sample_keys), batch_size)]
     own_batches = batches[group.rank :: group.world_size]
     results = [work(batch) for batch in loader.batches(lambda i: own_batches[i], len(own_batches))]
     shares = group.gather(results)

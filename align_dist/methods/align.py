@@ -166,7 +166,7 @@ class ALIGN(Guided[AlignOptions]):
         share = super().share(batch, step)
         if self.options.mask_sampling == "none":
             return share
-        noise = logistic_noise(self.context.seed, share.draws, self.options.sampling_grid)
+        noise = logistic_noise(self.context.seed, share.sample_keys, self.options.sampling_grid)
         return replace(share, values={**share.values, "noise": noise})
 
     def warning(self, logged: Mapping[str, float]) -> str | None:

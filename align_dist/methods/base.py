@@ -99,7 +99,7 @@ class Method(ABC, Generic[O]):
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         """This rank's share of a step's global batch, with host tensors: a pure function, called ahead of the step."""
-        return Share(batch.draws[batch.rows], ranks=batch.ranks)
+        return Share(batch.sample_keys[batch.rows], ranks=batch.ranks)
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         """Add to a part of a batch what several losses need, computed once without gradients."""

@@ -35,7 +35,7 @@ class Mixup(Method[MixupOptions]):
         rows, (partners, mixing) = batch.rows, pair_across_domains(batch, self.options.alpha, self.context.seed)
         others = partners[rows]
         values = {"mixing": torch.from_numpy(mixing[rows]), "partner_label": torch.from_numpy(batch.labels[others])}
-        return Share(batch.draws[rows], batch.draws[others], values, batch.ranks)
+        return Share(batch.sample_keys[rows], batch.sample_keys[others], values, batch.ranks)
 
     def mixed(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         assert batch.second is not None, "the share was made without partners"

@@ -34,7 +34,7 @@ class Regularised(Method[R]):
             "partner": batch.gathered(partners[rows]),
         }
         values = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return Share(share.draws, batch.draws[partners[rows]], values, batch.ranks)
+        return Share(share.sample_keys, batch.sample_keys[partners[rows]], values, batch.ranks)
 
     def mixtures(self, batch: Batch) -> dict[str, Tensor]:
         """With λ4: the mixtures x̃ and, for a part of a batch, the partners x_π."""

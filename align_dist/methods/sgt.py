@@ -49,7 +49,7 @@ class SGT(Method[SgtOptions]):
         share = super().share(batch, step)
         if self.options.weight == 0 or self.options.replacement != "random":
             return share
-        return replace(share, values={**share.values, "key": keys_of(self.context.seed, share.draws)})
+        return replace(share, values={**share.values, "key": keys_of(self.context.seed, share.sample_keys)})
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         """With λ: x̃, from the input gradient before the step's update."""

@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Reset the optimiser's moments and step count; the learning rate stays."""
         ...
 
-    def reader(self) -> Engine:
+    def local_copy(self) -> Engine:
         """An engine with the current weights that a rank may call on its own, for evaluation.
 
         Returns itself unless the wrapped network is sharded. Collective.

@@ -80,7 +80,7 @@ class PlainEngine:
     def reset_optimiser(self) -> None:
         forget(self.optimiser)
 
-    def reader(self) -> Engine:
+    def local_copy(self) -> Engine:
         return self
 
     def set_learning_rate(self, learning_rate: float) -> None:

@@ -99,7 +99,7 @@ class ZeroEngine:
     def reset_optimiser(self) -> None:
         forget(self.optimiser)
 
-    def reader(self) -> Engine:
+    def local_copy(self) -> Engine:
         if self._reader is None:
             return self
         self._reader.load_weights(self.weights())

@@ -67,21 +67,21 @@ class RunFolder:
         self,
         config: RunConfig,
         ranks: int = 1,
-        pictures: str = "",
+        fingerprint: str = "",
         arithmetic: Mapping[str, str | int] | None = None,
         classes: Sequence[str] = (),
     ) -> None:
         """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record.
 
-        pictures: what the run trains on, `Manifest.pictures`. arithmetic: what it computes with, see `arithmetic_of`.
-        classes: their names, by which a trained run needs no beton to be used.
+        fingerprint: of what the run trains on, `Manifest.fingerprint`. arithmetic: what it computes with, see
+        `arithmetic_of`. classes: their names, by which a trained run needs no beton to be used.
         """
         if self.description.exists() and load_config(self.description).identity != config.identity:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
-        self.check_pictures(pictures)
+        self.check_fingerprint(fingerprint)
         self.ended.unlink(missing_ok=True)
         self.begun = True
-        start = environment(ranks) | dict(arithmetic or {}) | ({"pictures": pictures} if pictures else {})
+        start = environment(ranks) | dict(arithmetic or {}) | ({"fingerprint": fingerprint} if fingerprint else {})
         # Where this start is to pause and other methods' options are no part of the run.
         whole = config.alone().model_copy(update={"training": config.training.model_copy(update={"until": None})})
         self.describe(whole)
@@ -93,13 +93,11 @@ class RunFolder:
         """Writes the run's description."""
         write_text(self.description, to_yaml(config))
 
-    def check_pictures(self, pictures: str) -> None:
-        """Raises ConfigError where an earlier start of the run is known to have trained on other pictures."""
-        known = {start["pictures"] for start in read_starts(self.environment) if "pictures" in start}
-        if pictures and known - {pictures}:
-            raise ConfigError(
-                f"{self.path}: holds a run on other pictures; choose another experiment=NAME, or delete it"
-            )
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """Raises ConfigError where an earlier start of the run is known to have trained on other images."""
+        known = {start["fingerprint"] for start in read_starts(self.environment) if "fingerprint" in start}
+        if fingerprint and known - {fingerprint}:
+            raise ConfigError(f"{self.path}: holds a run on other images; choose another experiment=NAME, or delete it")
 
     def config(self, overrides: Sequence[str] = ()) -> RunConfig:
         """The run's own description, with other settings of its evaluation where asked for.
@@ -113,7 +111,7 @@ class RunFolder:
                 raise ConfigError(f"{override}: of a trained run only evaluation.* can be changed; train another run")
         return load_config(self.description, list(overrides))
 
-    def end_badly(self, exit_code: int, reason: str) -> None:
+    def record_failure(self, exit_code: int, reason: str) -> None:
         """Says why the run's latest start ended before its end; the next start forgets it."""
         with suppress(StorageError):  # which may be the reason itself
             write_text(self.ended, json.dumps({"exit_code": exit_code, "reason": reason}) + "\n")
@@ -150,7 +148,7 @@ class RunFolder:
         return any((self.checkpoints / name).exists() for name in (NEWEST, PREVIOUS))
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """While inside, no other process trains this run. Raises CheckpointError where one does.
 
         The hold ends with the process, however it ends. File systems without locks give none. Raises StorageError
@@ -173,7 +171,7 @@ class RunFolder:
                 )
             yield
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether some process of this machine, or of the file system's others, trains this run now."""
         if not self.lock.exists():
             return False

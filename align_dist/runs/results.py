@@ -37,8 +37,8 @@ class Group(NamedTuple):
 class Row:
     """One domain's measurements of one selected checkpoint of one run.
 
-    metrics: one without a value is left out or not finite. pictures: of `Manifest.pictures`. evaluation: the settings
-    that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
+    metrics: one without a value is left out or not finite. fingerprint: of `Manifest.fingerprint`. evaluation: the
+    settings that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
     """
 
     run: str
@@ -53,7 +53,7 @@ class Row:
     role: str
     images: int
     metrics: Mapping[str, float]
-    pictures: str = ""
+    fingerprint: str = ""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     theory_masks: str = ""
 
@@ -115,7 +115,7 @@ def record_of(row: Row) -> dict[str, Any]:
         "domain": row.domain,
         "role": row.role,
         "images": row.images,
-        "pictures": row.pictures,
+        "fingerprint": row.fingerprint,
         "evaluation": dict(row.evaluation),
         "metrics": {name: _rounded(value) if math.isfinite(value) else None for name, value in row.metrics.items()},
         **({"theory_masks": row.theory_masks} if row.theory_masks else {}),
@@ -170,7 +170,7 @@ def parse_row(record: Any) -> Row:
         experiment=str(record.get("experiment") or ""),
         variant=str(record.get("variant") or ""),
         metrics=_metrics(record.get("metrics")),
-        pictures=str(record.get("pictures") or ""),
+        fingerprint=str(record.get("fingerprint") or ""),
         evaluation=settings,
         theory_masks=str(record.get("theory_masks") or ""),
         **kept,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from align_dist.config import RunConfig, known_keys, load_config, parse_config
-from align_dist.data.manifest import with_pictures
+from align_dist.data.manifest import with_fingerprint
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import METHODS, find_options
 from align_dist.runs.folder import RunFolder
@@ -146,7 +146,7 @@ class SearchConfig(Described):
     def base(self) -> RunConfig:
         """The run that all trials are variants of. Raises ConfigError."""
         overrides = (*self.overrides, f"experiment={self.experiment}", "variant=''")
-        return with_pictures(load_config(self.config, overrides))
+        return with_fingerprint(load_config(self.config, overrides))
 
     def folder(self) -> Path:
         """`<runs>/<experiment>`."""

@@ -60,7 +60,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._reported, self._stack = 0.0, ExitStack()
         os.chdir(self._task.directory)
         self._folder, start = RunFolder(self._task.folder), time.monotonic()
-        while self._folder.is_held() and time.monotonic() - start < HELD:
+        while self._folder.is_locked() and time.monotonic() - start < HELD:
             time.sleep(POLL)
         self._folder.ended.unlink(missing_ok=True)  # of an earlier start: this one may end before it tells anything
         self._exit_code = self._stack.enter_context(ranks_at_work(self._task))
@@ -80,7 +80,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if is_resumable(code):
             raise TrialLost(f"{task.folder}: its process ended with {code}; see {LOG} there")
         if code and self._folder.ending() is None:  # what the process could not put on record
-            self._folder.end_badly(code, "".join(last_lines(task.folder / LOG, 1))[:300])
+            self._folder.record_failure(code, "".join(last_lines(task.folder / LOG, 1))[:300])
         return {"done": True}
 
     def cleanup(self) -> None:

@@ -148,7 +148,7 @@ def _wait_for_trials(trials: Sequence[Trial]) -> None:
     """Until no trial and no warm-up is being trained any more, or has had long enough to save."""
     folders = {folder for trial in trials for folder in (trial.folder, trunk_of(trial.config).folder)}
     start = time.monotonic()
-    while any(RunFolder(folder).is_held() for folder in folders) and time.monotonic() - start < LETTING_GO:
+    while any(RunFolder(folder).is_locked() for folder in folders) and time.monotonic() - start < LETTING_GO:
         time.sleep(0.2)
 
 

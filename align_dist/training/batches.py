@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
-from align_dist.data.draws import Draws, sample_of, unaugmented
+from align_dist.data.sample_keys import SampleKeys, sample_of, unaugmented
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.parallel.group import Group
 
@@ -36,13 +36,13 @@ def _shares_from(run: Assembly, first: int) -> Callable[[int], Share]:
     return lambda i: share_of(run, run.order.batch(first + i), first + i)
 
 
-def share_of(run: Assembly, draws: Draws, step: int) -> Share:
+def share_of(run: Assembly, sample_keys: SampleKeys, step: int) -> Share:
     """What this rank reads of a global batch, and takes along, for a step."""
-    samples, group, loader = sample_of(draws), run.group, run.loader
+    samples, group, loader = sample_of(sample_keys), run.group, run.loader
     labels, domains = loader.labels[samples], loader.domains[samples]
     groups = None if loader.groups is None else loader.groups[samples]
     classes = len(run.manifest.classes)
-    whole = GlobalBatch(draws, labels, classes, group.rank, group.world_size, domains, loader.views, groups)
+    whole = GlobalBatch(sample_keys, labels, classes, group.rank, group.world_size, domains, loader.views, groups)
     return run.method.share(whole, step)
 
 
@@ -50,6 +50,6 @@ def probe_batch(run: Assembly, step: int) -> Batch:
     """The first training images, as they are: as many as a rank has graphs of in training."""
     config, alone = run.config.data, replace(run, group=Group())
     count = config.batch_size // (run.group.world_size * config.micro_batches)
-    draws = unaugmented(run.split.train[:count])
-    (batch,) = run.loader.shares(lambda _: share_of(alone, draws, step), 1)
+    sample_keys = unaugmented(run.split.train[:count])
+    (batch,) = run.loader.shares(lambda _: share_of(alone, sample_keys, step), 1)
     return batch

@@ -83,7 +83,8 @@ def _step(run: Assembly, batch: Batch, step: int) -> Scalars:
         learner = run.learners[name]
         end = run.schedule.length if learner.end is None else learner.end
         engine.set_learning_rate(learning_rate(learner.optimiser, step, learner.start, end))
-    torch.manual_seed((run.config.seed * 1_000_003 + step + run.group.rank * 2**40) % 2**63)  # dropout draws from here
+    seed = run.config.seed * 1_000_003 + step + run.group.rank * 2**40
+    torch.manual_seed(seed % 2**63)  # dropout draws from here
     return run.method.step(batch, step)
 
 
@@ -104,7 +105,7 @@ def _validate(session: _Session, position: Position) -> None:
 
 def _draw(session: _Session, step: int) -> None:
     """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
-    reading = session.run.reading()
+    reading = session.run.with_local_networks()
 
     def draw() -> None:
         draw_validation(reading, session.folder, step, session.monitor)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from align_dist.attribution import saliency, size_of
 from align_dist.data.batch import Batch
-from align_dist.data.draws import unaugmented
+from align_dist.data.sample_keys import unaugmented
 from align_dist.networks.backbones import statistics
 from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor

@@ -21,7 +21,7 @@ WORST_GROUP = "validation/worst_group_accuracy"
 
 def validate(run: Assembly, position: Position) -> Values:
     """Measures on the validation parts; selects the weights that are best by each rule, once warm-up is over."""
-    step, reading = position.step, run.reading()
+    step, reading = position.step, run.with_local_networks()
     weights = cache(lambda: weights_now(step, run.method.networks, run.group))  # one copy for all that select it
 
     def better(name: str, best: Best, accuracy: float) -> Best:

@@ -5,7 +5,7 @@ from PIL import Image
 
 from align_dist.bench.loader import profile, stored_pictures
 from align_dist.config import RunConfig
-from align_dist.data.draws import pack
+from align_dist.data.sample_keys import pack
 from align_dist.data.tree import beton_of
 
 

@@ -77,7 +77,7 @@ def test_identity_is_what_determines_the_result() -> None:
     base = parse_config({})
     same = [{"experiment": "other"}, {"runs": "elsewhere"}, {"data": {"workers": 7}}, {"training": {"log_every": 3}}]
     different = [{"seed": 1}, {"method": "erm"}, {"align": {"lambda2": 0.3}}, {"training": {"length": "61 epochs"}}]
-    different += [{"benchmark": {"pictures": digit * 16}} for digit in "0a"]
+    different += [{"benchmark": {"fingerprint": digit * 16}} for digit in "0a"]
     different += [{"classifier": {"attribution": kind}} for kind in ("input_gradient", "integrated_gradients")]
     assert {parse_config(values).identity for values in same} == {base.identity}
     assert len({parse_config(values).identity for values in different} | {base.identity}) == len(different) + 1

@@ -15,9 +15,11 @@ SEED = np.uint64(3)
 UNLIKELY = 1e-3
 
 
-def numbers(seeds: NDArray[np.uint64], draws: NDArray[np.uint64], counters: NDArray[np.int64]) -> NDArray[np.float64]:
+def numbers(
+    seeds: NDArray[np.uint64], sample_keys: NDArray[np.uint64], counters: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """`uniform` for every triple of the broadcast arguments."""
-    triples = zip(*np.broadcast_arrays(seeds, draws, counters), strict=True)
+    triples = zip(*np.broadcast_arrays(seeds, sample_keys, counters), strict=True)
     return np.array([ours.uniform(seed, draw, counter) for seed, draw, counter in triples])
 
 
@@ -44,14 +46,14 @@ def test_numbers_are_uniform_and_neighbours_independent(along: str) -> None:
 
 @pytest.mark.parametrize("changed", ["seed", "draw", "pass", "counter"])
 def test_changing_one_argument_gives_an_independent_number(changed: str) -> None:
-    seeds, draws, counters = SEQUENCES["samples"]
+    seeds, sample_keys, counters = SEQUENCES["samples"]
     other = {
-        "seed": (seeds + np.uint64(1), draws, counters),
-        "draw": (seeds, draws + np.uint64(1), counters),
-        "pass": (seeds, draws + np.uint64(1 << 32), counters),
-        "counter": (seeds, draws, counters + 1),
+        "seed": (seeds + np.uint64(1), sample_keys, counters),
+        "draw": (seeds, sample_keys + np.uint64(1), counters),
+        "pass": (seeds, sample_keys + np.uint64(1 << 32), counters),
+        "counter": (seeds, sample_keys, counters + 1),
     }[changed]
-    table, _, _ = np.histogram2d(numbers(seeds, draws, counters), numbers(*other), bins=8, range=[[0, 1], [0, 1]])
+    table, _, _ = np.histogram2d(numbers(seeds, sample_keys, counters), numbers(*other), bins=8, range=[[0, 1], [0, 1]])
     assert stats.chi2_contingency(table).pvalue > UNLIKELY
 
 

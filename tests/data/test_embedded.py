@@ -72,15 +72,15 @@ def test_the_plate_is_opaque_and_the_rest_is_untouched() -> None:
 
 def test_backgrounds_follow_the_class_as_often_as_asked() -> None:
     rng = np.random.default_rng(0)
-    draws = {
+    sample_keys = {
         domain: Counter(background_class(rng, domain, 9, 0.7) for _ in range(4000))
         for domain in ("biased", "shuffled", "reversed", "novel")
     }
-    assert draws["biased"][9] / 4000 == pytest.approx(0.7, abs=0.03)
-    assert draws["reversed"][0] / 4000 == pytest.approx(0.7, abs=0.03)
-    assert all(draws["biased"][other] / 4000 == pytest.approx(0.3 / 9, abs=0.015) for other in range(9))
-    assert all(draws["shuffled"][other] / 4000 == pytest.approx(0.1, abs=0.02) for other in range(10))
-    assert min(draws["novel"]) == 0 and len(draws["novel"]) >= 4
+    assert sample_keys["biased"][9] / 4000 == pytest.approx(0.7, abs=0.03)
+    assert sample_keys["reversed"][0] / 4000 == pytest.approx(0.7, abs=0.03)
+    assert all(sample_keys["biased"][other] / 4000 == pytest.approx(0.3 / 9, abs=0.015) for other in range(9))
+    assert all(sample_keys["shuffled"][other] / 4000 == pytest.approx(0.1, abs=0.02) for other in range(10))
+    assert min(sample_keys["novel"]) == 0 and len(sample_keys["novel"]) >= 4
 
 
 def test_a_finished_folder_is_kept_and_a_foreign_one_is_not_touched(

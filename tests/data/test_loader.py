@@ -19,16 +19,16 @@ from align_dist.data.batch import Batch
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
-from align_dist.data.draws import Order, make_order, pack, unaugmented
-from align_dist.data.loader import IMAGENET_DEVIATION, IMAGENET_MEAN, Loader
+from align_dist.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
 from align_dist.data.manifest import Manifest
+from align_dist.data.sample_keys import Order, make_order, pack, unaugmented
 from align_dist.errors import DataError
 from align_dist.machine import available_cores
 
 SIDE, COUNT = 24, 22
 TREE = {"paint": {"cat": 5, "dog": 6}, "photo": {"cat": 7, "dog": 4}}
 PATIENCE = 20.0
-MEAN, DEVIATION = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
+MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
 GEOMETRY_ONLY = Augmentation(jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
 
 
@@ -89,7 +89,7 @@ def order() -> Order:
 
 def pixels(batch: Batch) -> torch.Tensor:
     """Levels in [0, 255], (B, 3, H, W)."""
-    return (batch.images * DEVIATION + MEAN) * 255
+    return (batch.images * STD + MEAN) * 255
 
 
 def by_draw(batches: list[Batch]) -> dict[int, tuple[torch.Tensor, ...]]:
@@ -97,7 +97,7 @@ def by_draw(batches: list[Batch]) -> dict[int, tuple[torch.Tensor, ...]]:
     for batch in batches:
         assert batch.masks is not None
         rows = zip(batch.images, batch.masks, batch.labels, batch.domains, batch.samples, strict=True)
-        found |= dict(zip(batch.draws.tolist(), rows, strict=True))
+        found |= dict(zip(batch.sample_keys.tolist(), rows, strict=True))
     return found
 
 
@@ -129,8 +129,8 @@ def test_a_batch_says_what_it_holds(one: Loader, order: Order, files: Files) -> 
     for step, batch in enumerate(one.batches(order.batch, 4)):
         assert batch.images.shape == (6, 3, SIDE, SIDE) and batch.images.dtype == torch.float32
         assert batch.masks is not None and batch.masks.shape == (6, SIDE, SIDE)
-        assert np.array_equal(batch.draws, order.batch(step))
-        assert batch.samples.tolist() == (batch.draws & np.uint64(2**32 - 1)).tolist()
+        assert np.array_equal(batch.sample_keys, order.batch(step))
+        assert batch.samples.tolist() == (batch.sample_keys & np.uint64(2**32 - 1)).tolist()
         assert batch.labels.tolist() == [manifest.labels[i] for i in batch.samples]
         assert batch.domains.tolist() == [manifest.domain_indices[i] for i in batch.samples]
 
@@ -146,11 +146,11 @@ def test_two_workers_give_the_bytes_of_one(one: Loader, files: Files, order: Ord
 
 
 def test_a_draw_gives_its_picture_in_any_company(one: Loader, order: Order) -> None:
-    draws = np.concatenate([order.batch(step) for step in range(12)])
+    sample_keys = np.concatenate([order.batch(step) for step in range(12)])
     together = by_draw(list(one.batches(order.batch, 12)))
-    shuffled = np.random.default_rng(0).permutation(draws)
+    shuffled = np.random.default_rng(0).permutation(sample_keys)
     assert_same(together, by_draw(list(one.all_of(shuffled, 7))))
-    assert_same(together, by_draw([*one.all_of(draws[::2], 5), *one.all_of(draws[1::2], 36)]))
+    assert_same(together, by_draw([*one.all_of(sample_keys[::2], 5), *one.all_of(sample_keys[1::2], 36)]))
 
 
 def test_resuming_in_the_middle_gives_the_rest(one: Loader, order: Order) -> None:
@@ -208,23 +208,23 @@ def test_evaluation_sees_every_image_once_and_a_short_last_batch(one: Loader) ->
 
 
 def test_masks_move_with_their_pictures(geometric: Loader) -> None:
-    draws = np.concatenate([pack(np.arange(COUNT), number) for number in (1, 2, 3)])
+    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in (1, 2, 3)])
     plain = by_draw(list(geometric.all_of(unaugmented(np.arange(COUNT)), 11)))
     moved = 0
-    for batch in geometric.all_of(draws, 11):
+    for batch in geometric.all_of(sample_keys, 11):
         assert batch.masks is not None
         assert torch.allclose(pixels(batch), 255 * batch.masks[:, None].expand(-1, 3, -1, -1), atol=1e-3)
         moved += sum(
             not torch.equal(mask, plain[sample][1])
             for mask, sample in zip(batch.masks, batch.samples.tolist(), strict=True)
         )
-    assert moved > 0.95 * len(draws)
+    assert moved > 0.95 * len(sample_keys)
 
 
 def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files: Files, geometric: Loader) -> None:
     settings: Any = {"masks": True, "masks_in_training": False, "workers": 1}
-    draws = pack(np.arange(COUNT), np.arange(COUNT) % 2)
-    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).all_of(draws, COUNT)
+    sample_keys = pack(np.arange(COUNT), np.arange(COUNT) % 2)
+    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).all_of(sample_keys, COUNT)
     (plain,) = geometric.all_of(unaugmented(np.arange(COUNT)), COUNT)
     assert found.masks is not None and plain.masks is not None
     assert torch.equal(found.masks[::2], plain.masks[::2])
@@ -233,10 +233,10 @@ def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files:
 
 def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
     """The coloured picture's luminance follows its mask closely only where no colour was changed."""
-    draws = pack(np.arange(COUNT), 1)
+    sample_keys = pack(np.arange(COUNT), 1)
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     differences, correlations = [], []
-    for batch in one.all_of(draws, COUNT):
+    for batch in one.all_of(sample_keys, COUNT):
         assert batch.masks is not None
         for grey, mask in zip((pixels(batch) * weights).sum(1), 255 * batch.masks, strict=True):
             differences.append(float((grey - mask).abs().mean()))
@@ -247,9 +247,9 @@ def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
 
 def test_half_of_the_pictures_are_flipped_and_a_tenth_is_grey(one: Loader) -> None:
     """1,320 draws: the standard deviations of the shares are 0.014 and 0.008."""
-    draws = np.concatenate([pack(np.arange(COUNT), number) for number in range(1, 61)])
+    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in range(1, 61)])
     flipped, grey = [], []
-    for batch in one.all_of(draws, 120):
+    for batch in one.all_of(sample_keys, 120):
         assert batch.masks is not None
         flipped += (batch.masks[..., : SIDE // 2].mean((1, 2)) > batch.masks[..., SIDE // 2 :].mean((1, 2))).tolist()
         levels = pixels(batch)
@@ -260,8 +260,8 @@ def test_half_of_the_pictures_are_flipped_and_a_tenth_is_grey(one: Loader) -> No
 
 def test_passes_and_seeds_give_other_pixels_of_the_same_picture(geometric: Loader, files: Files) -> None:
     other = Loader(files.grey, SIDE, 2, GEOMETRY_ONLY, masks=True, workers=1)
-    draws = np.concatenate([pack(np.arange(COUNT), number) for number in (0, 1, 2)])
-    first, second = by_draw(list(geometric.all_of(draws, 11))), by_draw(list(other.all_of(draws, 11)))
+    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in (0, 1, 2)])
+    first, second = by_draw(list(geometric.all_of(sample_keys, 11))), by_draw(list(other.all_of(sample_keys, 11)))
     for sample in range(COUNT):
         pictures = [first[sample + (number << 32)][0] for number in (0, 1, 2)]
         pictures += [second[sample + (number << 32)][0] for number in (1, 2)]

@@ -45,7 +45,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_groups_and_parts_are_kept_and_without_them_pictures_have_the_name_they_always_had(tmp_path: Path) -> None:
     # As the program that knew neither groups nor parts named these pictures.
-    assert MANIFEST.pictures == "4da64eef669076aa"
+    assert MANIFEST.fingerprint == "4da64eef669076aa"
     grouped = replace(
         MANIFEST, group_names=("cat indoors", "dog indoors"), group_indices=(0, 1), parts=("train", "test")
     )
@@ -53,7 +53,7 @@ def test_groups_and_parts_are_kept_and_without_them_pictures_have_the_name_they_
     assert read_manifest(tmp_path / "m.json") == grouped
     assert grouped.group_of(1) == "dog indoors" and grouped.part_of(1) == "test"
     others = [replace(grouped, group_indices=(1, 0)), replace(grouped, parts=("test", "test")), MANIFEST]
-    assert grouped.pictures not in [other.pictures for other in others]
+    assert grouped.fingerprint not in [other.fingerprint for other in others]
 
 
 def test_a_missing_manifest_is_an_error(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from refusals import raises
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.decoder import Augmentation
-from align_dist.data.draws import unaugmented
 from align_dist.data.loader import Loader
 from align_dist.data.prepare import prepare
+from align_dist.data.sample_keys import unaugmented
 from align_dist.data.tree import beton_of
 from align_dist.errors import DataError
 

@@ -119,7 +119,7 @@ def few(squares: RunConfig, tmp_path: Path) -> RunConfig:
     for label in ("left", "right"):
         for path in sorted((root / "dark" / label).iterdir())[1:]:
             path.unlink()
-    others = {"root": root, "masks": None, "betons": tmp_path / "betons", "pictures": None}
+    others = {"root": root, "masks": None, "betons": tmp_path / "betons", "fingerprint": None}
     benchmark = squares.benchmark.model_copy(update=others)
     prepare(benchmark)
     return squares.model_copy(update={"runs": tmp_path / "runs", "benchmark": benchmark, "method": "erm"})

@@ -14,8 +14,8 @@ from align_dist.data.share import GlobalBatch, class_weights, pair_within_class,
 
 
 def batch_of(labels: list[int], first: int = 0, classes: int = 5, rank: int = 0, ranks: int = 1) -> GlobalBatch:
-    draws = np.arange(first, first + len(labels), dtype=np.uint64) + np.uint64(1 << 32)
-    return GlobalBatch(draws, np.array(labels), classes, rank, ranks)
+    sample_keys = np.arange(first, first + len(labels), dtype=np.uint64) + np.uint64(1 << 32)
+    return GlobalBatch(sample_keys, np.array(labels), classes, rank, ranks)
 
 
 @given(seed=st.integers(0, 2**64 - 1), labels=st.lists(st.integers(0, 4), min_size=1, max_size=12))

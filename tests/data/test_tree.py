@@ -15,7 +15,7 @@ from PIL import Image
 from refusals import raises
 
 from align_dist.config import BenchmarkConfig, parse_config
-from align_dist.data.manifest import manifest_path, read_manifest, with_pictures
+from align_dist.data.manifest import manifest_path, read_manifest, with_fingerprint
 from align_dist.data.prepare import prepare
 from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, DataError
@@ -118,7 +118,7 @@ def test_another_tree_is_refused_where_the_names_are_the_same(
     assert_refused(other, str(other.root), "14 replaced (first paint/cat/cat_000.png)")
     assert beton_of(benchmark) == before
     prepare(other, force=True)
-    assert beton_of(other).paths == before.paths and beton_of(other).pictures != before.pictures
+    assert beton_of(other).paths == before.paths and beton_of(other).fingerprint != before.fingerprint
 
 
 def test_touched_files_are_the_same_and_their_new_times_are_noted(benchmark: BenchmarkConfig) -> None:
@@ -128,7 +128,7 @@ def test_touched_files_are_the_same_and_their_new_times_are_noted(benchmark: Ben
         os.utime(path)
     assert beton_of(benchmark) == before
     noted = prepare(benchmark)
-    assert noted.pictures == before.pictures and noted.stamps != before.stamps
+    assert noted.fingerprint == before.fingerprint and noted.stamps != before.stamps
     assert read_manifest(manifest_path(benchmark.beton)) == noted
     assert benchmark.beton.stat().st_mtime_ns == written
 
@@ -207,29 +207,29 @@ def test_masks_are_part_of_the_digest_and_of_what_a_run_is(
     other = masked.model_copy(update=update)
     prepare(other)
     runs = [parse_config({"benchmark": each.model_dump(mode="json")}) for each in (benchmark, masked, other)]
-    named = [with_pictures(run) for run in runs]
-    assert [run.benchmark.pictures for run in named] == [beton_of(run.benchmark).pictures for run in runs]
+    named = [with_fingerprint(run) for run in runs]
+    assert [run.benchmark.fingerprint for run in named] == [beton_of(run.benchmark).fingerprint for run in runs]
     assert len({run.identity for run in named}) == 3 == len({run.folder for run in named})
     again = masked.model_copy(update={"betons": tmp_path / "again"})
     prepare(again)
-    assert beton_of(again).pictures == beton_of(masked).pictures
+    assert beton_of(again).fingerprint == beton_of(masked).fingerprint
 
 
 def test_a_run_described_with_other_pictures_is_refused(benchmark: BenchmarkConfig, masked: BenchmarkConfig) -> None:
-    described = benchmark.model_copy(update={"pictures": beton_of(masked).pictures})
+    described = benchmark.model_copy(update={"fingerprint": beton_of(masked).fingerprint})
     for compare in (True, False):
-        with raises(DataError, "benchmark.pictures=null"):
+        with raises(DataError, "benchmark.fingerprint=null"):
             beton_of(described, compare=compare)
     run = parse_config({"benchmark": described.model_dump(mode="json")})
-    assert with_pictures(run) == run
+    assert with_fingerprint(run) == run
 
 
 def test_a_run_whose_beton_is_not_there_yet_has_no_pictures(benchmark: BenchmarkConfig, tmp_path: Path) -> None:
     run = parse_config({"benchmark": {"betons": str(tmp_path / "none")}})
-    assert with_pictures(run) == run
+    assert with_fingerprint(run) == run
     manifest_path(benchmark.beton).write_text("torn {")
     torn = parse_config({"benchmark": benchmark.model_dump(mode="json")})
-    assert with_pictures(torn) == torn
+    assert with_fingerprint(torn) == torn
 
 
 def test_pictures_left_out_as_unreadable_are_asked_for_and_looked_at(

@@ -11,8 +11,8 @@ from align_dist.attribution import carried_over
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
-from align_dist.data.draws import pack, sample_of, second_views
 from align_dist.data.loader import Loader
+from align_dist.data.sample_keys import pack, sample_of, second_views
 from align_dist.data.share import Share
 
 SIDE = 48
@@ -37,17 +37,17 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
 
 
 def test_a_second_view_is_the_same_picture_another_way() -> None:
-    draws = pack(np.arange(5), 7)
-    second = second_views(draws)
-    assert np.array_equal(sample_of(second), sample_of(draws)) and not (second == draws).any()
-    assert np.array_equal(second_views(draws), second)
+    sample_keys = pack(np.arange(5), 7)
+    second = second_views(sample_keys)
+    assert np.array_equal(sample_of(second), sample_of(sample_keys)) and not (second == sample_keys).any()
+    assert np.array_equal(second_views(sample_keys), second)
 
 
 def test_the_first_view_carried_over_is_the_second_where_it_reaches(loader: Loader) -> None:
-    draws = pack(np.arange(12), 1)
-    second = second_views(draws)
-    geometry = torch.from_numpy(loader.views.between(draws, second))
-    (batch,) = loader.shares(lambda _: Share(draws, second, {"geometry": geometry}), 1)
+    sample_keys = pack(np.arange(12), 1)
+    second = second_views(sample_keys)
+    geometry = torch.from_numpy(loader.views.between(sample_keys, second))
+    (batch,) = loader.shares(lambda _: Share(sample_keys, second, {"geometry": geometry}), 1)
     assert batch.second is not None
     ones = torch.ones(12, SIDE, SIDE)
     inside = carried_over(ones, batch.values["geometry"]) > 0.999

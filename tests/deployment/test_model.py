@@ -15,7 +15,7 @@ import align_dist
 from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_benchmark
-from align_dist.data.draws import unaugmented
+from align_dist.data.sample_keys import unaugmented
 from align_dist.errors import CheckpointError, DataError
 from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder

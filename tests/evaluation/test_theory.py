@@ -45,7 +45,7 @@ def copied(trained: RunFolder, tmp_path: Path) -> RunFolder:
 def without_masks(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same pictures as a benchmark that has no masks."""
     path = tmp_path_factory.mktemp("plain")
-    benchmark = squares.benchmark.model_copy(update={"masks": None, "betons": path / "betons", "pictures": None})
+    benchmark = squares.benchmark.model_copy(update={"masks": None, "betons": path / "betons", "fingerprint": None})
     prepare(benchmark)
     (path / "run.yaml").write_text(to_yaml(squares.model_copy(update={"benchmark": benchmark, "runs": path / "runs"})))
     return path / "run.yaml"

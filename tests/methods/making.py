@@ -34,7 +34,7 @@ def make_batch(seed: int = 0, masks: Tensor | None = None) -> Batch:
         labels=torch.tensor([0, 1, 2, 0, 1, 0]),
         domains=torch.tensor([0, 0, 1, 1, 0, 1]),
         samples=samples,
-        draws=samples.numpy().astype(np.uint64) + np.uint64(1 << 32),
+        sample_keys=samples.numpy().astype(np.uint64) + np.uint64(1 << 32),
         masks=torch.rand(COUNT, SIDE, SIDE, generator=generator) if masks is None else masks,
     )
 

@@ -67,7 +67,7 @@ def masker_loss(masker: nn.Module, network: Any, batch: Batch, lambda1: float, l
 def classifier_loss(network: Any, mask: Tensor, batch: Batch, lambda3: float, lambda4: float, seed: int) -> Tensor:
     """CE + lambda3 BCE(attribution, M) + lambda4 L_reg, the picture and its mixture in one batch."""
     images, labels = batch.images, batch.labels
-    pairs = pair_within_class(GlobalBatch(batch.draws, labels.numpy(), 3), seed)
+    pairs = pair_within_class(GlobalBatch(batch.sample_keys, labels.numpy(), 3), seed)
     partners, share = (torch.from_numpy(array) for array in pairs)
     kept = share[:, None, None, None]
     mixed = kept * images + (1 - kept) * images[partners]
@@ -225,7 +225,7 @@ def test_a_sampled_mask_is_seen_by_distinction_alone() -> None:
     assert torch.equal(found["smoothness"], without["smoothness"])
     mask = plain.learned_mask(batch)
     assert mask is not None
-    keep = relaxed_sample(mask, logistic_noise(3, batch.draws, 5), 0.4)[:, None]
+    keep = relaxed_sample(mask, logistic_noise(3, batch.sample_keys, 5), 0.4)[:, None]
     network = plain.classifier.module.eval()
     expected = objectives.distinction(network(batch.images * keep), network(batch.images * (1 - keep)), batch.labels)
     torch.testing.assert_close(found["distinction"], expected)
@@ -236,7 +236,7 @@ def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch() -> Non
     batch, grey = make_batch(), torch.full((6, 32, 32), 0.5)
     method: Any = make_method("align", mask_sampling="relaxed")
     whole = method.sampled(grey, with_share(batch, method))
-    later = replace(batch, draws=batch.draws + np.uint64(1 << 32))
+    later = replace(batch, sample_keys=batch.sample_keys + np.uint64(1 << 32))
     assert float((method.sampled(grey, with_share(later, method)) - whole).abs().mean()) > 0.1
     for rank in range(2):
         share = with_share(batch, method, rank=rank, ranks=2)

@@ -34,7 +34,7 @@ def test_a_paused_run_goes_on_bit_for_bit_and_logs_its_terms(name: str, squares:
 
 
 def test_given_masks_that_are_not_there_are_missed_before_anything_begins(squares: RunConfig, tmp_path: Path) -> None:
-    changed = {"masks": None, "betons": tmp_path / "betons", "pictures": None}
+    changed = {"masks": None, "betons": tmp_path / "betons", "fingerprint": None}
     benchmark = squares.benchmark.model_copy(update=changed)
     prepare(benchmark)
     bare = squares.model_copy(update={"benchmark": benchmark, "runs": tmp_path / "runs"})

@@ -70,19 +70,19 @@ def test_a_step_depends_on_nothing_but_weights_batch_and_seed(case: str) -> None
         method, batch = made(case, seed=seed, warmup=0), make_batch()
         torch.manual_seed(noise)
         for step in range(2):
-            take_step(method, replace(batch, draws=batch.draws + np.uint64(passes << 32)), step)
+            take_step(method, replace(batch, sample_keys=batch.sample_keys + np.uint64(passes << 32)), step)
         return method
 
     kept = states_of(after(noise=1))
     assert moved(after(noise=2), kept) == set()
     options = made(case).options.model_dump()
-    draws = (
+    sample_keys = (
         options.get("lambda4", 0.0) > 0
         or options.get("mask_sampling") == "relaxed"
         or options.get("replacement") == "random"
         or case in ("mixup", "cgc")
     )
-    assert bool(moved(after(noise=1, seed=1), kept)) == bool(moved(after(noise=1, passes=1), kept)) == draws
+    assert bool(moved(after(noise=1, seed=1), kept)) == bool(moved(after(noise=1, passes=1), kept)) == sample_keys
 
 
 @every_case

@@ -83,7 +83,7 @@ def batch_of(seed: int, agreement: float = 0.8) -> Batch:
         labels=labels,
         domains=torch.arange(COUNT) // (COUNT // 2),
         samples=samples,
-        draws=samples.numpy().astype(np.uint64) + np.uint64(1 << 32),
+        sample_keys=samples.numpy().astype(np.uint64) + np.uint64(1 << 32),
         masks=masks.float(),
         groups=(labels != colours).long(),
     )

@@ -17,8 +17,8 @@ from align_dist.methods.mixup import mixed_cross_entropy, pair_across_domains
 
 
 def batch_of(domains: list[int], first: int = 0, rank: int = 0, ranks: int = 1) -> GlobalBatch:
-    draws = np.arange(first, first + len(domains), dtype=np.uint64) + np.uint64(1 << 32)
-    return GlobalBatch(draws, np.zeros(len(domains), np.int64), 3, rank, ranks, np.array(domains))
+    sample_keys = np.arange(first, first + len(domains), dtype=np.uint64) + np.uint64(1 << 32)
+    return GlobalBatch(sample_keys, np.zeros(len(domains), np.int64), 3, rank, ranks, np.array(domains))
 
 
 def test_the_loss_of_two_images_by_hand() -> None:
@@ -71,7 +71,7 @@ def test_the_network_sees_mixtures_and_is_asked_for_both_labels() -> None:
     method = make_method("mixup", alpha=1.0, freeze_batchnorm=True)
     batch = with_share(make_batch(), method)
     partners, mixing = pair_across_domains(
-        GlobalBatch(batch.draws, batch.labels.numpy(), 3, domains=batch.domains.numpy()), 1.0, 0
+        GlobalBatch(batch.sample_keys, batch.labels.numpy(), 3, domains=batch.domains.numpy()), 1.0, 0
     )
     keep = torch.from_numpy(mixing)
     kept = keep[:, None, None, None]

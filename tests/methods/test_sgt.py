@@ -98,7 +98,7 @@ def test_values_are_new_in_every_pass_and_the_same_on_any_rank_and_in_any_part()
     method: Any = make_method("sgt", freeze_batchnorm=True)
     batch = make_batch()
     whole = replaced(method, with_share(batch, method))
-    later = replace(batch, draws=batch.draws + np.uint64(1 << 32))
+    later = replace(batch, sample_keys=batch.sample_keys + np.uint64(1 << 32))
     assert float((replaced(method, with_share(later, method)) != whole).float().mean()) > 0.4
     shares = {rank: with_share(batch, method, rank=rank, ranks=2) for rank in range(2)}
     parts = dict(enumerate(with_share(batch, method).parts(2)))

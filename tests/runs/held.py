@@ -7,6 +7,6 @@ from pathlib import Path
 
 from align_dist.runs.folder import RunFolder
 
-with RunFolder(Path(sys.argv[1])).held():
+with RunFolder(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

@@ -48,7 +48,7 @@ def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
 ) -> None:
     monkeypatch.setattr("align_dist.runs.folder.HOLD_TRIES", 2)
     folder = RunFolder(tmp_path / "run")
-    assert not folder.is_held()
+    assert not folder.is_locked()
     holder = subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "held.py"), str(folder.path)],
         stdin=subprocess.PIPE,
@@ -56,20 +56,20 @@ def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
         text=True,
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    assert folder.is_held()
-    with pytest.raises(CheckpointError, match="another process trains this run"), folder.held():
+    assert folder.is_locked()
+    with pytest.raises(CheckpointError, match="another process trains this run"), folder.locked():
         pass
     holder.kill()
     holder.wait()
-    with folder.held():
-        assert folder.is_held()
-    assert not folder.is_held()
+    with folder.locked():
+        assert folder.is_locked()
+    assert not folder.is_locked()
 
 
 def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin(squares)
-    folder.end_badly(6, "a loss is not finite")
+    folder.record_failure(6, "a loss is not finite")
     assert json.loads(folder.ended.read_text()) == {"exit_code": 6, "reason": "a loss is not finite"}
     folder.begin(squares)
     assert not folder.ended.exists()
@@ -78,12 +78,12 @@ def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_p
 def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: RunConfig, tmp_path: Path) -> None:
     config = squares.model_copy(update={"runs": tmp_path})
     folder = RunFolder(config.folder)
-    folder.begin(config, 1, beton_of(config.benchmark).pictures)
+    folder.begin(config, 1, beton_of(config.benchmark).fingerprint)
     folder.write_results([])
     said: list[str] = []
     train_run(config, said.append)
     assert said == [f"{config.folder}: done already"]
-    folder.environment.write_text(json.dumps([{"pictures": "0" * 16}]))
+    folder.environment.write_text(json.dumps([{"fingerprint": "0" * 16}]))
     with pytest.raises(ConfigError, match="holds a run on other pictures"):
         train_run(config, said.append)
 

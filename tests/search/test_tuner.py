@@ -38,7 +38,7 @@ def finish_all(search: SearchConfig) -> None:
 def test_a_search_in_which_every_trial_failed_fails_with_one_line(squares: RunConfig, tmp_path: Path) -> None:
     search = search_of(squares, tmp_path)
     for trial in TrialSampler(search).trials:
-        RunFolder(trial.folder).end_badly(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
+        RunFolder(trial.folder).record_failure(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
     with pytest.raises(UserError) as caught:
         run_search(search)
     assert "every trial failed, the first with: classifier/guidance is not finite" in str(caught.value)
@@ -51,7 +51,7 @@ def test_a_search_in_which_every_trial_failed_fails_with_one_line(squares: RunCo
 def test_one_bad_trial_does_not_spoil_the_others(squares: RunConfig, tmp_path: Path) -> None:
     search = search_of(squares, tmp_path)
     first, second = TrialSampler(search).trials
-    RunFolder(first.folder).end_badly(ConfigError.exit_code, "data.batch_size: more than there are")
+    RunFolder(first.folder).record_failure(ConfigError.exit_code, "data.batch_size: more than there are")
     record(search, second, {16: 0.75})
     assert run_search(search).best == 1
 
@@ -80,7 +80,7 @@ def test_what_may_go_better_next_time_is_started_again(
 ) -> None:
     search = search_of(squares, tmp_path)
     trial = TrialSampler(search).trials[0]
-    RunFolder(trial.folder).end_badly(error.exit_code, "so it is")
+    RunFolder(trial.folder).record_failure(error.exit_code, "so it is")
     status = trial_status(trial, search.objective)
     assert (status.state, status.reason, status.over) == (state, "so it is", over)
 
@@ -112,7 +112,7 @@ def test_other_pictures_under_the_same_names_are_another_search(squares: RunConf
     root = tmp_path / "others"
     shutil.copytree(squares.benchmark.root, root)
     shutil.copy(root / "dark" / "left" / "00.png", root / "dark" / "left" / "01.png")
-    changed = {"root": root, "masks": None, "betons": tmp_path / "betons", "pictures": None}
+    changed = {"root": root, "masks": None, "betons": tmp_path / "betons", "fingerprint": None}
     benchmark = squares.benchmark.model_copy(update=changed)
     prepare(benchmark)
     other = search_of(squares.model_copy(update={"benchmark": benchmark}), tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from align_dist.assembly import assemble
 from align_dist.attribution import saliency
 from align_dist.config import RunConfig
-from align_dist.data.draws import unaugmented
+from align_dist.data.sample_keys import unaugmented
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 from align_dist.run import train_run
 from align_dist.training.pictures import explain_batch

@@ -1,4 +1,4 @@
-"""Sample keys ("draws"): a sample id and the number of a pass over its domain, packed in one integer.
+"""Sample keys: a sample id and the number of a pass over its domain, packed in one integer.
 
 A sample key determines every random decision about the image, so batches are pure functions of (seed, sample keys):
 the same for any number of workers, ranks or resumes. Pass 0 is the unaugmented image; training passes count from 1.
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 PASS_SHIFT = 32
 SAMPLE_MASK = (1 << PASS_SHIFT) - 1
 
-Draws = NDArray[np.uint64]
+SampleKeys = NDArray[np.uint64]
 
 
-def pack(samples: NDArray[np.int64], passes: NDArray[np.int64] | int) -> Draws:
+def pack(samples: NDArray[np.int64], passes: NDArray[np.int64] | int) -> SampleKeys:
     """Pack sample ids in [0, 2^32) and passes in [0, 2^31) into sample keys of the same shape."""
     pass_bits = np.broadcast_to(np.asarray(passes, np.uint64) << np.uint64(PASS_SHIFT), samples.shape)
-    packed: Draws = samples.astype(np.uint64) | pass_bits
+    packed: SampleKeys = samples.astype(np.uint64) | pass_bits
     return packed
 
 
-def sample_of(draws: Draws) -> NDArray[np.int64]:
+def sample_of(sample_keys: SampleKeys) -> NDArray[np.int64]:
     """The sample ids of sample keys."""
-    samples: NDArray[np.int64] = (draws & np.uint64(SAMPLE_MASK)).astype(np.int64)
+    samples: NDArray[np.int64] = (sample_keys & np.uint64(SAMPLE_MASK)).astype(np.int64)
     return samples
 
 
-def second_views(draws: Draws) -> Draws:
+def second_views(sample_keys: SampleKeys) -> SampleKeys:
     """Sample keys of a second, differently augmented view of each image, a pure function of the first keys.
 
     The pass numbers lie above all that training reaches. `data.views` has the geometry between the two views.
     """
-    views: Draws = draws | np.uint64(1 << (PASS_SHIFT + 30))
+    views: SampleKeys = sample_keys | np.uint64(1 << (PASS_SHIFT + 30))
     return views
 
 
-def unaugmented(samples: NDArray[np.int64]) -> Draws:
+def unaugmented(samples: NDArray[np.int64]) -> SampleKeys:
     """Sample keys of the unaugmented images (pass 0), in the given order."""
     return pack(samples, 0)
 
@@ -74,11 +74,11 @@ class Order:
         """Number of samples over the batch size; not an integer in general."""
         return sum(map(len, self.streams)) / self.batch_size
 
-    def batch(self, step: int) -> Draws:
+    def batch(self, step: int) -> SampleKeys:
         """The global batch of a step, (batch_size,), in constant time; a new pass permutes its samples once."""
         return np.concatenate([self._take(k, step) for k in range(len(self.streams))])
 
-    def _take(self, stream: int, step: int) -> Draws:
+    def _take(self, stream: int, step: int) -> SampleKeys:
         stream_samples, count = self.streams[stream], self.counts[stream]
         positions = np.arange(step * count, (step + 1) * count)
         passes = positions // len(stream_samples)

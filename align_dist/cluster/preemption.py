@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 from align_dist.cluster.estimate import UNREAD_CLASSES, checkpoint_bytes, save_seconds, step_seconds
 from align_dist.config import RunConfig
-from align_dist.finding import Finding
+from align_dist.diagnosis import Diagnosis
 
 # submitit takes every signal for a time-out within the last ten minutes, so in such jobs always.
 SHORT_MINUTES = 10
 
 
-def survival_findings(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Finding]:
+def preemption_findings(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Diagnosis]:
     """What stands against a preempted, timed-out or lost job going on. minutes: its time limit, if it is known."""
     if minutes is not None:
         yield from _limit_findings(minutes, config)
@@ -26,33 +26,33 @@ def survival_findings(config: RunConfig | None, minutes: int | None, partition: 
         settings = parse_settings(_scontrol("show", "config"))
         partitions = parse_partitions(_scontrol("--oneliner", "show", "partition"))
     except (OSError, subprocess.SubprocessError) as error:
-        yield Finding("note", f"Slurm does not answer ({type(error).__name__})", "scontrol ping says more")
+        yield Diagnosis("note", f"Slurm does not answer ({type(error).__name__})", "scontrol ping says more")
         return
     yield from slurm_findings(settings, partitions, partition, config.distributed.grace if config else 0.0)
 
 
 def slurm_findings(
     settings: dict[str, str], partitions: dict[str, dict[str, str]], partition: str | None, grace: float
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     """What Slurm's own settings mean for preempted jobs. grace: seconds that the run needs."""
     if settings.get("PreemptType", "preempt/none") == "preempt/none":
-        yield Finding("ok", "Slurm preempts no job here")
+        yield Diagnosis("ok", "Slurm preempts no job here")
         return
     if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
-        yield Finding("ok", "Slurm signals jobs that it preempts")
+        yield Diagnosis("ok", "Slurm signals jobs that it preempts")
     else:
-        yield Finding(
+        yield Diagnosis(
             "note",
             "Slurm sends jobs that it preempts no SIGUSR2: they save and leave, and may not come back by themselves",
             "SlurmctldParameters=preempt_send_user_signal in slurm.conf, or submit again when it happened",
         )
     if partition and partition not in partitions:
-        yield Finding("missing", f"partition {partition}: Slurm has none", f"one of {', '.join(sorted(partitions))}")
+        yield Diagnosis("missing", f"partition {partition}: Slurm has none", f"one of {', '.join(sorted(partitions))}")
     asked = partition or next((name for name, found in partitions.items() if found.get("Default") == "YES"), "")
     found = partitions.get(asked, {})
     given = float(found.get("GraceTime", "0"))
     if found.get("PreemptMode", "OFF") != "OFF" and given < grace:
-        yield Finding(
+        yield Diagnosis(
             "note",
             f"partition {asked} gives a preempted job {given:g} s, distributed.grace is {grace:g} s",
             f"GraceTime={grace:g} for that partition in slurm.conf, if a step and a save take so long",
@@ -75,42 +75,42 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Finding]:
+def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Diagnosis]:
     if minutes <= SHORT_MINUTES:
-        yield Finding(
+        yield Diagnosis(
             "note",
             f"a job of {minutes} minutes: submitit counts each preemption as a time-out, of which it allows a number",
             "a longer time limit: more than ten minutes",
         )
     if config is not None and minutes * 60 <= config.distributed.grace:
-        yield Finding(
+        yield Diagnosis(
             "note",
             f"distributed.grace: {config.distributed.grace:g} s is the whole job ({minutes} minutes): it saves at once",
             "a longer time limit, or a smaller distributed.grace",
         )
 
 
-def _grace_findings(config: RunConfig) -> Iterator[Finding]:
+def _grace_findings(config: RunConfig) -> Iterator[Diagnosis]:
     """Whether a step and a save fit into the grace period."""
     try:
         save = save_seconds(config.runs, checkpoint_bytes(config, UNREAD_CLASSES))
     except OSError as error:
-        yield Finding("missing", f"{config.runs}: not writable ({error.strerror})", "choose another folder for runs")
+        yield Diagnosis("missing", f"{config.runs}: not writable ({error.strerror})", "choose another folder for runs")
         return
     step, grace = step_seconds(config), config.distributed.grace
     if step is None:
         if save > grace:
             yield _too_short(grace, f"a save of {save:.1f} s")
         else:
-            yield Finding("note", f"distributed.grace: {grace:g} s, a save takes {save:.1f} s, no step was timed yet")
+            yield Diagnosis("note", f"distributed.grace: {grace:g} s, a save takes {save:.1f} s, no step was timed yet")
     elif step + save > grace:
         yield _too_short(grace, f"a step of {step:.1f} s and a save of {save:.1f} s")
     else:
-        yield Finding("ok", f"distributed.grace: {grace:g} s hold a step of {step:.1f} s and a save of {save:.1f} s")
+        yield Diagnosis("ok", f"distributed.grace: {grace:g} s hold a step of {step:.1f} s and a save of {save:.1f} s")
 
 
-def _too_short(grace: float, needed: str) -> Finding:
-    return Finding("note", f"distributed.grace: {grace:g} s are less than {needed}", "raise distributed.grace")
+def _too_short(grace: float, needed: str) -> Diagnosis:
+    return Diagnosis("note", f"distributed.grace: {grace:g} s are less than {needed}", "raise distributed.grace")
 
 
 def _scontrol(*arguments: str) -> str:

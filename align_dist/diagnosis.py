@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """A line of `align-dist doctor`. state: `ok`, `note` (optional) or `missing` (required)."""
 
     state: str

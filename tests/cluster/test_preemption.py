@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
-from align_dist.cluster.survival import parse_partitions, parse_settings, slurm_findings, survival_findings
+from align_dist.cluster.preemption import parse_partitions, parse_settings, preemption_findings, slurm_findings
 from align_dist.config import RunConfig
 from align_dist.runs.folder import NEWEST, RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
@@ -40,7 +40,7 @@ def test_the_grace_of_the_partition_that_the_job_goes_to() -> None:
 
 def found(config: RunConfig, minutes: int, *parts: str) -> list[str]:
     """The states of the findings that name all of these."""
-    findings = survival_findings(config, minutes, None)
+    findings = preemption_findings(config, minutes, None)
     return [finding.state for finding in findings if all(part in finding.what for part in parts)]
 
 

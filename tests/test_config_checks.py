@@ -6,8 +6,8 @@ import pytest
 from refusals import raises
 
 from align_dist.config import parse_config
+from align_dist.config_checks import COMMON_BACKBONES, check_names
 from align_dist.errors import ConfigError, nearest_name
-from align_dist.names import COMMON_BACKBONES, check_names
 from align_dist.networks.backbones import BACKBONES
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from align_dist.data.draws import Draws, Order, make_order, pack, permutation, sample_of, unaugmented
+from align_dist.data.sample_keys import Order, SampleKeys, make_order, pack, permutation, sample_of, unaugmented
 
 Ids = NDArray[np.int64]
 # Five samples and seven, a batch of three and two, seed 7.
@@ -27,11 +27,11 @@ def domains(draw: st.DrawFn) -> tuple[Ids, ...]:
 orders = st.builds(make_order, domains(), st.integers(1, 12), st.integers(0, 2**63 - 1), st.booleans())
 
 
-def passes_of(draws: Draws) -> Ids:
-    return (draws >> np.uint64(32)).astype(np.int64)
+def passes_of(sample_keys: SampleKeys) -> Ids:
+    return (sample_keys >> np.uint64(32)).astype(np.int64)
 
 
-def drawn_before(order: Order, steps: int) -> Draws:
+def drawn_before(order: Order, steps: int) -> SampleKeys:
     return np.concatenate([order.batch(step) for step in range(steps)])
 
 
@@ -42,15 +42,15 @@ def drawn_before(order: Order, steps: int) -> Draws:
 )
 def test_a_draw_holds_its_sample_and_its_pass(samples: list[int], pass_number: int) -> None:
     ids = np.array(samples, np.int64)
-    draws = pack(ids, pass_number)
-    assert draws.dtype == np.uint64
-    assert np.array_equal(sample_of(draws), ids)
-    assert [int(draw) for draw in draws] == [pass_number * 2**32 + sample for sample in samples]
+    sample_keys = pack(ids, pass_number)
+    assert sample_keys.dtype == np.uint64
+    assert np.array_equal(sample_of(sample_keys), ids)
+    assert [int(draw) for draw in sample_keys] == [pass_number * 2**32 + sample for sample in samples]
 
 
 def test_passes_may_differ_from_draw_to_draw() -> None:
-    draws = pack(np.array([5, 5, 7]), np.array([1, 2, 3]))
-    assert draws.tolist() == [5 + 2**32, 5 + 2 * 2**32, 7 + 3 * 2**32]
+    sample_keys = pack(np.array([5, 5, 7]), np.array([1, 2, 3]))
+    assert sample_keys.tolist() == [5 + 2**32, 5 + 2 * 2**32, 7 + 3 * 2**32]
 
 
 def test_an_unaugmented_draw_is_pass_zero_of_its_sample_in_the_given_order() -> None:
@@ -63,8 +63,8 @@ def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: 
     order = make_order(parts, batch_size, seed, balanced=False)
     everything = np.sort(np.concatenate(parts))
     steps = -(-3 * len(everything) // batch_size)
-    draws = drawn_before(order, steps)[: 3 * len(everything)]
-    for number, one_pass in enumerate(np.split(draws, 3), start=1):
+    sample_keys = drawn_before(order, steps)[: 3 * len(everything)]
+    for number, one_pass in enumerate(np.split(sample_keys, 3), start=1):
         assert np.array_equal(np.sort(sample_of(one_pass)), everything)
         assert (passes_of(one_pass) == number).all()
 
@@ -73,9 +73,9 @@ def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: 
 @given(domains(), st.integers(4, 12), st.integers(0, 1000))
 def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...], batch_size: int, seed: int) -> None:
     order = make_order(parts, batch_size, seed, balanced=True)
-    draws = drawn_before(order, 2 * max(map(len, parts)))
+    sample_keys = drawn_before(order, 2 * max(map(len, parts)))
     for part in parts:
-        own = draws[np.isin(sample_of(draws), part)]
+        own = sample_keys[np.isin(sample_of(sample_keys), part)]
         complete = len(own) // len(part)
         assert complete >= 1
         for number in range(1, complete + 1):

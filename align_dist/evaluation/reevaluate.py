@@ -15,7 +15,7 @@ from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import write_rows
 
 
-def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:
+def reevaluate_run(path: Path, other: BenchmarkConfig | None, overrides: Sequence[str] = ()) -> Path:
     """Rewrite the run's results.jsonl, or write results-<benchmark>.jsonl for another benchmark.
 
     overrides: of evaluation.* alone; results.jsonl, config.yaml and the `done` mark then change together. The other
@@ -39,7 +39,7 @@ def evaluate_again(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
         folder.describe(config)
         folder.write_results(rows)
         return folder.results
-    from align_dist.evaluation.elsewhere import on_other_benchmark
+    from align_dist.evaluation.other_benchmark import on_other_benchmark
 
     other_run = on_other_benchmark(run, other)
     if other_run.manifest.classes != run.manifest.classes:
