@@ -27,6 +27,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("search", type=Path, help="a YAML file, such as configs/search/quickstart.yaml")
     parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of the base run")
+    parser.add_argument("--experiment", metavar="NAME", help="where trials lie, in place of the file's")
     parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
     parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
     parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
@@ -35,7 +36,8 @@ def main(arguments: list[str]) -> int:
 
     def search() -> None:
         options = parser.parse_intermixed_args(arguments)
-        changes = {"samples": options.samples, "concurrency": options.concurrency}
+        names = ("experiment", "samples", "concurrency")
+        changes = {name: getattr(options, name) for name in names}
         given = {key: value for key, value in changes.items() if value is not None}
         config = load_search(options.search, given, options.overrides)
         from align_dist.search.tuner import run_search
@@ -62,7 +64,9 @@ def show_plan(search: SearchConfig) -> None:
     lengths = [schedule_of(trial.config).length for trial in trials]
     for trial, length in zip(trials, lengths, strict=True):
         warmup = warmup_of(trial.config)
-        shared = f", from step {warmup.step} of {warmup.trunk.folder.name}" if search.share_warmup else ""
+        shared = (
+            f", from step {warmup.step} of {warmup.trunk.folder.name}" if search.share_warmup and warmup.step else ""
+        )
         print(f"{trial}{shared}, {length} steps: {trial.folder}")
     if len(trials) < search.samples:
         print(f"{search.samples - len(trials)} trials follow from what others score ({search.algorithm}): no list yet")
@@ -71,9 +75,10 @@ def show_plan(search: SearchConfig) -> None:
     if trials:
         print(cost_of(search, trials, lengths))
     silent = silent_in_warmup(search.base().method)
-    for key, distribution in sorted(search.space.items()):
+    sharing = search.share_warmup and any(warmup_of(trial.config).step for trial in trials)
+    for key, distribution in sorted(search.space.items()) if sharing else ():
         acts = not any(key == name or key.startswith(f"{name}.") for name in silent)
-        if search.share_warmup and acts and not isinstance(distribution, Choice):
+        if acts and not isinstance(distribution, Choice):
             print(f"note: {key} acts in warm-up and has a range, so that hardly two trials share a warm-up")
 
 
