@@ -22,6 +22,7 @@ from align_dist.machine import available_cores
 
 PATIENCE = 180.0  # seconds for a cluster that is being started
 SERVERS = ("gcs_server", "raylet")
+STARTS = 3  # of Ray, which gives itself half a minute: too little on a machine with other work
 OBJECT_STORE = 100 * 2**20  # bytes: what trials tell is small
 SHARED_MEMORY = Path("/dev/shm")
 # Characters of a folder for Ray's: a socket's path has 107 at most, and Ray adds up to 77 of its own.
@@ -95,11 +96,19 @@ def _start(scratch: str) -> None:
     room = disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0
     store = {"object_store_memory": OBJECT_STORE, "_plasma_directory": None if room > OBJECT_STORE else scratch}
     own = {"_node_ip_address": "127.0.0.1", "_temp_dir": scratch, "num_cpus": available_cores()}
-    try:
-        ray.init("local", include_dashboard=False, **own, **store, **QUIET)
-    except Exception as error:  # Ray raises a dozen kinds
-        reason = first_line(error)
-        raise MachineError(f"ray does not start on this machine, the same command tries again: {reason}") from None
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init("local", include_dashboard=False, **own, **store, **QUIET)
+            return
+        except Exception as error:  # Ray raises a dozen kinds
+            _end(_servers())
+            if not left:
+                why = f"ray does not start on this machine, the same command tries again: {first_line(error)}"
+                raise MachineError(why) from None
+
+
+def _servers() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if process.name() in SERVERS]
 
 
 def _join(address: str, nodes: int) -> None:
@@ -121,13 +130,20 @@ def _join(address: str, nodes: int) -> None:
         time.sleep(2)
 
 
+def _end(servers: Sequence[psutil.Process]) -> None:
+    for server in servers:
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
+    psutil.wait_procs(servers, timeout=10)
+
+
 @contextmanager
 def _watching() -> Iterator[None]:
     """Looks after Ray's servers while inside. When one is gone, the others are ended, and with them their workers,
     whose trials then save; this process would wait for a minute in Ray's code and be ended there.
     """
-    names, leaving = {process: process.name() for process in psutil.Process().children()}, threading.Event()
-    servers = [process for process, name in names.items() if name in SERVERS]
+    servers, leaving = _servers(), threading.Event()
+    names = {server: server.name() for server in servers}
 
     def watch() -> None:
         gone: list[psutil.Process] = []
@@ -135,9 +151,7 @@ def _watching() -> Iterator[None]:
             gone, left = psutil.wait_procs(servers, timeout=0.5)
         if leaving.is_set():
             return
-        for server in left:
-            with suppress(psutil.NoSuchProcess):
-                server.kill()
+        _end(left)
         line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, the same command goes on"
         print(line, file=sys.stderr, flush=True)
         os._exit(LostRankError.exit_code)
