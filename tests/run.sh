@@ -22,7 +22,7 @@ fi
 [ $# = 0 ] || exec .venv/bin/python -m pytest tests "$@"
 
 # Two halves that take equally long, on as many cores as there are. Slurm has the machine for itself.
-if [ $quick = yes ]; then half="tests/data tests/networks"; else half="tests/search tests/training tests/selftest"; fi
+if [ $quick = yes ]; then half="tests/data tests/networks tests/bench tests/evaluation"; else half="tests/search tests/training tests/selftest"; fi
 chosen=(); [ $quick = no ] || chosen=(-m "not slow")
 other=$(mktemp)
 # shellcheck disable=SC2086

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
 from align_dist.cluster.preemption import parse_partitions, parse_settings, preemption_findings, slurm_findings
 from align_dist.config import RunConfig
@@ -63,6 +65,7 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
     assert found(patient, 600, "distributed.grace", "300 s", "200.0 s") == ["ok"]
 
 
+@pytest.mark.slow
 def test_bytes_are_those_that_a_run_leaves(squares: RunConfig, tmp_path: Path) -> None:
     from align_dist.run import train_run
 
