@@ -84,7 +84,7 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
     train_run(config, said.append)
     assert said == [f"{config.folder}: done already"]
     folder.environment.write_text(json.dumps([{"fingerprint": "0" * 16}]))
-    with pytest.raises(ConfigError, match="holds a run on other pictures"):
+    with pytest.raises(ConfigError, match="experiment=NAME"):
         train_run(config, said.append)
 
 
