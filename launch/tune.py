@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         else:
             show_results(run_search(config, options.ray_address, options.ray_nodes))
 
-    return answer(search, "tune.py", "interrupted; the same command goes on")
+    return answer(search, "tune.py", "interrupted; run the same command again to resume")
 
 
 def show_plan(search: SearchConfig) -> None:

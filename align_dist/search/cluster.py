@@ -152,7 +152,7 @@ def _watching() -> Iterator[None]:
         if leaving.is_set():
             return
         _end(left)
-        line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, the same command goes on"
+        line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, run the same command again to resume"
         print(line, file=sys.stderr, flush=True)
         os._exit(LostRankError.exit_code)
 

@@ -86,7 +86,7 @@ class Watch(Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:
         if self._request.agreed(Group()):
-            raise Preempted(f"{self._request.name}: stops; the same command goes on")
+            raise Preempted(f"{self._request.name}: stops; run the same command again to resume")
 
 
 class _Name(NamedTuple):

@@ -84,7 +84,7 @@ def _train(
             _wait_for_trials(trials)
             shutil.rmtree(storage, ignore_errors=True)
         if request.agreed(Group()):  # while Ray was ended; there may be confirmations to come
-            raise Preempted(f"{request.name}: stops; the same command goes on")
+            raise Preempted(f"{request.name}: stops; run the same command again to resume")
 
 
 def _tune(
@@ -125,7 +125,7 @@ def _tune(
     try:
         tuner.fit()
     except (RayError, TuneError) as error:
-        raise LostRankError(f"Ray ended: {first_line(error)}; trials have saved, the same command goes on") from None
+        raise LostRankError(f"Ray ended: {first_line(error)}; trials have saved, run the same command again to resume") from None
 
 
 def check_room(search: SearchConfig, machines: Sequence[dict[str, float]]) -> int:
@@ -160,7 +160,7 @@ def _check_ending(results: SearchResults) -> None:
     states = [entry.state for entry in (*entries, *results.confirmations)]
     left = states.count(State.NEW) + states.count(State.INTERRUPTED)
     if left:
-        raise LostRankError(f"{search.experiment}: {left} trials are not over; the same command goes on")
+        raise LostRankError(f"{search.experiment}: {left} trials are not over; run the same command again to resume")
     if len(entries) < search.samples:
         raise ConfigError(f"samples: the space seems to hold {len(entries)} different trials only; lower it to that")
 

@@ -48,7 +48,7 @@ def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
     told("scancel", "--batch", "--signal=USR2", job)
     wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
     wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
-    assert "SIGUSR2: stops; the same command goes on" in output.read_text()
+    assert "SIGUSR2: stops" in output.read_text()
     assert not list(checkout.glob("ray-*.log"))
     (trial,) = json.loads((runs / "search.json").read_text())["trials"]
     assert trial["state"] == "trained", text_of(output)
