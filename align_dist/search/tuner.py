@@ -125,7 +125,8 @@ def _tune(
     try:
         tuner.fit()
     except (RayError, TuneError) as error:
-        raise LostRankError(f"Ray ended: {first_line(error)}; trials have saved, run the same command again to resume") from None
+        reason = first_line(error)
+        raise LostRankError(f"Ray ended: {reason}; trials saved, run the same command again to resume") from None
 
 
 def check_room(search: SearchConfig, machines: Sequence[dict[str, float]]) -> int:
