@@ -20,7 +20,6 @@ from align_dist.evaluation.theory import masks_of
 from align_dist.files import disk_errors_in_words, take_lock
 from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
-from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.runs.results import Row
@@ -76,7 +75,7 @@ def without_targets(config: RunConfig) -> RunConfig:
 def _begin_from_warmup(config: RunConfig, group: Group, say: Say, passing: Sequence[int]) -> None:
     """Gives a run that has not begun its first checkpoint, training what it shares as far as that takes."""
     folder = RunFolder(config.folder)
-    with _ends_on_record(folder, begun=True):
+    with _ends_on_record(folder, group, begun=True):
         warmup = group.together(lambda: warmup_of(config))
         if warmup.step == 0 or group.first(lambda: folder.has_checkpoint):
             return
@@ -128,7 +127,7 @@ def _on_ranks(
 ) -> RunFolder:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
     folder = RunFolder(config.folder)
-    with _ends_on_record(folder):
+    with _ends_on_record(folder, group):
         report = say if group.is_first else _say_nothing
         try:
             done = group.first(lambda: _finished(folder, config))
@@ -186,12 +185,12 @@ def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None
 
 
 @contextmanager
-def _ends_on_record(folder: RunFolder, begun: bool = False) -> Iterator[None]:
+def _ends_on_record(folder: RunFolder, group: Group, begun: bool = False) -> Iterator[None]:
     """Leaves the reason in the folder of a run that ends early, once it has begun; before that too if `begun`."""
     try:
         yield
     except Exception as error:
-        if (begun or folder.begun) and find_ranks(os.environ).rank == 0:
+        if (begun or folder.begun) and group.is_first:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             folder.record_failure(getattr(error, "exit_code", 1), reason)
         raise
