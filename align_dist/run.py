@@ -20,6 +20,7 @@ from align_dist.evaluation.theory import masks_of
 from align_dist.files import disk_errors_in_words, take_lock
 from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
+from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.runs.results import Row
@@ -58,12 +59,18 @@ def train_run(
     Raises a UserError for whatever its description, its data or its ranks make impossible, Preempted after a signal;
     the folder then says why in ended.json.
     """
-    conclude = _leave_unmeasured if sources_only else _evaluate
+    folder, conclude = RunFolder(config.folder), _leave_unmeasured if sources_only else _evaluate
     device = choose_device(config.training.device).type
-    with disk_errors_in_words(), connected(config.distributed, device) as group:
-        if share_warmup:
-            _begin_from_warmup(config, group, say, passing)
-        return _on_ranks(without_targets(config) if sources_only else config, group, say, conclude, sources_only)
+    # Outermost: a rank that is lost becomes an error of its own where ranks are disconnected.
+    with _ends_on_record(folder), disk_errors_in_words(), connected(config.distributed, device) as group:
+        try:
+            if share_warmup:
+                _begin_from_warmup(config, folder, group, say, passing)
+            _on_ranks(without_targets(config) if sources_only else config, folder, group, say, conclude, sources_only)
+        except UserError as error:
+            error.told_elsewhere = error.agreed and not group.is_first
+            raise
+    return folder
 
 
 def without_targets(config: RunConfig) -> RunConfig:
@@ -72,31 +79,33 @@ def without_targets(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"selections": kept})})
 
 
-def _begin_from_warmup(config: RunConfig, group: Group, say: Say, passing: Sequence[int]) -> None:
+def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: Say, passing: Sequence[int]) -> None:
     """Gives a run that has not begun its first checkpoint, training what it shares as far as that takes."""
-    folder = RunFolder(config.folder)
-    with _ends_on_record(folder, group, begun=True):
-        warmup = group.together(lambda: warmup_of(config))
-        if warmup.step == 0 or group.first(lambda: folder.has_checkpoint):
-            return
-        with _turn(warmup.trunk.folder, group, say):
-            if group.first(lambda: folder.has_checkpoint):
-                return  # by another process, which had its turn before
+    warmup = group.together(lambda: warmup_of(config))
+    if warmup.step == 0 or group.first(lambda: folder.has_checkpoint):
+        return
+    folder.begun = True  # a warm-up that ends early ends the run too
+    with _turn(warmup.trunk.folder, group, say):
+        if not group.first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
             for step in group.first(lambda: missing_steps(warmup, passing)):
                 _train_warmup(warmup.trunk, step, group, say)
             group.first(lambda: begin_at(config, warmup))
+    folder.begun = False
 
 
 def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
     """Trains a shared warm-up to a step and keeps that state. Raises NonFiniteError, at once for one that diverged."""
-    ending = group.first(RunFolder(trunk.folder).ending)
+    folder = RunFolder(trunk.folder)
+    ending = group.first(folder.ending)
+    if ending is not None and ending.error is NonFiniteError:
+        raise NonFiniteError(f"in warm-up: {ending.reason}")
+    pausing = group.first(lambda: trunk_until(trunk, step))
     try:
-        if ending is not None and ending.error is NonFiniteError:
-            raise NonFiniteError(ending.reason)
-        pausing = group.first(lambda: trunk_until(trunk, step))
-        _on_ranks(pausing, group, say, _leave_unmeasured, sources_only=True)
+        _on_ranks(pausing, folder, group, say, _leave_unmeasured, sources_only=True)
     except NonFiniteError as error:
-        raise NonFiniteError(f"in warm-up: {error}") from None
+        reason = str(error)
+        group.first(lambda: folder.record_failure(NonFiniteError.exit_code, reason))
+        raise NonFiniteError(f"in warm-up: {reason}") from None
     group.first(lambda: keep_state(trunk, step))
 
 
@@ -119,43 +128,31 @@ def _turn(trunk: Path, group: Group, say: Say) -> Iterator[None]:
 
 
 def _on_ranks(
-    config: RunConfig,
-    group: Group,
-    say: Say,
-    conclude: Conclusion,
-    sources_only: bool,
-) -> RunFolder:
+    config: RunConfig, folder: RunFolder, group: Group, say: Say, conclude: Conclusion, sources_only: bool
+) -> None:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
-    folder = RunFolder(config.folder)
-    with _ends_on_record(folder, group):
-        report = say if group.is_first else _say_nothing
-        try:
-            done = group.first(lambda: _finished(folder, config))
-            differences = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
-            if done and (sources_only or not differences):
-                report(f"{folder.path}: done already")
-                return folder
-            if done:
-                config = _with_measured_theory(config, folder, group)
-                report(f"{folder.path}: trained already, measured with {'; '.join(differences)}: measuring again")
-            run = assemble(config, group, sources_only)
-            if config.evaluation.theory and not sources_only:
-                group.together(lambda: masks_of(run))
-            for line in warnings_of(run):
-                report(f"warning: {line}")
-            with ExitStack() as stack:
-                group.first(lambda: _begin(stack, folder, run, report))
-                request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
-                trained = Position(run.schedule.length)
-                position = trained if done else train(run, folder, request, report)
-                if position.step < run.schedule.length:
-                    report(f"{folder.path}: paused at step {position.step} (training.until)")
-                else:
-                    conclude(run, folder, request, position, report)
-        except UserError as error:
-            error.told_elsewhere = error.agreed and not group.is_first
-            raise
-    return folder
+    report = say if group.is_first else _say_nothing
+    done = group.first(lambda: _finished(folder, config))
+    differences = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
+    if done and (sources_only or not differences):
+        report(f"{folder.path}: done already")
+        return
+    if done:
+        config = _with_measured_theory(config, folder, group)
+        report(f"{folder.path}: trained already, measured with {'; '.join(differences)}: measuring again")
+    run = assemble(config, group, sources_only)
+    if config.evaluation.theory and not sources_only:
+        group.together(lambda: masks_of(run))
+    for line in warnings_of(run):
+        report(f"warning: {line}")
+    with ExitStack() as stack:
+        group.first(lambda: _begin(stack, folder, run, report))
+        request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
+        position = Position(run.schedule.length) if done else train(run, folder, request, report)
+        if position.step < run.schedule.length:
+            report(f"{folder.path}: paused at step {position.step} (training.until)")
+        else:
+            conclude(run, folder, request, position, report)
 
 
 def _with_measured_theory(config: RunConfig, folder: RunFolder, group: Group) -> RunConfig:
@@ -185,12 +182,12 @@ def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None
 
 
 @contextmanager
-def _ends_on_record(folder: RunFolder, group: Group, begun: bool = False) -> Iterator[None]:
-    """Leaves the reason in the folder of a run that ends early, once it has begun; before that too if `begun`."""
+def _ends_on_record(folder: RunFolder) -> Iterator[None]:
+    """Leaves the reason in the folder of a run that has begun and ends early."""
     try:
         yield
     except Exception as error:
-        if (begun or folder.begun) and group.is_first:
+        if folder.begun and find_ranks(os.environ).rank == 0:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             folder.record_failure(getattr(error, "exit_code", 1), reason)
         raise
