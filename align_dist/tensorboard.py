@@ -44,7 +44,7 @@ def show_tensorboard(places: Sequence[Path], port: int) -> None:
 def readable_names(folders: Sequence[Path]) -> list[str]:
     """Names of run folders: without the id; where two are equal, with the id; where two are still equal, the path."""
     for names in (
-        [folder.name.rpartition("-")[0] for folder in folders],
+        [folder.name.rpartition("-")[0] or folder.name for folder in folders],
         [folder.name for folder in folders],
     ):
         if len(set(names)) == len(names):

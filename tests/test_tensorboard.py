@@ -26,6 +26,7 @@ from align_dist.tensorboard import readable_names, show_tensorboard
     ("folders", "names"),
     [
         (["a/x-erm-seed0-11111111"], ["x-erm-seed0"]),
+        (["a/renamed"], ["renamed"]),
         (["a/x-erm-seed0-11111111", "a/x-align-seed0-22222222"], ["x-erm-seed0", "x-align-seed0"]),
         (["a/x-erm-seed0-11111111", "a/x-erm-seed0-22222222"], ["x-erm-seed0-11111111", "x-erm-seed0-22222222"]),
         (["a/x-erm-seed0-11111111", "b/x-erm-seed0-11111111"], ["a x-erm-seed0-11111111", "b x-erm-seed0-11111111"]),
@@ -56,10 +57,12 @@ def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: Run
     shutil.copytree(first, tmp_path / "runs" / first.name)
     port = free_port()
     command = [sys.executable, "-m", "align_dist.cli", "monitor", str(tmp_path / "runs"), "--port", str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    log = tmp_path / "log.txt"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stderr=output)
     try:
         name = readable_names([first])[0]
-        wait_for_runs(port, {name}, process)
+        wait_for_runs(port, {name}, process, log)
         tags = asked(port, "plugin/scalars/tags")[name]
         assert {"classifier/loss", "mask/area", "validation/accuracy"} <= tags.keys()
         layout = asked(port, "plugin/custom_scalars/layout")
@@ -67,7 +70,7 @@ def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: Run
         assert {"classifier", "masker", "accuracy", "images a second"} <= charts.keys()
         later = first.name.replace("seed0", "seed1")
         shutil.copytree(first, tmp_path / "runs" / later)
-        wait_for_runs(port, {name, name.replace("seed0", "seed1")}, process)
+        wait_for_runs(port, {name, name.replace("seed0", "seed1")}, process, log)
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
@@ -75,13 +78,15 @@ def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: Run
         asked(port, "runs")
 
 
-def wait_for_runs(port: int, names: set[str], process: subprocess.Popen[bytes]) -> None:
+def wait_for_runs(port: int, names: set[str], process: subprocess.Popen[bytes], log: Path) -> None:
+    shown: Any = None
     for _ in range(240):
-        assert process.poll() is None
+        assert process.poll() is None, log.read_text()
         try:
-            if names <= set(asked(port, "runs")):
+            shown = asked(port, "runs")
+            if names <= set(shown):
                 return
-        except URLError:
-            pass
+        except URLError as error:
+            shown = error
         time.sleep(0.5)
-    raise AssertionError(f"TensorBoard never showed {names}")
+    raise AssertionError(f"TensorBoard showed {shown}, expected {names}: {log.read_text()}")
