@@ -53,9 +53,8 @@ def main(arguments: list[str]) -> int:
 def show_plan(search: SearchConfig) -> None:
     """Prints the trials that are known before training, their warm-ups, and the epochs that they will cost."""
     from align_dist.assembly import schedule_of
-    from align_dist.runs.warmup import silent_in_warmup, warmup_of
+    from align_dist.runs.warmup import cost_of, silent_in_warmup, warmup_of
     from align_dist.schema.distributions import Choice
-    from align_dist.search.results import cost_of
     from align_dist.search.sampler import TrialSampler
     from align_dist.search.trials import check_lengths
 
@@ -73,7 +72,7 @@ def show_plan(search: SearchConfig) -> None:
     if search.confirm is not None:
         print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
     if trials:
-        print(cost_of(search, trials, lengths))
+        print(cost_of([trial.config for trial in trials], lengths, search.share_warmup))
     silent = silent_in_warmup(search.base().method)
     sharing = search.share_warmup and any(warmup_of(trial.config).step for trial in trials)
     for key, distribution in sorted(search.space.items()) if sharing else ():

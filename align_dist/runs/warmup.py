@@ -85,16 +85,18 @@ class Cost:
         return f"{self.sharing:.4g} epochs, {self.alone:.4g} without shared warm-up (ratio {ratio:.3f})"
 
 
-def cost_of(runs: Sequence[RunConfig]) -> Cost:
-    """What training all of these runs to their ends takes. Raises a UserError for one that cannot be."""
+def cost_of(runs: Sequence[RunConfig], steps: Sequence[int] | None = None, shared: bool = True) -> Cost:
+    """What training these runs takes. steps: of each; unless given, to the runs' ends. shared: whether the longest part
+    of each warm-up counts once. Raises a UserError for a run that cannot be.
+    """
     trunks: dict[Path, float] = {}
     alone = own = 0.0
-    for config in runs:
-        warmup, schedule = warmup_of(config), schedule_of(config)
-        alone += schedule.length / schedule.epoch
-        own += (schedule.length - warmup.step) / schedule.epoch
-        trunk = warmup.trunk.folder
-        trunks[trunk] = max(trunks.get(trunk, 0.0), warmup.step / schedule.epoch)
+    for config, trained in zip(runs, steps or [schedule_of(config).length for config in runs], strict=True):
+        warmup, epoch = warmup_of(config), schedule_of(config).epoch
+        common = min(trained, warmup.step) if shared else 0
+        alone += trained / epoch
+        own += (trained - common) / epoch
+        trunks[warmup.trunk.folder] = max(trunks.get(warmup.trunk.folder, 0.0), common / epoch)
     return Cost(own + sum(trunks.values()), alone)
 
 

@@ -15,7 +15,7 @@ from align_dist.config import to_yaml
 from align_dist.files import write_text
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.status import State
-from align_dist.runs.warmup import Cost, branch_step, trunk_of
+from align_dist.runs.warmup import Cost, branch_step, cost_of, trunk_of
 from align_dist.search.config import SearchConfig, default_space
 from align_dist.search.sampler import NUMBER, study_of
 from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of, trial_status
@@ -64,7 +64,7 @@ def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults
     entries = {t.number: trial_status(t, search.objective) for t in sorted(trials, key=lambda trial: trial.number)}
     confirmations = [trial_status(trial, search.objective) for trial in confirmations_of(search, trials)]
     every = [*entries.values(), *confirmations]
-    cost = cost_of(search, [entry.trial for entry in every], [entry.steps for entry in every])
+    cost = cost_of([entry.trial.config for entry in every], [entry.steps for entry in every], search.share_warmup)
     finalists = rank_finalists(entries, confirmations)
     # A trial that was stopped early has been measured after less guidance than those it would be compared with.
     scores = {n: (e.state is State.TRAINED, e.objective, -n) for n, e in entries.items() if e.objective is not None}
@@ -93,19 +93,6 @@ def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[T
         own = entries[number].objective or 0.0
         finalists.append(Finalist(number, own, others, len(again) - len(others), average, error))
     return sorted(finalists, key=lambda f: (f.failed, math.inf if f.mean is None else -f.mean, f.number))
-
-
-def cost_of(search: SearchConfig, trials: Sequence[Trial], steps: Sequence[int]) -> Cost:
-    """Of so many steps of each trial. Where warm-up is shared, the longest part of each counts once."""
-    trunks: dict[Path, float] = {}
-    alone = own = 0.0
-    for trial, trained in zip(trials, steps, strict=True):
-        epoch, trunk = schedule_of(trial.config).epoch, trunk_of(trial.config).folder
-        shared = min(trained, branch_step(trial.config)) if search.share_warmup else 0
-        alone += trained / epoch
-        own += (trained - shared) / epoch
-        trunks[trunk] = max(trunks.get(trunk, 0.0), shared / epoch)
-    return Cost(own + sum(trunks.values()), alone)
 
 
 def write_results(results: SearchResults) -> None:

@@ -13,9 +13,10 @@ from searches import record, write_search
 from align_dist.config import RunConfig
 from align_dist.errors import NonFiniteError, StorageError, UserError
 from align_dist.runs.folder import RunFolder
+from align_dist.runs.warmup import cost_of
 from align_dist.search.config import SearchConfig
 from align_dist.search.plots import draw_plots
-from align_dist.search.results import as_json, cost_of, read_results, write_results
+from align_dist.search.results import as_json, read_results, write_results
 from align_dist.search.sampler import TrialSampler
 from align_dist.search.trials import Trial, confirmations_of
 
@@ -99,9 +100,10 @@ def test_the_cost_counts_a_shared_warmup_once(squares: RunConfig, tmp_path: Path
     """Runs of 16 steps, guided from step 10 on, 3.5 steps an epoch; the second trial was stopped after 12."""
     _, search = write_search(squares, tmp_path, space=LAMBDA1, samples=2)
     trials = TrialSampler(search).trials
-    cost = cost_of(search, trials, [16, 12])
+    configs = [trial.config for trial in trials]
+    cost = cost_of(configs, [16, 12])
     assert (cost.alone, cost.sharing) == (pytest.approx(28 / 3.5), pytest.approx((10 + 6 + 2) / 3.5))
-    alone = cost_of(search.model_copy(update={"share_warmup": False}), trials, [16, 12])
+    alone = cost_of(configs, [16, 12], shared=False)
     assert alone.sharing == alone.alone == cost.alone
 
 
