@@ -1,4 +1,4 @@
-"""The `align-dist` command: doctor · selftest · data · train · status · evaluate · report · bench, one verb each."""
+"""The `align-dist` command: one function for each verb."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from align_dist.errors import ConfigError, UserError
 from align_dist.files import disk_errors_in_words
 
 if TYPE_CHECKING:
-    from align_dist.report.rows import Run
+    _Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 CHECKED = 32  # pictures that an exported model is compared on
 SELECTIONS = ("validation", "validation_worst_group", "last", "oracle")
@@ -82,6 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"align_dist {__version__}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
+    _add_preparing(verbs)
+    _add_running(verbs)
+    _add_reading(verbs)
+    return parser
+
+
+def _add_preparing(verbs: _Verbs) -> None:
+    """The verbs of a machine and its data."""
     doctor = _verb(verbs, "doctor", "say what this machine has and lacks", _doctor)
     doctor.add_argument("config", nargs="?", type=Path, help="also look at the data folders it names")
     doctor.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for example benchmark.root=/data/pacs")
@@ -99,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(masks)
     masks.add_argument("--model", type=Path, required=True, metavar="FILE.onnx", help="such as u2net.onnx")
 
+
+def _add_running(verbs: _Verbs) -> None:
+    """The verbs that train and measure."""
     train = _verb(verbs, "train", "train a run from where it is, then evaluate it", _train)
     _add_config(train)
     train.add_argument("--print-config", action="store_true", help="show the resolved run and stop")
@@ -117,7 +128,14 @@ def _parser() -> argparse.ArgumentParser:
     shown = status.add_mutually_exclusive_group()
     shown.add_argument("--watch", action="store_true", help="redraw until nothing is running, or Ctrl-C")
     shown.add_argument("--json", action="store_true", help="one JSON line a run")
+    bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
+    bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
+    _add_config(bench, needed=False)
+    bench.add_argument("--most", action="store_true", help="data: 100,000 pictures too; it takes no CONFIG but may")
 
+
+def _add_reading(verbs: _Verbs) -> None:
+    """The verbs that read what runs have left."""
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
     report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
@@ -144,14 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     monitor.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
     monitor.add_argument("--port", type=int, default=6006, help="0 for any free one (default 6006)")
 
-    bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
-    bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
-    _add_config(bench, needed=False)
-    bench.add_argument("--most", action="store_true", help="data: 100,000 pictures too; it takes no CONFIG but may")
-    return parser
 
-
-def _verb(verbs: argparse._SubParsersAction, name: str, text: str, run: object) -> argparse.ArgumentParser:  # type: ignore[type-arg]
+def _verb(verbs: _Verbs, name: str, text: str, run: object) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.set_defaults(run=run)
     return parser
@@ -257,66 +269,9 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from align_dist.report import render
-    from align_dist.report.rows import finished_rows, read_runs
-    from align_dist.report.tables import difference_table, usual_tables
+    from align_dist.report.command import run_report
 
-    if options.figure and not options.against:
-        raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
-    if options.html and (options.against or options.table or options.minus):
-        raise ConfigError("report --html: the page has the usual tables; leave out what takes their place, or --html")
-    runs = read_runs(options.folders)
-    rows = finished_rows(runs)
-    if not rows:
-        raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
-    if options.against:
-        return _report_sweep(options, runs)
-    if options.table:
-        return _report_paper(options, runs)
-    if options.minus:
-        print(render.RENDERERS[options.format](difference_table(rows, options.minus, options.selection)))
-        return _say_left_out(runs)
-    tables = usual_tables(rows, options.selection)
-    print(render.rendered(tables, options.format))
-    _say_left_out(runs)
-    if options.html:
-        from align_dist.report.html import write_report
-
-        write_report(options.folders, options.html)
-        print(options.html)
-
-
-def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:
-    from align_dist.report.rows import unfinished
-
-    for line in (*(f"left out, {run.status}: {run.folder}" for run in unfinished(runs)), *reasons):
-        print(line, file=sys.stderr)
-
-
-def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
-    from align_dist.report.render import RENDERERS
-    from align_dist.report.sweep import draw_sweep, sweep, sweep_table
-
-    points = sweep(runs, options.against, options.selection)
-    print(RENDERERS[options.format](sweep_table(points, options.against, options.selection)))
-    if options.figure:
-        draw_sweep(points, options.against, options.figure)
-        print(options.figure)
-
-
-def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
-    from align_dist.report.papers import left_out, paper_tables
-    from align_dist.report.published import read_paper
-    from align_dist.report.render import rendered
-    from align_dist.report.rows import finished_rows
-
-    paper = read_paper(options.table)
-    tables = paper_tables(finished_rows(runs), paper, options.selection)
-    reasons = left_out(runs, paper, options.selection)
-    if not tables:
-        raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
-    print(rendered(tables, options.format))
-    _say_left_out(runs, reasons)
+    run_report(options)
 
 
 def _explain(options: argparse.Namespace) -> None:

@@ -1,0 +1,77 @@
+"""What `align-dist report` prints and writes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from align_dist.errors import ConfigError
+
+if TYPE_CHECKING:
+    from align_dist.report.rows import Run
+
+
+def run_report(options: argparse.Namespace) -> None:
+    """Prints the tables that the command line asks for. Raises ConfigError, DataError and StorageError."""
+    from align_dist.report import render
+    from align_dist.report.rows import finished_rows, read_runs
+    from align_dist.report.tables import difference_table, usual_tables
+
+    if options.figure and not options.against:
+        raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
+    if options.html and (options.against or options.table or options.minus):
+        raise ConfigError("report --html: the page has the usual tables; leave out what takes their place, or --html")
+    runs = read_runs(options.folders)
+    rows = finished_rows(runs)
+    if not rows:
+        raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
+    if options.against:
+        return _report_sweep(options, runs)
+    if options.table:
+        return _report_paper(options, runs)
+    if options.minus:
+        print(render.RENDERERS[options.format](difference_table(rows, options.minus, options.selection)))
+        return _say_left_out(runs)
+    tables = usual_tables(rows, options.selection)
+    print(render.rendered(tables, options.format))
+    _say_left_out(runs)
+    if options.html:
+        from align_dist.report.html import write_report
+
+        write_report(options.folders, options.html)
+        print(options.html)
+
+
+def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:
+    from align_dist.report.rows import unfinished
+
+    for line in (*(f"left out, {run.status}: {run.folder}" for run in unfinished(runs)), *reasons):
+        print(line, file=sys.stderr)
+
+
+def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.render import RENDERERS
+    from align_dist.report.sweep import draw_sweep, sweep, sweep_table
+
+    points = sweep(runs, options.against, options.selection)
+    print(RENDERERS[options.format](sweep_table(points, options.against, options.selection)))
+    if options.figure:
+        draw_sweep(points, options.against, options.figure)
+        print(options.figure)
+
+
+def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.papers import left_out, paper_tables
+    from align_dist.report.published import read_paper
+    from align_dist.report.render import rendered
+    from align_dist.report.rows import finished_rows
+
+    paper = read_paper(options.table)
+    tables = paper_tables(finished_rows(runs), paper, options.selection)
+    reasons = left_out(runs, paper, options.selection)
+    if not tables:
+        raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
+    print(rendered(tables, options.format))
+    _say_left_out(runs, reasons)
