@@ -25,7 +25,9 @@ def show_tensorboard(places: Sequence[Path], port: int) -> None:
     with TemporaryDirectory(prefix="align-dist-") as links:
         _link(places, Path(links))
         command = [sys.executable, "-m", "tensorboard.main", "--logdir", links, "--host", "127.0.0.1"]
-        server = subprocess.Popen([*command, "--port", str(port)])
+        # The fast loader is a second server, asked through gRPC, which a cluster's proxy settings send elsewhere.
+        command += ["--load_fast", "false", "--port", str(port)]
+        server = subprocess.Popen(command)
         try:
             while True:
                 try:
