@@ -32,6 +32,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 # Stands for the page's ink in a figure that becomes SVG; the page replaces it by `currentColor`.
 INK = "#010203"
 PRINTED_INK = "#222222"
+READABLE = 68  # pixels of a page for an inch of a figure, at least
 
 
 class Look(NamedTuple):
@@ -138,7 +139,10 @@ def legend(figure: Figure, axes: Axes, columns: int = 5) -> None:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """An <svg> element for a page: text as text, in the page's ink. name: what a screen reader says."""
+    """An <svg> element for a page: text as text, in the page's ink, never too narrow to read.
+
+    name: what a screen reader says.
+    """
     from html import escape
 
     stream = io.StringIO()
@@ -148,8 +152,8 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r' id="[A-Za-z][A-Za-z0-9]*_\d+"', "", svg)  # which would repeat between figures
     svg = svg.replace(INK, "currentColor")
-    label = escape(name)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+    least = round(figure.get_figwidth() * READABLE)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(name)}" style="min-width: {least}px"', 1)
 
 
 def write_png(figure: Figure, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from align_dist.report.aggregate import Column, Line, SeedValues, standard_error, values_of
 from align_dist.report.measures import measure
-from align_dist.runs.results import Row
+from align_dist.runs.results import OUT_OF_DOMAIN, Row
 from align_dist.visual import GREY, Look, drawing, looks_of, new_figure, to_svg
 
 if TYPE_CHECKING:
@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 
 LINE_HEIGHT, PANEL_WIDTH, PANELS = 0.24, 3.1, 4
 # Where a table has more columns than a plot has panels: what is asked first, first.
-PREFERRED = (
-    "accuracy",
-    "worst_group_accuracy",
-    "background_gap",
-    "insertion_auc",
-    "energy_inside",
-    "mask_iou",
-    "commonest_cell",
-    "sufficiency",
-)
+PREFERRED = ("accuracy", "worst_group_accuracy", "insertion_auc", "commonest_cell", "energy_inside", "mask_iou")
 
 
 def dot_plot(lines: Mapping[Line, Sequence[Row]], columns: Sequence[Column], baseline: str) -> str:
@@ -63,13 +54,12 @@ def _unit(column: Column) -> str:
 
 
 def _most_important(columns: Sequence[Column]) -> list[Column]:
-    def rank(column: Column) -> tuple[int, int]:
-        place = PREFERRED.index(column.metric) if column.metric in PREFERRED else len(PREFERRED)
-        # Of accuracies the mean over domains says more than one domain.
-        return place, int(column.domain is not None and column.metric == "accuracy")
-
-    chosen = sorted(columns, key=rank)[:PANELS]
-    return [column for column in columns if column in chosen]
+    """Of accuracies on targets the mean over domains alone, where there is one."""
+    means = any(column.domain is None and column.role == OUT_OF_DOMAIN for column in columns)
+    single = [c for c in columns if means and c.domain and c.role == OUT_OF_DOMAIN and c.metric == "accuracy"]
+    ranked = [column for metric in PREFERRED for column in columns if column.metric == metric and column not in single]
+    kept = [*ranked, *(column for column in columns if column not in ranked)][:PANELS]
+    return [column for column in columns if column in kept]
 
 
 def _minus(values: SeedValues, baseline: SeedValues) -> SeedValues:

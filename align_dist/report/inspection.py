@@ -113,7 +113,7 @@ def confusion_plot(of_labels: Mapping[str, Sequence[Details]], domain: str) -> s
             axes.set_yticks(range(len(classes)), classes)
         if image is not None:
             figure.colorbar(image, ax=panels, shrink=0.7, label="share of the true class (rows)")
-        return to_svg(figure, f"Confusion on {domain} by true class (rows) and predicted class, for each method")
+        return to_svg(figure, f"Confusion on {domain} by true and predicted class for {', '.join(of_labels)}")
 
 
 def _with_curves(of_labels: Mapping[str, Sequence[Details]]) -> dict[str, list[Details]]:
@@ -169,6 +169,6 @@ def _draw_calibration(axes: Axes, seeds: Sequence[Details], look: Look, label: s
     count, confidence, right = np.sum([details.calibration for details in seeds], axis=0).T
     has_images = count > 0
     confidence, accuracy = confidence[has_images] / count[has_images], right[has_images] / count[has_images]
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 3)))
     axes.plot(confidence, accuracy, color=look.color, linestyle=look.dash, label=label)
     axes.scatter(confidence, accuracy, 2 + 40 * count[has_images] / count.sum(), color=look.color, marker=look.marker)

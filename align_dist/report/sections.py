@@ -30,6 +30,7 @@ from align_dist.report.tables import (
     EXPLANATION_METRICS,
     SELECTIONS,
     THEORY_METRICS,
+    background_columns,
     difference_table,
     summary_columns,
     usual_tables,
@@ -109,6 +110,9 @@ def _results(rows: Sequence[Row]) -> list[str]:
         selection = _selections(of_comparison)[0]
         for group, lines in _by_group(lines_of(of_comparison, selection)).items():
             parts.append(figure(dot_plot(lines, summary_columns(lines), BASELINE), _group_text(group)))
+            if columns := background_columns(lines):
+                caption = "Objects before their own background, another of their class, and one of any class."
+                parts.append(figure(dot_plot(lines, columns, BASELINE), caption))
     return [*parts, _meanings(rows)]
 
 
