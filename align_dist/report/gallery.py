@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from align_dist.pages.markup import figure, picture
 from align_dist.report.inspection import RunDetails
-from align_dist.report.markup import figure, picture
-from align_dist.runs.details import Bytes, Examples
+from align_dist.runs.details import Bytes, Examples, read_details
+from align_dist.runs.folder import RunFolder
 from align_dist.visual import OVERLAY, color_table
 
 Floats = NDArray[np.float64]
@@ -36,19 +38,20 @@ class Choice(NamedTuple):
 def same_images(runs: Sequence[RunDetails], domain: str) -> tuple[int, list[Shown]]:
     """The seed of which most methods have examples of the domain, and these methods' examples of the same images.
 
-    Of equal seeds the smallest. No method where none has examples.
+    Of equal seeds the smallest. No method where none has examples. Only examples that are shown are read.
     """
-    by_seed: dict[int, dict[str, Examples]] = {}
+    by_seed: dict[int, dict[str, Path]] = {}
     for run, domains in runs:
-        details = domains.get(domain)
-        if details is not None and details.examples is not None:
-            by_seed.setdefault(run.rows[0].seed, {}).setdefault(run.label, details.examples)
+        if domain in domains and domains[domain].curves is not None:
+            path = RunFolder(run.folder).details / f"{domain}.npz"
+            by_seed.setdefault(run.rows[0].seed, {}).setdefault(run.label, path)
     if not by_seed:
         return 0, []
     seed = max(by_seed, key=lambda seed: (len(by_seed[seed]), -seed))
-    of_seed = by_seed[seed]
-    common = sorted(set.intersection(*({int(sample) for sample in e.samples} for e in of_seed.values())))
-    return seed, [Shown(label, _select(examples, common)) for label, examples in of_seed.items()] if common else []
+    details = {label: read_details(path) for label, path in by_seed[seed].items()}
+    examples = {label: of_label.examples for label, of_label in details.items() if of_label and of_label.examples}
+    common = sorted(set.intersection(*({int(sample) for sample in e.samples} for e in examples.values())))
+    return seed, [Shown(label, _select(of_label, common)) for label, of_label in examples.items()] if common else []
 
 
 def choose_images(methods: Sequence[Shown]) -> list[Choice]:

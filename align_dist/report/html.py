@@ -1,27 +1,21 @@
-"""The HTML report: compared runs, their results, and what the models look at, in one file.
-
-The file is self-contained and loads nothing from the network.
-"""
+"""The HTML report: compared runs, their results, and what the models look at, in one self-contained file."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 
 from align_dist import __version__
 from align_dist.errors import DataError, StorageError
 from align_dist.files import write_text
+from align_dist.pages.markup import links, paragraph
+from align_dist.pages.page import page
 from align_dist.report.inspection import RunDetails, details_of
-from align_dist.report.markup import links, paragraph
 from align_dist.report.rows import Run, finished_rows, read_runs
-from align_dist.report.script import DIALOG, SCRIPT, SCRIPT_HASH
-from align_dist.report.sections import BASELINE, Section, sections_of
-from align_dist.report.style import STYLE
+from align_dist.report.sections import BASELINE, sections_of
 
-# Makes the browser refuse external content and every script but the page's own.
-POLICY = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{SCRIPT_HASH}'"
+MOST_NAMES = 5  # in the title
 
 
 def write_report(run_folders: Sequence[Path], destination: Path) -> None:
@@ -55,17 +49,11 @@ def report_page(runs: Sequence[Run], origin: Mapping[str, str]) -> str:
     if not finished_rows(runs):
         raise DataError(f"none of the {len(runs)} runs has finished with results; finish a run first")
     finished = [details_of(run) for run in _in_order(runs)]
-    title = "Comparison of " + ", ".join(dict.fromkeys(run.label for run, _ in finished))
+    labels = list(dict.fromkeys(run.label for run, _ in finished))
+    title = "Comparison of " + (", ".join(labels) if len(labels) <= MOST_NAMES else f"{len(labels)} methods")
     sections = sections_of(runs, finished, origin)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style></head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>{_overview(runs, finished)}{links([s.link for s in sections])}</header>\n"
-        f"<main>\n{''.join(section.html for section in sections)}\n</main>\n{DIALOG}\n"
-        f"<script>{SCRIPT}</script></body></html>\n"
-    )
+    header = _overview(runs, finished) + links([section.link for section in sections])
+    return page(title, header, "".join(section.html for section in sections))
 
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
@@ -82,6 +70,3 @@ def _overview(runs: Sequence[Run], finished: Sequence[RunDetails]) -> str:
     left = len(runs) - len(finished)
     unfinished = f", {left} not finished" if left else ""
     return paragraph(f"{len(finished)} finished runs{unfinished}; seeds {seeds}; domains {domains}.", "soft")
-
-
-__all__ = ["Section", "provenance", "report_page", "write_report"]

@@ -31,13 +31,13 @@ class RunDetails(NamedTuple):
     domains: Mapping[str, Details]
 
 
-def details_of(run: Run, with_examples: bool = True) -> RunDetails:
-    """The details that are of the same weights and images as the run's rows."""
+def details_of(run: Run) -> RunDetails:
+    """The details, without examples, that are of the same weights and images as the run's rows."""
     domains: dict[str, Details] = {}
     for row in run.rows:
         if row.domain in domains:
             continue
-        details = read_details(RunFolder(run.folder).details / f"{row.domain}.npz", with_examples)
+        details = read_details(RunFolder(run.folder).details / f"{row.domain}.npz", with_examples=False)
         if details and (details.selection, details.step, details.fingerprint) == (
             row.selection,
             row.step,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from align_dist.pages.markup import definitions, figure, folded, paragraph, preformatted, section, subheading
 from align_dist.report.aggregate import Line, lines_of
 from align_dist.report.configurations import differing_settings, environments, settings_table
 from align_dist.report.cost import cost_table
@@ -21,7 +22,6 @@ from align_dist.report.inspection import (
     confusion_plot,
     curve_plot,
 )
-from align_dist.report.markup import definitions, figure, folded, paragraph, preformatted, section, subheading
 from align_dist.report.measures import measure
 from align_dist.report.render import Table, to_html
 from align_dist.report.rows import Run, unfinished

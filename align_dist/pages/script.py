@@ -1,4 +1,4 @@
-"""The script of the HTML report: tables sort, and a click shows a picture large."""
+"""The script of pages: tables sort, and a click shows a picture large."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ function sort(button) {
 }
 function show(button) {
   const image = button.querySelector("img"), dialog = document.getElementById("large");
-  const large = dialog.querySelector("img");
+  const large = document.createElement("img");
   large.src = image.src;
   large.alt = image.alt;
+  dialog.querySelector("div").replaceChildren(large);
   dialog.querySelector("p").textContent = image.alt;
   dialog.showModal();
 }
@@ -43,5 +44,5 @@ document.addEventListener("click", (event) => {
 # Lets the browser run this script and no other.
 SCRIPT_HASH = "sha256-" + b64encode(sha256(SCRIPT.encode()).digest()).decode("ascii")
 DIALOG = (
-    '<dialog id="large" aria-label="Picture, large"><button type="button">close</button><img alt=""><p></p></dialog>'
+    '<dialog id="large" aria-label="Picture, large"><button type="button">close</button><div></div><p></p></dialog>'
 )

@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: printable, light or dark by the reader's system setting."""
+"""The style sheet of pages: printable, light or dark by the reader's system setting."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #5b6270; --line: #d9dce2; --paper: #ffffff;
@@ -10,7 +10,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 1240px; padding: 2.2rem 1.4rem 4rem; background: var(--paper);
        color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.65rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.01em; }
-h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem; padding-bottom: .3rem;
+h2 { font-size: 1.15rem; overflow-wrap: anywhere; margin: 2.6rem 0 .6rem; padding-bottom: .3rem;
      border-bottom: 1px solid var(--line); }
 h3 { font-size: .98rem; margin: 1.6rem 0 .4rem; }
 p { max-width: 78ch; margin: .5rem 0; }

@@ -44,7 +44,11 @@ def picture(data: bytes, name: str, media: str, size: tuple[int, int]) -> str:
     """A picture inside the page, which a click shows large. size: width and height in pixels. name: its description."""
     width, height = size
     source = f"data:image/{media};base64,{b64encode(data).decode('ascii')}"
-    image = f'<img alt="{escape(name)}" width="{width}" height="{height}" src="{source}">'
+    return zoom(f'<img alt="{escape(name)}" width="{width}" height="{height}" src="{source}">')
+
+
+def zoom(image: str) -> str:
+    """An <img> that a click, or Enter, shows large."""
     return f'<button type="button" class="zoom" aria-haspopup="dialog">{image}</button>'
 
 
