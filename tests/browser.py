@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,12 +26,16 @@ def browser(width: int = 1280, height: int = 1000) -> Iterator[WebDriver]:
 
     options = ChromeOptions()
     options.binary_location = program
-    for argument in ("--headless=new", "--disable-gpu", f"--window-size={width},{height}"):
+    for argument in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", f"--window-size={width},{height}"):
         options.add_argument(argument)
     if os.geteuid() == 0:
         options.add_argument("--no-sandbox")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = Chrome(options=options, service=ChromeService(driver))
+    with pytest.MonkeyPatch.context() as patch:
+        # A proxy of the environment does not know this machine's loopback, where the driver listens.
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.setenv(name, "localhost,127.0.0.1")
+        chrome = Chrome(options=options, service=ChromeService(driver))
     try:
         yield chrome
     finally:
@@ -48,3 +53,27 @@ def requests_of(chrome: WebDriver) -> list[str]:
     events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [address for address in sent if not address.startswith("data:")]
+
+
+# Web components keep their texts in trees of their own, which `innerText` does not enter.
+TEXTS = """
+const texts = [];
+function walk(node) {
+  if (node.nodeType === Node.TEXT_NODE && node.textContent.trim()) texts.push(node.textContent.trim());
+  if (["STYLE", "SCRIPT", "NOSCRIPT"].includes(node.nodeName)) return;
+  if (node.shadowRoot) walk(node.shadowRoot);
+  for (const child of node.childNodes) walk(child);
+}
+walk(document.body);
+return texts;
+"""
+
+
+def wait_for_texts(chrome: WebDriver, wanted: set[str], seconds: int = 60) -> None:
+    """Waits until the page shows all these texts. Fails with what is missing."""
+    for _ in range(2 * seconds):
+        missing = wanted - set(chrome.execute_script(TEXTS))  # type: ignore[no-untyped-call]
+        if not missing:
+            return
+        time.sleep(0.5)
+    raise AssertionError(f"{chrome.current_url} lacks {sorted(missing)}")

@@ -15,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from browser import browser, wait_for_texts
 
 from align_dist.config import RunConfig
 from align_dist.errors import DataError
@@ -69,6 +70,7 @@ def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: Run
         layout = asked(port, "plugin/custom_scalars/layout")
         charts = {chart["title"]: chart for category in layout["category"] for chart in category["chart"]}
         assert {"classifier", "masker", "accuracy", "images a second"} <= charts.keys()
+        shows_in_browser(port, name)
         later = first.name.replace("seed0", "seed1")
         shutil.copytree(first, tmp_path / "runs" / later)
         wait_for_runs(port, {name, name.replace("seed0", "seed1")}, process, log)
@@ -77,6 +79,16 @@ def test_runs_and_those_that_begin_later_are_served_on_the_loopback(squares: Run
         assert process.wait(60) == 130
     with pytest.raises(URLError):
         asked(port, "runs")
+
+
+def shows_in_browser(port: int, name: str) -> None:
+    """The tabs that answer questions: custom scalars by network, and the method's own options with final results."""
+    with browser() as chrome:
+        chrome.get(f"http://127.0.0.1:{port}/#custom_scalars")
+        wait_for_texts(chrome, {"losses", "classifier", "masker", f"classifier/guidance ({name})"})
+        chrome.get(f"http://127.0.0.1:{port}/#hparams")
+        chrome.refresh()
+        wait_for_texts(chrome, {"align.lambda1", "align.lambda3", "final/accuracy/dark", "Trial ID"})
 
 
 def wait_for_runs(port: int, names: set[str], process: subprocess.Popen[bytes], log: Path) -> None:
