@@ -22,6 +22,7 @@ from align_dist.files import read_json
 from align_dist.methods.clock import Clock
 from align_dist.networks.backbones import statistics
 from align_dist.networks.classifier import Classifier
+from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.selection import load_selected
 
@@ -106,7 +107,8 @@ class Model:
 def load(run: str | Path, selection: str = "validation", device: str = "auto") -> Model:
     """The model that a run has trained. run: its folder. selection: which of its weights.
 
-    Raises CheckpointError for a folder without such weights, DataError where its classes are not known.
+    Raises CheckpointError for a folder without such weights or with another network's, DataError where its classes are
+    not known.
     """
     folder = RunFolder(Path(run))
     config = folder.config()
@@ -114,7 +116,8 @@ def load(run: str | Path, selection: str = "validation", device: str = "auto") -
     classes, target = _classes_of(folder, config), choose_device(device)
     networks = {name: learner.build() for name, learner in learners_of(config, len(classes), NO_TIME).items()}
     for name, network in networks.items():
-        network.load_state_dict(weights[name])
+        with refusing_other_networks(folder.selected, name):
+            network.load_state_dict(weights[name])
         network.eval().requires_grad_(False).to(target)
     classifier = networks["classifier"]
     assert isinstance(classifier, Classifier)

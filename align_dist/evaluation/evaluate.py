@@ -18,6 +18,7 @@ from align_dist.evaluation.lemmas import broken_assumptions
 from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.subset import subset
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
+from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.details import Curves, Details
 from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of, variant_of
 from align_dist.runs.selection import load_selected, selected_path
@@ -72,7 +73,8 @@ def evaluate_run(
         if first_selection != selection:
             say(f"{folder.path.name}: {selection}: the same weights as {first_selection} (step {state['step']})")
         for name, engine in run.method.networks.items():
-            engine.load_weights(state["networks"][name])
+            with refusing_other_networks(folder.selected, name):
+                engine.load_weights(state["networks"][name])
         reading = run.with_local_networks()
         theory = theory_on(reading, check) if masks and first_selection == selection else {}
         for domain, samples in run.split.tests.items():

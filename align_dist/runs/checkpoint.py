@@ -11,7 +11,8 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -59,6 +60,21 @@ def load_weights(path: Path, remedy: str = "take another file, or train again") 
     if not isinstance(state, dict):
         raise CheckpointError(f"{path}: takes a dictionary, holds {type(state).__name__}; {remedy}")
     return state
+
+
+@contextmanager
+def refusing_other_networks(path: Path, network: str) -> Iterator[None]:
+    """Load a network's state within this context: CheckpointError where the file's network is of another form."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        if not isinstance(error, KeyError) and "state_dict" not in str(error) and "state dict" not in str(error):
+            raise
+        raise CheckpointError(
+            f"{path}: {network} is another network than the config describes ({reason}); another version of the code "
+            "trained it: use that one, or train anew under another experiment=NAME"
+        ) from None
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from align_dist.assembly import Assembly
 from align_dist.errors import CheckpointError
 from align_dist.methods.base import Method
-from align_dist.runs.checkpoint import load_checkpoint, save_checkpoint
+from align_dist.runs.checkpoint import load_checkpoint, refusing_other_networks, save_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import forget_after
 from align_dist.runs.position import Position, checkpoint_of, position_in
@@ -65,7 +65,8 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
     untouched = state.get("untouched", [])
     for name, engine in run.method.networks.items():
         if name not in untouched:
-            engine.load_state_dict(state["networks"][name])
+            with refusing_other_networks(folder.checkpoints, name):
+                engine.load_state_dict(state["networks"][name])
     run.method.state |= {name: value.to(run.device) for name, value in state["method"].items()}
     position = position_in(state, selected)
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from refusals import raises
+
 from align_dist.assembly import assemble
 from align_dist.config import RunConfig
+from align_dist.errors import CheckpointError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
@@ -29,3 +33,14 @@ def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path)
         "run: last: the same weights as validation (step 20)",
         "run: oracle: left out, the run was trained without it",
     ]
+
+
+@pytest.mark.parametrize("network", ["classifier", "masker"])
+def test_weights_of_another_network_are_refused_by_its_name(squares: RunConfig, tmp_path: Path, network: str) -> None:
+    run, folder = assemble(squares), RunFolder(tmp_path / "run")
+    weights = weights_now(20, run.method.networks, Group())
+    name, tensor = next((n, t) for n, t in weights["networks"][network].items() if t.ndim > 1)
+    weights["networks"][network][name] = tensor[:-1]
+    write_selected(folder.selected, {"validation": weights})
+    with raises(CheckpointError, folder.selected, network):
+        evaluate_run(run, folder, lambda _: None)
