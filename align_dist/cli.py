@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from align_dist import __version__
 from align_dist.errors import ConfigError, UserError
-from align_dist.files import disk_errors_in_words
+from align_dist.files import storage_errors
 
 if TYPE_CHECKING:
     _Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -46,10 +46,10 @@ def answer(action: Callable[[], int | None], name: str = "align-dist", interrupt
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        with disk_errors_in_words():
+        with storage_errors():
             return int(action() or 0)
     except UserError as error:
-        if not error.told_elsewhere:
+        if not error.printed_elsewhere:
             print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -226,7 +226,7 @@ def _train(options: argparse.Namespace) -> None:
         config = with_fingerprint(load_config(options.config, options.overrides))
         check_names(config)
     except UserError as error:
-        error.told_elsewhere = _is_other_rank()  # every rank reads the same file
+        error.printed_elsewhere = _is_other_rank()  # every rank reads the same file
         raise
     if options.print_config:
         print(to_yaml(config), end="")

@@ -17,7 +17,7 @@ from align_dist.data.tree import beton_of
 from align_dist.errors import NonFiniteError, UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.evaluation.theory import masks_of
-from align_dist.files import disk_errors_in_words, take_lock
+from align_dist.files import storage_errors, take_lock
 from align_dist.parallel.connect import connected
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
@@ -62,13 +62,13 @@ def train_run(
     folder, conclude = RunFolder(config.folder), _leave_unmeasured if sources_only else _evaluate
     device = choose_device(config.training.device).type
     # Outermost: a rank that is lost becomes an error of its own where ranks are disconnected.
-    with _ends_on_record(folder), disk_errors_in_words(), connected(config.distributed, device) as group:
+    with _ends_on_record(folder), storage_errors(), connected(config.distributed, device) as group:
         try:
             if share_warmup:
                 _begin_from_warmup(config, folder, group, say, passing)
             _on_ranks(without_targets(config) if sources_only else config, folder, group, say, conclude, sources_only)
         except UserError as error:
-            error.told_elsewhere = error.agreed and not group.is_first
+            error.printed_elsewhere = error.raised_on_all_ranks and not group.is_first
             raise
     return folder
 

@@ -17,7 +17,7 @@ from align_dist.data.pixels import open_picture, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
 from align_dist.errors import ConfigError, DataError
-from align_dist.files import read_json, write_text, write_whole
+from align_dist.files import read_json, write_atomically, write_text
 
 RECORD = "made_from.json"
 
@@ -104,4 +104,4 @@ def _read(path: Path) -> Image.Image:
 def _write_mask(path: Path, segment: Segment, picture: Image.Image) -> None:
     mask = Image.fromarray(segment(np.asarray(picture))).resize(picture.size, Image.Resampling.BILINEAR)
     values = np.rint(np.asarray(mask) * 255).clip(0, 255).astype(np.uint8)
-    write_whole(path, lambda file: Image.fromarray(values).save(file, "PNG"))
+    write_atomically(path, lambda file: Image.fromarray(values).save(file, "PNG"))

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from align_dist.errors import UserError
-from align_dist.files import disk_errors_in_words
+from align_dist.files import storage_errors
 from align_dist.machine import available_cores
 from align_dist.parallel.collectives import concatenate_over_ranks, sum_over_ranks
 
@@ -116,7 +116,7 @@ class Group:
 
 def _outcome(action: Callable[[], T]) -> tuple[T | None, UserError | None]:
     try:
-        with disk_errors_in_words():
+        with storage_errors():
             return action(), None
     except UserError as error:
         return None, error
@@ -125,6 +125,6 @@ def _outcome(action: Callable[[], T]) -> tuple[T | None, UserError | None]:
 def _value_of(outcome: tuple[T | None, UserError | None]) -> T:
     value, error = outcome
     if error is not None:
-        error.agreed = True
+        error.raised_on_all_ranks = True
         raise error
     return cast(T, value)

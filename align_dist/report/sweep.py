@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from align_dist.errors import ConfigError
-from align_dist.files import write_whole
+from align_dist.files import write_atomically
 from align_dist.report.aggregate import Column, Line, lines_of, standard_error, values_of
 from align_dist.report.configurations import read_settings
 from align_dist.report.curves import COLORS
@@ -99,7 +99,7 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    write_whole(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
+    write_atomically(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
 
 
 def _is_independent(run: Run, key: str) -> bool:

@@ -25,7 +25,7 @@ from align_dist.runs.checkpoint import load_checkpoint, read_checkpoint, save_ch
 from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
 from align_dist.runs.metrics import copy_metrics
 from align_dist.runs.position import Position, checkpoint_of
-from align_dist.schema.values import told_of
+from align_dist.schema.values import option_metadata
 
 REMEDY = "delete the file, and the same command trains the warm-up again"
 
@@ -55,7 +55,7 @@ def trunk_of(config: RunConfig) -> RunConfig:
     where the method does nothing of its own in warm-up.
     """
     own = config.with_method("erm") if config.options.plain_warmup else config
-    values = own.alone().model_dump(mode="json")
+    values = own.with_own_options_only().model_dump(mode="json")
     for key in silent_in_warmup(own.method):
         _forget(values, key.split("."))
     values["experiment"], values["variant"] = f"{config.experiment}/{WARMUPS}", ""
@@ -156,7 +156,7 @@ def begin_at(config: RunConfig, warmup: Warmup) -> None:
 def _after_warmup(part: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in part.model_fields.items():
         nested = field.annotation
-        if told_of(field, "after_warmup"):
+        if option_metadata(field, "after_warmup"):
             yield f"{prefix}{name}"
         elif isinstance(nested, type) and issubclass(nested, BaseModel):
             yield from _after_warmup(nested, f"{prefix}{name}.")

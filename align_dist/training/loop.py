@@ -45,11 +45,11 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
             session.progress.advance(step)
             if step % run.config.training.log_every == 0 or schedule.is_stop(step) or leaving:
                 _report(session, step)
-            if schedule.due(step, schedule.validate_every):
+            if schedule.is_due(step, schedule.validate_every):
                 _validate(session, position)
-            if schedule.due(step, schedule.pictures_every):
+            if schedule.is_due(step, schedule.pictures_every):
                 _draw(session, step)
-            if schedule.due(step, schedule.checkpoint_every) or step == schedule.end or leaving:
+            if schedule.is_due(step, schedule.checkpoint_every) or step == schedule.end or leaving:
                 save(run, folder, position)
             leave_if_asked(request, folder.path, step)
     if position.step == schedule.length:
@@ -99,7 +99,7 @@ def _validate(session: _Session, position: Position) -> None:
     values = validate(run, position)
     run.group.first(lambda: session.monitor.write(step, values))
     session.progress.tell(step, {name: values[name] for name in SHOWN if name in values})
-    if run.schedule.selectable(step):
+    if run.schedule.may_select(step):
         _warn(session, step, "collapse", collapse_warning(values, len(explained_samples(run))))
 
 

@@ -25,7 +25,7 @@ def validate(run: Assembly, position: Position) -> Values:
     weights = cache(lambda: weights_now(step, run.method.networks, run.group))  # one copy for all that select it
 
     def better(name: str, best: Best, accuracy: float) -> Best:
-        if accuracy < best.accuracy or not run.schedule.selectable(step):
+        if accuracy < best.accuracy or not run.schedule.may_select(step):
             return best
         position.selected[name] = weights()
         position.unwritten.add(name)
@@ -57,7 +57,7 @@ def _measure_validation(run: Assembly, step: int) -> Values:
     explained = explained_samples(run)
     if len(explained) == 0:
         return values
-    if run.config.evaluation.explain_validation and run.schedule.selectable(step):
+    if run.config.evaluation.explain_validation and run.schedule.may_select(step):
         values |= explanation_metrics(run, explained)
     return values | collapse_of(run, explained)
 

@@ -21,7 +21,7 @@ def result_of(action: Callable[[], Any]) -> Any:
     try:
         return action()
     except UserError as error:
-        return [type(error).__name__, str(error), error.agreed]
+        return [type(error).__name__, str(error), error.raised_on_all_ranks]
 
 
 def fail(error: UserError) -> NoReturn:

@@ -40,7 +40,7 @@ def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     folder.begin(squares)
     with pytest.raises(ConfigError, match="holds another run"):
         folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
-    assert folder.config() == squares.alone()
+    assert folder.config() == squares.with_own_options_only()
 
 
 def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(

@@ -10,13 +10,13 @@ from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
 from align_dist.methods.options.guided import GuidedOptions
 from align_dist.schema.distributions import LogUniform
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 from align_dist.schema.values import Count, Duration, OptimiserConfig, Positive, Weight, option
 
 LITE = "efficientnet_lite0"
 
 
-class MaskerOptions(Described):
+class MaskerOptions(Section):
     """area: the mask's mean before training. The optimiser's schedule starts when the masker starts to learn."""
 
     kind: Literal["small", "large", "pretrained"] = "small"

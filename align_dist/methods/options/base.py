@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from align_dist.methods.clock import Clock
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 
 
-class Options(Described):
+class Options(Section):
     """The base of options, and the options of a method without any."""
 
     @property
