@@ -12,14 +12,14 @@ import torch
 
 from align_dist.config import BenchmarkConfig, ClassifierConfig, DataConfig, ProtocolConfig, RunConfig
 from align_dist.data.beton import verify_beton
-from align_dist.data.contents import Stamp, stamp_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.decoder import Augmentation
+from align_dist.data.hashing import Stamp, stamp_of
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.sample_keys import Order, make_order
+from align_dist.data.split_checks import check_split, fixed_warnings, split_warnings
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network
@@ -99,7 +99,7 @@ def _materials(
             f"data.micro_batches: {config.method} averages over the global batch and needs a rank's whole batch; "
             "leave it at 1"
         )
-    manifest = beton_of(config.benchmark, compare=group.is_first)
+    manifest = checked_manifest(config.benchmark, compare=group.is_first)
     if "validation_worst_group" in config.evaluation.selections and not manifest.group_names:
         raise ConfigError(
             f"evaluation.selections: validation_worst_group needs groups and {config.benchmark.beton} has none; "
@@ -159,7 +159,7 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
         seed=protocol.seed,
         keep_together=protocol.keep_together,
     )
-    check_task(manifest, split)
+    check_split(manifest, split)
     return split
 
 
@@ -174,7 +174,7 @@ def warnings_of(run: Assembly) -> list[str]:
         )
     if protocol.kind == "fixed":
         return lines + fixed_warnings(run.manifest, run.split)
-    return lines + task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
+    return lines + split_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
 
 
 def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -203,10 +203,10 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from align_dist.config import load_config
-    from align_dist.data.tree import beton_of
+    from align_dist.data.comparison import checked_manifest
 
     benchmark = load_config(options.config, options.overrides).benchmark
-    manifest = beton_of(benchmark, quick=False)
+    manifest = checked_manifest(benchmark, quick=False)
     print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
 
 

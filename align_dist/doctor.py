@@ -127,11 +127,11 @@ def _semaphores() -> Iterator[Diagnosis]:
 
 
 def _data(config: RunConfig) -> Iterator[Diagnosis]:
-    from align_dist.data.tree import beton_of
+    from align_dist.data.comparison import checked_manifest
 
     benchmark = config.benchmark
     try:
-        manifest = beton_of(benchmark)
+        manifest = checked_manifest(benchmark)
         yield Diagnosis("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
         exists = benchmark.root.is_dir() or benchmark.name == "embedded"

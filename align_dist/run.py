@@ -13,7 +13,7 @@ from pathlib import Path
 from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
-from align_dist.data.tree import beton_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.errors import NonFiniteError, UserError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.evaluation.theory import masks_of
@@ -170,7 +170,7 @@ def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
     done = folder.done.exists()
     if done and is_written(config.benchmark.beton):
-        folder.check_fingerprint(beton_of(config.benchmark).fingerprint)
+        folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)
     return done
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.data.sample_keys import SampleKeys, make_order, pack
+from align_dist.data.sample_keys import SampleKeys, make_order, pack_keys
 from align_dist.sampling import logistic_noise, random_keys, relaxed_sample, uniform_numbers
 
 torch.set_num_threads(1)
@@ -22,7 +22,7 @@ UNLIKELY = 1e-3
 
 
 def sample_keys(count: int, pass_number: int = 1) -> SampleKeys:
-    return pack(np.arange(count, dtype=np.int64), pass_number)
+    return pack_keys(np.arange(count, dtype=np.int64), pass_number)
 
 
 @given(seed=st.integers(0, 2**40), step=st.integers(0, 1000), ranks=st.integers(1, 12))

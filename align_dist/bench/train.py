@@ -10,7 +10,7 @@ from align_dist.assembly import Assembly, arithmetic_of, assemble, seeded
 from align_dist.bench.plain_pytorch import Pictures, PlainAlign, augmentation, make_batches
 from align_dist.bench.timing import print_ratios, seconds_in_turn
 from align_dist.config import RunConfig
-from align_dist.data.benchmarks import read_described
+from align_dist.data.benchmarks import read_configured_benchmark
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.methods.options import AlignOptions
@@ -63,7 +63,7 @@ def _align_dist_turn(run: Assembly) -> Callable[[], None]:
 def _plain_turn(run: Assembly) -> Callable[[], None]:
     """The same networks, initial weights, learning rates, batch size and files in plain PyTorch."""
     config, benchmark = run.config, run.config.benchmark
-    root = read_described(benchmark).root
+    root = read_configured_benchmark(benchmark).root
     samples = run.split.train[: BATCHES * config.data.batch_size]
     files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in samples]
     transform = augmentation(config.data.augmentation, config.data.image_size, statistics(config.classifier.backbone))

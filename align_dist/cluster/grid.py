@@ -9,8 +9,8 @@ from pathlib import Path
 from align_dist.config import RunConfig, load_config
 from align_dist.config_checks import check_names
 from align_dist.data.beton import is_written
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import with_fingerprint
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_entry
 from align_dist.schema.values import LARGEST_SEED
@@ -97,7 +97,7 @@ def _domains_of(base: RunConfig, asked: list[str]) -> list[str]:
     """The domains by name, checked where the beton is there; otherwise the jobs will say so. `all` needs it."""
     if asked != ["all"] and not is_written(base.benchmark.beton):
         return asked
-    known = list(beton_of(base.benchmark).domains)
+    known = list(checked_manifest(base.benchmark).domains)
     if asked == ["all"]:
         return known
     for name in asked:

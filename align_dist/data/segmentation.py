@@ -12,8 +12,8 @@ from PIL import Image
 from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Sample
-from align_dist.data.contents import file_sha256
-from align_dist.data.pixels import open_picture, reason_of, to_rgb, upright
+from align_dist.data.hashing import file_sha256
+from align_dist.data.pixels import open_image, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
 from align_dist.errors import ConfigError, DataError
@@ -94,7 +94,7 @@ def _is_due(sample: Sample, mask_path: Path) -> bool:
 
 def _read(path: Path) -> Image.Image:
     try:
-        return to_rgb(upright(open_picture(path.read_bytes())))
+        return to_rgb(upright(open_image(path.read_bytes())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: not a readable image ({reason_of(error)}); repair it, or set benchmark.on_unreadable=skip"

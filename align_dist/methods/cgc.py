@@ -11,7 +11,7 @@ from torch import Tensor
 from align_dist import objectives
 from align_dist.attribution import carried_over, size_of
 from align_dist.data.batch import Batch
-from align_dist.data.sample_keys import second_views
+from align_dist.data.sample_keys import second_view_keys
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import CGCOptions
@@ -39,10 +39,10 @@ class CGC(Method[CGCOptions]):
     def share(self, batch: GlobalBatch, step: int) -> Share:
         assert batch.views is not None
         share = super().share(batch, step)
-        second = second_views(share.sample_keys)
+        second = second_view_keys(share.sample_keys)
         values = {
             "geometry": torch.from_numpy(batch.views.between(share.sample_keys, second)),
-            "place": torch.from_numpy(batch.gathered(batch.rows)),
+            "place": torch.from_numpy(batch.gathered_positions(batch.rows)),
         }
         return replace(share, second=second, values=values)
 

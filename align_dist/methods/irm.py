@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align_dist.data.batch import Batch
-from align_dist.data.share import GlobalBatch, Share, inverse_counts, places_within
+from align_dist.data.share import GlobalBatch, Share, inverse_counts, positions_within
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.means import group_means
 from align_dist.methods.options.general import IRMOptions
@@ -40,7 +40,7 @@ class IRM(Method[IRMOptions]):
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         assert batch.domains is not None
-        halves = 2 * batch.domains + places_within(batch.domains) % 2
+        halves = 2 * batch.domains + positions_within(batch.domains) % 2
         arrays: dict[str, NDArray[Any]] = {
             "half": halves,
             "of_domain": inverse_counts(batch.domains),

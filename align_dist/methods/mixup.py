@@ -12,7 +12,7 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.batch import Batch
-from align_dist.data.share import GlobalBatch, Ids, Share, beta, generator_of
+from align_dist.data.share import GlobalBatch, Ids, Share, beta_shares, generator_of
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import MixupOptions
 
@@ -59,7 +59,7 @@ def pair_across_domains(batch: GlobalBatch, alpha: float, seed: int) -> tuple[Id
     assert batch.domains is not None
     generator, domains = generator_of(batch, seed), np.unique(batch.domains)
     circle = domains[torch.randperm(len(domains), generator=generator).numpy()]
-    shares = beta(alpha, len(domains), generator)
+    shares = beta_shares(alpha, len(domains), generator)
     partners, mixing = np.empty(len(batch.labels), np.int64), np.empty(len(batch.labels), np.float32)
     for domain, following, share in zip(circle, np.roll(circle, -1), shares, strict=True):
         members, others = (np.flatnonzero(batch.domains == number) for number in (domain, following))

@@ -31,7 +31,7 @@ class Regularised(Method[R]):
         arrays = {
             "mixing": mixing[rows],
             "class_weight": class_weights(batch)[rows],
-            "partner": batch.gathered(partners[rows]),
+            "partner": batch.gathered_positions(partners[rows]),
         }
         values = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Share(share.sample_keys, batch.sample_keys[partners[rows]], values, batch.ranks)

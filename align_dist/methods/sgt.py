@@ -65,9 +65,8 @@ class SGT(Method[SgtOptions]):
         if self.options.replacement == "mean":
             return images.mean((2, 3), keepdim=True)
         low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-        return low + (high - low) * uniform_numbers(batch.values["key"], images[0].numel()).view(images.shape).to(
-            images.dtype
-        )
+        numbers = uniform_numbers(batch.values["key"], images[0].numel()).view(images.shape)
+        return low + (high - low) * numbers.to(images.dtype)
 
 
 def lowest(gradient: Tensor, fraction: float) -> Tensor:

@@ -60,7 +60,7 @@ def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], st
 
     for part, samples in parts.items():
         shown = choose(samples, run.loader.labels)
-        (batch,) = run.loader.all_of(unaugmented(shown), len(shown))
+        (batch,) = run.loader.batches_of(unaugmented(shown), len(shown))
         columns, captions = explain_batch(run, batch)
         sheet = contact_sheet(columns, captions)
         folder.pictures.mkdir(parents=True, exist_ok=True)
