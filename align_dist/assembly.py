@@ -25,13 +25,13 @@ from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, c
 from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
-from align_dist.networks.backbones import build_backbone, map_places, statistics
+from align_dist.networks.backbones import build_backbone, input_normalisation, map_places
 from align_dist.networks.classifier import Classifier
-from align_dist.parallel.build import check_shares, make_engine
+from align_dist.parallel.build import check_batch_size, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.parallel.threads import use_cores
+from align_dist.parallel.threads import set_torch_threads
 from align_dist.places import Places
 from align_dist.schedule import Schedule, make_schedule
 
@@ -46,7 +46,7 @@ class Assembly:
     order: Order
     loader: Loader
     schedule: Schedule
-    learners: dict[str, Network]
+    trainable_networks: dict[str, Network]
     method: Method[Any]
     device: torch.device
     group: Group
@@ -75,25 +75,25 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     Raises a UserError on every rank where the config or the data make the run impossible.
     """
     ranks = group or Group()
-    use_cores(config.training.threads, ranks, os.environ)
+    set_torch_threads(config.training.threads, ranks, os.environ)
     device = choose_device(config.training.device)
     set_arithmetic(device, config.training.precision)
-    materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
+    materials = ranks.run_on_all(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, loader = materials
-    learners = learners_of(config, len(manifest.classes), schedule.clock)
-    networks = make_networks(config, learners, device, ranks)
+    trainable_networks = networks_of(config, len(manifest.classes), schedule.clock)
+    networks = make_networks(config, trainable_networks, device, ranks)
     counts = counts_of(manifest, split)
     context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
     # On every rank or on none: a method may need pretrained weights, which one machine may lack.
-    method = ranks.together(lambda: find_method(config.method)(networks, config.options, context))
-    return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
+    method = ranks.run_on_all(lambda: find_method(config.method)(networks, config.options, context))
+    return Assembly(config, manifest, split, order, loader, schedule, trainable_networks, method, device, ranks)
 
 
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """Everything that is read and checked before networks are built."""
-    check_shares(config, group)
+    check_batch_size(config, group)
     if find_method(config.method).takes_whole_batches and config.data.micro_batches > 1:
         raise ConfigError(
             f"data.micro_batches: {config.method} averages over the global batch and needs a rank's whole batch; "
@@ -108,7 +108,7 @@ def _materials(
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
-    problem = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
+    problem = config.options.unmet_requirement(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
     if problem:
         raise ConfigError(f"method: {config.method} {problem}")
     order = training_order(manifest, split, config)
@@ -233,31 +233,31 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
         masks_in_training=config.options.reads_masks,
         workers=config.data.workers or cores,
         device=device,
-        normalisation=statistics(config.classifier.backbone),
+        normalisation=input_normalisation(config.classifier.backbone),
     )
 
 
-def learners_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
+def networks_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
     """The trainable networks of a run by name: the classifier and the method's own."""
     classifier = Network(lambda: make_classifier(config, classes), config.classifier.optimiser)
     return {"classifier": classifier, **find_method(config.method).own_networks(config.options, clock)}
 
 
 def make_networks(
-    config: RunConfig, learners: dict[str, Network], device: torch.device, group: Group
+    config: RunConfig, trainable_networks: dict[str, Network], device: torch.device, group: Group
 ) -> dict[str, Engine]:
     """The run's networks, each wrapped in its engine."""
     return {
-        name: make_engine(config, seeded(learner, config.seed, place), learner.optimiser, device, group)
-        for place, (name, learner) in enumerate(learners.items())
+        name: make_engine(config, build_seeded(network, config.seed, place), network.optimiser, device, group)
+        for place, (name, network) in enumerate(trainable_networks.items())
     }
 
 
-def seeded(learner: Network, seed: int, place: int) -> torch.nn.Module:
+def build_seeded(network: Network, seed: int, place: int) -> torch.nn.Module:
     """A network with initial weights that depend only on the seed and the network's place among the run's networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1_000_003 * place)
-        return learner.build()
+        return network.build()
 
 
 def make_classifier(config: RunConfig, classes: int) -> Classifier:

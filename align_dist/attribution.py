@@ -65,7 +65,7 @@ def saliency(cam: Tensor, size: tuple[int, int], places: Places | None = None) -
     return in_image(normalise(cam.float(), "relu_max"), size, places).clamp(0, 1)
 
 
-def carried_over(maps: Tensor, geometry: Tensor) -> Tensor:
+def warp_maps(maps: Tensor, geometry: Tensor) -> Tensor:
     """Maps (B, h, w) of one view, resampled bilinearly in the frame of another; 0 outside the first view.
 
     geometry: (B, 2, 3), from the other view's frame to the first one's (`places.between_cells`).

@@ -306,7 +306,7 @@ def _monitor(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from align_dist.bench.timing import measured_alone
+    from align_dist.bench.timing import run_on_quiet_machine
     from align_dist.config import RunConfig, load_config
 
     if options.what != "data" and options.config is None:
@@ -314,7 +314,7 @@ def _bench(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides) if options.config else RunConfig()
     bench = import_module(f"align_dist.bench.{options.what}").bench
     arguments = (config.benchmark, config.data, options.most) if options.what == "data" else (config,)
-    measured_alone(lambda: bench(*arguments))
+    run_on_quiet_machine(lambda: bench(*arguments))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def guidance(
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 
-def exchanged(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+def exchange_background(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
     """x ⊙ M + x' ⊙ (1 − M): the region of each mask, surrounded by the background of another image.
 
     images, others: (B, 3, H, W). mask: (B, H, W) in [0, 1]. A network that still predicts the class has not used the

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align_dist.attribution import carried_over
+from align_dist.attribution import warp_maps
 from align_dist.evaluation.collapse import commonest_cell
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.receptive_field import places_of
@@ -87,7 +87,7 @@ def test_maps_are_carried_over_as_their_images_are(places: Places | None) -> Non
     first = other @ geometry[0].T
     # A map that is linear in the image's frame, so that interpolating it is exact where the first view reaches.
     maps = (3 * points[None, :] - 2 * points[:, None])[None]
-    moved = carried_over(maps, between_cells(geometry, (6, 6), (48, 48), places))[0]
+    moved = warp_maps(maps, between_cells(geometry, (6, 6), (48, 48), places))[0]
     inside = (first > points[0]).all(-1) & (first < points[-1]).all(-1)
     assert inside.sum() > 8
     torch.testing.assert_close(moved[inside], (3 * first[..., 0] - 2 * first[..., 1])[inside], rtol=0, atol=1e-5)

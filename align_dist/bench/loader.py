@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from align_dist.assembly import make_loader
-from align_dist.bench.timing import print_ratios, seconds_in_turn
+from align_dist.bench.timing import interleaved_seconds, print_ratios
 from align_dist.config import RunConfig
 from align_dist.data import kernels
 from align_dist.data.augmentation import crop_box
@@ -81,7 +81,7 @@ def bench(config: RunConfig) -> None:
         for pixels in files:
             (pixels.float() / 255 - 0.5) / 0.25
 
-    seconds = seconds_in_turn({"torch DataLoader": run_dataloader, "align_dist": run_loader}, rounds=5)
+    seconds = interleaved_seconds({"torch DataLoader": run_dataloader, "align_dist": run_loader}, rounds=5)
     title = f"{count} images to {config.data.image_size} px, {available_cores()} workers, median of 5 rounds"
     print_ratios(title, seconds, count, "torch DataLoader")
     _print_profile(profile(config, pack_keys(samples[:PROFILED], 1)))
@@ -146,7 +146,7 @@ def profile(config: RunConfig, sample_keys: SampleKeys) -> dict[str, float]:
         "normalise": normalise,
     }
     with on_one_thread():
-        seconds = seconds_in_turn(steps, rounds=5)
+        seconds = interleaved_seconds(steps, rounds=5)
     count = len(sample_keys)
     return {name: 1e6 * t / count if is_jpeg or name != "decode" else 0.0 for name, t in seconds.items()}
 

@@ -27,7 +27,7 @@ from align_dist.data.transfer import make_normaliser, make_sender
 from align_dist.data.views import ViewGeometry
 from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
-from align_dist.networks.backbones import IMAGENET, Statistics
+from align_dist.networks.backbones import IMAGENET, InputNormalisation
 
 IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
@@ -122,7 +122,7 @@ class Loader:
         masks_in_training: bool = True,
         workers: int = 0,
         device: torch.device | None = None,
-        normalisation: Statistics = IMAGENET,
+        normalisation: InputNormalisation = IMAGENET,
     ) -> None:
         self.device = device or torch.device("cpu")
         self._send = make_sender(self.device)

@@ -38,7 +38,7 @@ class ViewGeometry:
     def between(self, first: SampleKeys, second: SampleKeys) -> NDArray[np.float32]:
         """Affine transforms (B, 2, 3) from points of the second view to the same points of the first view.
 
-        Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.carried_over` resamples a
+        Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.warp_maps` resamples a
         map of the first view in the frame of the second.
         """
         a, b = self.boxes(first), self.boxes(second)

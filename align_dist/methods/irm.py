@@ -36,7 +36,7 @@ class IRM(Method[IRMOptions]):
         self.sources = sum(count > 0 for count in self.context.domain_counts)
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.invariant}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         assert batch.domains is not None
@@ -49,7 +49,7 @@ class IRM(Method[IRMOptions]):
         values = {name: torch.from_numpy(array[batch.rows]) for name, array in arrays.items()}
         return replace(super().share(batch, step), values=values)
 
-    def invariant(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         logits, values = classifier(batch.images).float(), batch.values
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
         risks = group_means(self.context, batch, losses, batch.domains, values["of_domain"], self.domains)

@@ -29,7 +29,7 @@ class Mixup(Method[MixupOptions]):
     options_type = MixupOptions
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.mixed}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         rows, (partners, mixing) = batch.rows, pair_across_domains(batch, self.options.alpha, self.context.seed)
@@ -37,7 +37,7 @@ class Mixup(Method[MixupOptions]):
         values = {"mixing": torch.from_numpy(mixing[rows]), "partner_label": torch.from_numpy(batch.labels[others])}
         return Share(batch.sample_keys[rows], batch.sample_keys[others], values, batch.ranks)
 
-    def mixed(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         assert batch.second is not None, "the share was made without partners"
         share, others = batch.values["mixing"], batch.values["partner_label"]
         logits = classifier(objectives.mixture(batch.images, batch.second, share)).float()

@@ -34,7 +34,7 @@ class RES(Supervised[ResOptions]):
         assert batch.whole, "the threshold over the global batch needs a rank's whole batch"
         attribution = normalise(cam)
         target = in_cells(mask.float(), size_of(cam), self.places)
-        attributions, signs = self.everyones(torch.stack([attribution, 2 * target - 1], dim=1), batch).unbind(1)
+        attributions, signs = self.gather_over_ranks(torch.stack([attribution, 2 * target - 1], dim=1), batch).unbind(1)
         return {
             "disagreement": (self.options.weight, disagreement(attributions, signs, self.options.slack)),
             "imputation": (self.options.weight, (attribution - blurred(target)).abs().mean()),

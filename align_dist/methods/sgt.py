@@ -12,7 +12,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.baselines import SgtOptions
-from align_dist.methods.versions import see
+from align_dist.methods.versions import forward_versions
 from align_dist.parallel.engine import input_gradient
 from align_dist.sampling import random_keys, uniform_numbers
 
@@ -35,7 +35,7 @@ class SGT(Method[SgtOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         versions = {name: batch.values[name] for name in ("replaced",) if name in batch.values}
-        outputs = see(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
+        outputs = forward_versions(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
         logits = outputs["image"].logits
         losses: dict[str, tuple[float | None, Tensor]] = {
             "classification": (1.0, objectives.classification(logits, batch.labels))

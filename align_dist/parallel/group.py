@@ -66,7 +66,7 @@ class Group:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def first(self, action: Callable[[], T]) -> T:
+    def run_on_first(self, action: Callable[[], T]) -> T:
         """Run `action` on rank 0, and return its result, or raise its UserError, on every rank."""
         if self.world_size == 1:
             return action()
@@ -74,7 +74,7 @@ class Group:
         dist.broadcast_object_list(outcomes, src=0, group=self.control)
         return _value_of(outcomes[0])
 
-    def together(self, action: Callable[[], T]) -> T:
+    def run_on_all(self, action: Callable[[], T]) -> T:
         """Run `action` on every rank. A UserError on any rank is raised on all ranks, that of the lowest rank first."""
         if self.world_size == 1:
             return action()
@@ -82,12 +82,12 @@ class Group:
         errors = [error for _, error in self.gather((None, outcome[1])) if error is not None]
         return _value_of((outcome[0], errors[0] if errors else None))
 
-    def read(self, action: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        """Like `first`, for tensors and plain values on the host, loaded by torch's restricted unpickler."""
+    def broadcast_from_first(self, action: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        """Like `run_on_first`, for tensors and plain values on the host, loaded by torch's restricted unpickler."""
         if self.world_size == 1:
             return action()
         state, error = _outcome(action) if self.is_first else (None, None)
-        self.first(lambda: _value_of((None, error)))
+        self.run_on_first(lambda: _value_of((None, error)))
         buffer = io.BytesIO()
         if self.is_first:
             torch.save(state, buffer)

@@ -54,7 +54,7 @@ def trunk_of(config: RunConfig) -> RunConfig:
     Every setting that is silent in warm-up has its default, so that runs with one warm-up have one trunk; it is ERM's
     where the method does nothing of its own in warm-up.
     """
-    own = config.with_method("erm") if config.options.plain_warmup else config
+    own = config.with_method("erm") if config.options.has_erm_warmup else config
     values = own.with_own_options_only().model_dump(mode="json")
     for key in silent_in_warmup(own.method):
         _forget(values, key.split("."))
@@ -69,7 +69,7 @@ def branch_step(config: RunConfig) -> int:
     """The step before which a run is nothing but its warm-up."""
     clock = schedule_of(config).clock
     # A method without options is its own warm-up, and others': it leaves the trunk where they may.
-    return config.options.begins(clock) if type(config.options).model_fields else clock.warmup
+    return config.options.shared_warmup(clock) if type(config.options).model_fields else clock.warmup
 
 
 @dataclass(frozen=True)

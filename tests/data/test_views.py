@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from align_dist.attribution import carried_over
+from align_dist.attribution import warp_maps
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
@@ -50,9 +50,9 @@ def test_the_first_view_carried_over_is_the_second_where_it_reaches(loader: Load
     (batch,) = loader.shares(lambda _: Share(sample_keys, second, {"geometry": geometry}), 1)
     assert batch.second is not None
     ones = torch.ones(12, SIDE, SIDE)
-    inside = carried_over(ones, batch.values["geometry"]) > 0.999
+    inside = warp_maps(ones, batch.values["geometry"]) > 0.999
     for channel in (0, 1):
-        found = carried_over(batch.images[:, channel], batch.values["geometry"])
+        found = warp_maps(batch.images[:, channel], batch.values["geometry"])
         apart = (found - batch.second[:, channel]).abs()[inside]
         assert inside.float().mean() > 0.3
         # Pixels are whole levels and crops are resized: a level or two of 255, of a deviation of about a quarter.
