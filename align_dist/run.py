@@ -15,12 +15,13 @@ from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
 from align_dist.data.comparison import checked_manifest
 from align_dist.errors import NonFiniteError, UserError
-from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.evaluation.evaluate import Evaluated, evaluate_run
 from align_dist.evaluation.theory import masks_of
 from align_dist.files import storage_errors, take_lock
 from align_dist.parallel.connect import process_group
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
+from align_dist.runs.details import write_details
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.runs.results import Row
@@ -210,11 +211,13 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
 
     reading = run.with_local_networks()
     run.group.run_on_first(lambda: draw_tests(reading, folder, position.step))
-    rows = evaluate_run(run, folder, say, check)
-    run.group.run_on_first(lambda: _write_results(run.config, folder, rows))
+    evaluated = evaluate_run(run, folder, say, check)
+    run.group.run_on_first(lambda: _write_results(run.config, folder, evaluated))
 
 
-def _write_results(config: RunConfig, folder: RunFolder, rows: Sequence[Row]) -> None:
+def _write_results(config: RunConfig, folder: RunFolder, evaluated: Evaluated) -> None:
+    rows = evaluated.rows
+    write_details(folder.details, evaluated.details)
     write_hyperparameters(folder.events, config, _final_accuracies(rows), 0, "final", {})
     folder.write_results(rows)
 

@@ -41,6 +41,7 @@ SLOW = (
     "parallel/test_input_attribution.py",
     "parallel/test_resume.py",
     "parallel/test_threads.py",
+    "runs/test_details.py",
     "runs/test_warmup.py",
     "report/test_curves.py",
     "search",

@@ -78,6 +78,26 @@ def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     return float(np.mean([roc_auc_score(truth == c, values[:, c]) for c in present]))
 
 
+def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
+    """Images (C, C) by true class and predicted class."""
+    values, truth = _arrays(probabilities, labels)
+    classes = values.shape[1]
+    return np.bincount(truth * classes + values.argmax(1), minlength=classes**2).reshape(classes, classes)
+
+
+def calibration_bins(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> NDArray[np.float64]:
+    """Images by the probability of their predicted class, in evenly spaced bins over (0, 1]: (bins, 3) with the number
+    of images, the sum of those probabilities, and the number of right predictions.
+
+    Source: Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 2.
+    """
+    values, truth = _arrays(probabilities, labels)
+    confidence, is_correct = values.max(1, initial=0.0), values.argmax(1) == truth
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    sums = [np.bincount(index, weights, bins) for weights in (None, confidence, is_correct.astype(np.float64))]
+    return np.stack(sums, axis=1).astype(np.float64)
+
+
 def cross_entropy(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Mean of -log p(label) in nats, in [0, 709]; NaN for no images.
 

@@ -43,13 +43,44 @@ def insertion_curve(
     Steps are predicted together with up to `largest_batch` images at once, or B if that is larger.
     Source: DRE's evaluate_auc.py after RISE (paper.md section 4.1), on unaugmented images.
     """
+    return _replacement_curve(predict, images, blur(images), images, saliency, pixels_per_step, largest_batch)
+
+
+@torch.no_grad()
+def deletion_curve(
+    predict: Predict,
+    images: Tensor,
+    saliency: Tensor,
+    *,
+    pixels_per_step: int | None = None,
+    largest_batch: int = LARGEST_BATCH,
+) -> Tensor:
+    """Probability (B, steps + 1) of the predicted class while the mean colour replaces the most salient pixels first.
+
+    The first point is the image, the last an image of the mean colour. Parameters and steps as in `insertion_curve`.
+    Source: Petsiuk et al. 2018 (RISE), https://arxiv.org/abs/1806.07421, algorithm 1.
+    """
+    removed = torch.zeros_like(images)
+    return _replacement_curve(predict, images, images, removed, saliency, pixels_per_step, largest_batch)
+
+
+def _replacement_curve(
+    predict: Predict,
+    images: Tensor,
+    start: Tensor,
+    end: Tensor,
+    saliency: Tensor,
+    pixels_per_step: int | None,
+    largest_batch: int,
+) -> Tensor:
+    """Probability (B, steps + 1) of the class predicted for `images` while pixels of `end` replace those of `start`."""
     count, _, height, width = images.shape
     step_size = INSERTED_ROWS * width if pixels_per_step is None else pixels_per_step
     steps = -(-height * width // step_size)
-    rank, blurred, target = _ranks(saliency, height, width), blur(images), predict(images).argmax(1)
+    rank, target = _ranks(saliency, height, width), predict(images).argmax(1)
     points: list[Tensor] = []
     for chunk in _chunks(range(steps + 1), max(1, largest_batch // max(1, count))):
-        versions = [torch.where(rank < k * step_size, images, blurred) for k in chunk]
+        versions = [torch.where(rank < k * step_size, end, start) for k in chunk]
         probabilities = _probability_of(predict, torch.cat(versions), target.repeat(len(chunk)))
         points.append(probabilities.view(len(chunk), count))
     return torch.cat(points).T

@@ -11,6 +11,7 @@ from align_dist.config import BenchmarkConfig, DistributedConfig
 from align_dist.data.split_checks import copies_in_other_benchmark
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
+from align_dist.runs.details import write_details
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import write_rows
 
@@ -35,8 +36,9 @@ def reevaluate_run(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
     # One process evaluates the run, whatever engine trained it.
     run = assemble(config.model_copy(update={"distributed": DistributedConfig(engine="plain")}))
     if other is None:
-        rows = evaluate_run(run, folder, _print_line)
+        rows, details = evaluate_run(run, folder, _print_line)
         folder.describe(config)
+        write_details(folder.details, details)
         folder.write_results(rows)
         return folder.results
     from align_dist.evaluation.other_benchmark import on_other_benchmark
@@ -49,7 +51,7 @@ def reevaluate_run(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
         )
     for line in copies_in_other_benchmark(run.manifest, run.split, other_run.manifest):
         _print_line(f"warning: {line}")
-    rows = evaluate_run(other_run, folder, _print_line)
+    rows, _ = evaluate_run(other_run, folder, _print_line)
     destination = path / f"results-{other.name}.jsonl"
     write_rows(destination, rows)
     return destination

@@ -40,6 +40,12 @@ MEASURES = {
         1,
         meaning="Mean probability of the predicted class as a blurred image is uncovered, Grad-CAM's highest first.",
     ),
+    "deletion_auc": Measure(
+        "deletion AUC",
+        -1,
+        meaning="Mean probability of the predicted class as an image is covered by its mean colour, Grad-CAM's highest "
+        "first.",
+    ),
     "sufficiency": Measure(
         "sufficiency",
         -1,

@@ -30,6 +30,7 @@ SELECTIONS = {
 EXPLANATION_METRICS = (
     "roc_auc",
     "insertion_auc",
+    "deletion_auc",
     "sufficiency",
     "comprehensiveness",
     "mask_iou",

@@ -1,7 +1,7 @@
 """A run's folder: the only place where its state is read from.
 
 config.yaml · classes.json · environment.json · metrics.jsonl · events/ · checkpoints/ · selected/ · pictures/ ·
-trained.json (once it is trained to its end: which step each selection's weights are of) · results.jsonl ·
+trained.json (once it is trained to its end: which step each selection's weights are of) · results.jsonl · details/ ·
 done (with which settings those were measured) · ended.json (why the latest start ended before that) ·
 stopped.json (why a search stopped it)
 """
@@ -56,6 +56,7 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.metrics = path / "metrics.jsonl"
         self.results = path / RESULTS
+        self.details = path / "details"
         self.done = path / "done"
         self.trained = path / "trained.json"
         self.ended = path / "ended.json"

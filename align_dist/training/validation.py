@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from align_dist.assembly import Assembly
 from align_dist.evaluation.accuracy import accuracy
-from align_dist.evaluation.evaluate import collapse_of, explanation_metrics, group_metrics_of, subset
+from align_dist.evaluation.evaluate import collapse_of, group_metrics_of
+from align_dist.evaluation.explanations import explain, means_of
 from align_dist.evaluation.inference import accuracy_on, probabilities_on
+from align_dist.evaluation.subset import subset
 from align_dist.runs.position import Position
 from align_dist.runs.selection import Best, weights_now
 
@@ -58,7 +60,7 @@ def _measure_validation(run: Assembly, step: int) -> Values:
     if len(explained) == 0:
         return values
     if run.config.evaluation.explain_validation and run.schedule.may_select(step):
-        values |= explanation_metrics(run, explained)
+        values |= means_of(explain(run, explained))
     return values | collapse_of(run, explained)
 
 

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix as reference_confusion_matrix
 from sklearn.metrics import log_loss, recall_score, roc_auc_score
 
 from align_dist.evaluation.accuracy import (
     accuracy,
+    calibration_bins,
+    confusion_matrix,
     cross_entropy,
     group_metrics,
     per_class_accuracy,
@@ -107,3 +110,16 @@ def test_groups_by_hand() -> None:
     )
     untrained = group_metrics(probabilities, labels, groups, names, [0, 0, 0, 0])
     assert np.isnan(untrained["adjusted_accuracy"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confusion_agrees_with_scikit_learn(seed: int) -> None:
+    probabilities, labels = random_problem(seed, 30, 4)
+    expected = reference_confusion_matrix(labels, probabilities.argmax(1), labels=range(4))
+    np.testing.assert_array_equal(confusion_matrix(probabilities, labels), expected)
+
+
+def test_calibration_by_hand() -> None:
+    """Bins of a quarter: a half belongs to the second, certainty to the last."""
+    bins = calibration_bins([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]], [0, 1, 1], bins=4)
+    np.testing.assert_allclose(bins, [[0, 0, 0], [1, 0.5, 1], [0, 0, 0], [2, 1.9, 1]])

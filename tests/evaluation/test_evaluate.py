@@ -19,7 +19,7 @@ def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path)
     folder, said = RunFolder(tmp_path / "run"), list[str]()
     now = weights_now(20, run.method.networks, Group())
     write_selected(folder.selected, {"validation": now, "last": now})
-    rows = evaluate_run(run, folder, said.append)
+    rows, _ = evaluate_run(run, folder, said.append)
     assert [(row.selection, row.domain) for row in rows] == [
         (selection, domain) for selection in ("validation", "last") for domain in ("bright", "dark")
     ]

@@ -12,6 +12,7 @@ from align_dist.evaluation.faithfulness import (
     Fill,
     Predict,
     area_under,
+    deletion_curve,
     insertion_auc,
     insertion_curve,
     soft_sufficiency_comprehensiveness,
@@ -63,6 +64,15 @@ def test_insertion_auc_of_a_linear_model_is_analytic() -> None:
     torch.testing.assert_close(curve[0], torch.stack(expected))
     area = sum((a + b) / 2 for a, b in pairwise(expected)) / 8
     assert insertion_auc(predict, image, share[None], pixels_per_step=32).item() == pytest.approx(float(area))
+
+
+def test_the_deletion_curve_of_a_linear_model_is_analytic() -> None:
+    """p is the sum of the shares that are left; the mean colour, 0, gives nothing."""
+    image, share = evidence()
+    left = share.flatten().sort().values.cumsum(0).flip(0)
+    expected = torch.stack([*left[::32], torch.zeros(())])
+    curve = deletion_curve(linear_model(share / 3), image, share[None], pixels_per_step=32)
+    torch.testing.assert_close(curve[0], expected)
 
 
 def test_sufficiency_and_comprehensiveness_of_a_linear_model_are_analytic() -> None:
