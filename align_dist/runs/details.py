@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.files import write_whole
+from align_dist.files import write_atomically
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -87,7 +87,7 @@ def write_details(folder: Path, details: Mapping[str, Details]) -> None:
     """Write one file a domain, each atomically. Raises StorageError."""
     for domain, of_domain in details.items():
         arrays = _arrays(of_domain)
-        write_whole(folder / f"{domain}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
+        write_atomically(folder / f"{domain}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
 
 
 def read_details(path: Path) -> Details | None:
