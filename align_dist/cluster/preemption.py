@@ -85,7 +85,7 @@ def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Diagnosi
     if config is not None and minutes * 60 <= config.distributed.grace:
         yield Diagnosis(
             "note",
-            f"distributed.grace: {config.distributed.grace:g} s is the whole job of {minutes} minutes: it saves at once",
+            f"distributed.grace: {config.distributed.grace:g} s is all of the {minutes} minutes: it saves at once",
             "set a longer time limit, or a smaller distributed.grace",
         )
 

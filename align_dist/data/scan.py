@@ -80,6 +80,5 @@ def _with_mask(facts: ImageScan, path: Path, expected: tuple[int, int]) -> Image
         return replace(facts, error=f"its mask {path}: {reason_of(error)}")
     width, height = upright(mask).size
     if (width, height) != expected:
-        error = f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}"
-        return replace(facts, error=error)
+        return replace(facts, error=f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}")
     return replace(facts, mask=mask_content)

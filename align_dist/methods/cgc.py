@@ -16,7 +16,7 @@ from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import CGCOptions
 from align_dist.methods.versions import forward_versions
-from align_dist.places import between_cells
+from align_dist.places import cells_transform
 
 
 class CGC(Method[CGCOptions]):
@@ -52,7 +52,7 @@ class CGC(Method[CGCOptions]):
             classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True
         )
         first, second = (view.map.clamp_min(0) for view in outputs.values())
-        geometry = between_cells(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
+        geometry = cells_transform(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
         positives = similarity(first, second, geometry.to(first.dtype))
         directions = F.normalize(second.flatten(1))
         similarities = directions @ self.gather_over_ranks(directions, batch).T
@@ -63,7 +63,7 @@ class CGC(Method[CGCOptions]):
 
 def similarity(first: Tensor, second: Tensor, geometry: Tensor) -> Tensor:
     """Cosine similarity (B,) of the first view's map in the second view's frame and the second view's map, both
-    (B, h, w), over the overlap of the views. geometry: `places.between_cells`.
+    (B, h, w), over the overlap of the views. geometry: `places.cells_transform`.
     """
     valid = warp_maps(torch.ones_like(second), geometry)
     carried, other = warp_maps(first, geometry), second * valid

@@ -18,7 +18,7 @@ from align_dist.attribution import autograd_cam, linear_head_cam, size_of
 from align_dist.input_attribution import InputAttribution
 from align_dist.modes import in_evaluation_mode, in_full_precision
 from align_dist.networks.receptive_field import last_pooling
-from align_dist.places import Places, in_cells
+from align_dist.places import Places, pool_to_cells
 
 Inspect = Callable[[Tensor, nn.Module], Any]
 
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         logits, features = self._logits_and_features(images)
         with_gradients, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
         with torch.enable_grad(), in_evaluation_mode(self.network), in_full_precision(logits):
-            maps = in_cells(attribution(network, images, labels, with_gradients), size_of(features))
+            maps = pool_to_cells(attribution(network, images, labels, with_gradients), size_of(features))
         return ClassifierOutput(logits, maps if with_gradients else maps.detach())
 
     def _explained(self, images: Tensor, labels: Tensor) -> ClassifierOutput:
