@@ -209,8 +209,8 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
         if request.agreed(run.group):
             leave_if_asked(request, folder.path, position.step)
 
-    reading = run.with_local_networks()
-    run.group.run_on_first(lambda: draw_tests(reading, folder, position.step))
+    local_run = run.with_local_networks()
+    run.group.run_on_first(lambda: draw_tests(local_run, folder, position.step))
     evaluated = evaluate_run(run, folder, say, check)
     run.group.run_on_first(lambda: _write_results(run.config, folder, evaluated))
 

@@ -105,11 +105,11 @@ def _validate(session: _Session, position: Position) -> None:
 
 def _draw(session: _Session, step: int) -> None:
     """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
-    reading = session.run.with_local_networks()
+    local_run = session.run.with_local_networks()
 
     def draw() -> None:
-        draw_validation(reading, session.folder, step, session.monitor)
-        session.monitor.write(step, gradient_norms(reading.method, probe_batch(reading, step), step))
+        draw_validation(local_run, session.folder, step, session.monitor)
+        session.monitor.write(step, gradient_norms(local_run.method, probe_batch(local_run, step), step))
 
     session.run.group.run_on_first(draw)
 
