@@ -16,6 +16,8 @@ if [ "${1:-}" = quick ]; then quick=yes; shift; fi
 # A real Slurm on this machine, for the tests that submit jobs; without root they say that they are skipped.
 if [ $quick = no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   bash slurm/local_cluster.sh install
+  # A browser, for the tests of pages.
+  command -v chromedriver >/dev/null || apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null
 fi
 .venv/bin/ruff check align_dist launch tests
 .venv/bin/mypy

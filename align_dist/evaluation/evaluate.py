@@ -132,7 +132,16 @@ def details_of(run: Assembly, samples: Ids, measured: Measured, selection: str, 
         examples = examples_of(run, subset(samples, run.config.evaluation.faithfulness_images))
     confusion = accuracy.confusion_matrix(probabilities, labels)
     calibration = accuracy.calibration_bins(probabilities, labels)
-    return Details(selection, step, run.manifest.fingerprint, confusion, calibration, curves, examples)
+    return Details(
+        selection,
+        step,
+        run.manifest.fingerprint,
+        tuple(run.manifest.classes),
+        confusion,
+        calibration,
+        curves,
+        examples,
+    )
 
 
 def theory_on(run: Assembly, check: Callable[[], None]) -> dict[str, Metrics]:

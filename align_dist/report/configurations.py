@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.report.aggregate import Line
+from align_dist.report.render import Table
 from align_dist.report.rows import Run
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.provenance import read_starts
@@ -28,6 +29,27 @@ def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
             settings.setdefault(line, []).append(flat)
     differing = {line: _differences(line_settings) for line, line_settings in sorted(settings.items())}
     return {line: differences for line, differences in differing.items() if differences}
+
+
+def settings_table(runs: Sequence[Run]) -> Table | None:
+    """One line per key whose value differs between methods or variants, with each value and which have it; None where
+    none differs. Seeds and keys that only one method has, its own options, are left out.
+    """
+    settings = [(run.label, read_settings(RunFolder(run.folder).description)) for run in runs]
+    keys = sorted({key for _, flat in settings for key in flat if key.rsplit(".", 1)[-1] not in MAY_DIFFER})
+    rows = tuple((key, text) for key in keys if (text := _values_text(key, settings)))
+    return Table("Settings that differ", ("key", "values"), rows, names=2) if rows else None
+
+
+def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) -> str:
+    """Such as `0.5 (align); 2 (align (strong), dre)`; empty where all runs that have the key agree."""
+    labels: dict[str, dict[str, None]] = {}
+    for label, flat in settings:
+        if key in flat:
+            labels.setdefault(flat[key], {})[label] = None
+    if len(labels) < 2 or key in ("method", "variant"):
+        return ""
+    return "; ".join(f"{value} ({', '.join(of_value)})" for value, of_value in labels.items())
 
 
 def read_settings(path: Path) -> dict[str, str]:

@@ -1,86 +1,127 @@
-"""Training curves of several runs, one panel per scalar, one colour per method."""
+"""Learning curves of several runs: one panel a scalar, one colour a method, the end of warm-up marked."""
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
+from align_dist.report.configurations import read_settings
 from align_dist.report.rows import Run
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import Series, read_scalars
+from align_dist.runs.metrics import Series, read_metrics, read_scalars
+from align_dist.schema.values import to_steps
+from align_dist.visual import GREY, Look, drawing, legend, looks_of, new_figure, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Validation first, then signs of a failing masker, then the losses.
-PANELS = (r"^validation/accuracy$", r"^mask/area$", r"^validation/(commonest_cell|map_following)$", r"/loss$")
-MOST_PANELS, POINTS, COLUMNS = 9, 200, 3
-# Okabe and Ito's colours, which colour-blind readers can distinguish, without yellow, which is too pale on white.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+# Health first: validation, masks, maps; each network's terms after.
+HEALTH = (
+    "validation/accuracy",
+    "validation/worst_group_accuracy",
+    "validation/commonest_cell",
+    "validation/map_following",
+    "mask/area",
+    "mask/binariness",
+)
+WEIGHT = "/weight/"
+COLUMNS, MOST_POINTS, FEWEST_POINTS = 3, 4000, 30
 
-Curves = dict[str, Series]
+
+class Curves(NamedTuple):
+    """A run's scalars by tag, and the step at which its warm-up ended (None where unknown)."""
+
+    label: str
+    scalars: Mapping[str, Series]
+    warmup: int | None
 
 
-def training_curves(runs: Sequence[Run]) -> bytes | None:
-    """A PNG of validation accuracy, mask area and losses over the steps; None where no run has any of these.
+def read_curves(run: Run) -> Curves:
+    """A run's curves; weighted terms have tags such as `masker/weighted/sparsity`."""
+    folder = RunFolder(run.folder)
+    scalars = read_scalars(folder.metrics)
+    weighted = {
+        tag.replace(WEIGHT, "/weighted/"): {
+            step: weight * terms[step] for step, weight in weights.items() if step in terms
+        }
+        for tag, weights in scalars.items()
+        if WEIGHT in tag and (terms := scalars.get(tag.replace(WEIGHT, "/")))
+    }
+    return Curves(run.label, scalars | weighted, _warmup(folder))
 
-    Each run is one line; runs of one method share a colour, in the order of the runs. Long series are averaged down to
-    200 points.
-    """
-    curves = [(run.label, read_scalars(RunFolder(run.folder).metrics)) for run in runs]
-    tags = panel_tags({tag for _, scalars in curves for tag in scalars})
-    if not tags:
+
+def _warmup(folder: RunFolder) -> int | None:
+    """The step at which warm-up ended, from config.yaml and the epochs in metrics.jsonl."""
+    duration = read_settings(folder.description).get("training.warmup")
+    epochs = [(record.step, record.epoch) for record in read_metrics(folder.metrics) if record.epoch > 0]
+    if not duration or not epochs:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns, rows = min(COLUMNS, len(tags)), -(-len(tags) // COLUMNS)
-    labels = list(dict.fromkeys(label for label, _ in curves))
-    figure = Figure(figsize=(4.0 * columns, 2.6 * rows + 0.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False)
-    for axes, tag in zip(panels.flat, [*tags, *[""] * (rows * columns - len(tags))], strict=True):
-        _panel(axes, tag, labels, curves)
-    handles, names = panels.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    step, epoch = epochs[-1]
+    try:
+        return to_steps(duration, step / epoch)
+    except ValueError:
+        return None
 
 
-def panel_tags(tags: Iterable[str]) -> list[str]:
-    """The tags with a panel, most important first, at most nine."""
-    panels: dict[str, None] = {}
-    for pattern in PANELS:
-        panels.update(dict.fromkeys(sorted(tag for tag in tags if re.search(pattern, tag.lower()))))
-    return list(panels)[:MOST_PANELS]
+def health_plot(curves: Sequence[Curves]) -> str:
+    """An <svg> of validation, masks and maps over the steps; empty where no run has any of these."""
+    tags = {tag for run in curves for tag in run.scalars}
+    return _plot(curves, [tag for tag in HEALTH if tag in tags], "Validation, masks and maps while training")
 
 
-def thinned(series: Series, points: int = POINTS) -> tuple[list[float], list[float]]:
-    """Steps and values averaged over consecutive bins, at most `points` in number."""
-    items = list(series.items())
-    size = -(-len(items) // points)
-    bins = [items[i : i + size] for i in range(0, len(items), size)]
-    steps = [sum(step for step, _ in bin_items) / len(bin_items) for bin_items in bins]
-    return steps, [sum(value for _, value in bin_items) / len(bin_items) for bin_items in bins]
+def loss_plot(curves: Sequence[Curves]) -> str:
+    """An <svg> of each term of the losses, raw (solid) and weighted (dashed); empty where no run has any."""
+    return _plot(curves, term_tags({tag for run in curves for tag in run.scalars}), "Terms of the losses")
 
 
-def _panel(axes: Axes, tag: str, labels: Sequence[str], curves: Sequence[tuple[str, Curves]]) -> None:
+def term_tags(tags: Iterable[str]) -> list[str]:
+    """The tags of losses and their terms, by network: those with a weight, and the networks' losses."""
+    tags = set(tags)
+    terms = {tag.replace(WEIGHT, "/") for tag in tags if WEIGHT in tag} & tags
+    return sorted(terms | {tag for tag in tags if re.fullmatch(r"[^/]+/loss", tag)})
+
+
+def _plot(curves: Sequence[Curves], tags: Sequence[str], name: str) -> str:
+    if not tags:
+        return ""
+    labels = list(dict.fromkeys(run.label for run in curves))
+    looks = looks_of(labels)
+    rows, columns = -(-len(tags) // COLUMNS), min(COLUMNS, len(tags))
+    with drawing():
+        figure = new_figure(4.0 * columns, 2.3 * rows + 0.25 * (1 + len(labels) // 5))
+        panels = figure.subplots(rows, columns, squeeze=False)
+        for axes, tag in zip(panels.flat, [*tags, *[""] * (rows * columns - len(tags))], strict=True):
+            _panel(axes, tag, curves, looks)
+        legend(figure, panels.flat[0])
+        return to_svg(figure, f"{name}: {', '.join(tags)} for {', '.join(labels)}")
+
+
+def _panel(axes: Axes, tag: str, curves: Sequence[Curves], looks: Mapping[str, Look]) -> None:
     """Draw one scalar of every run with the scalar; leave the panel empty without a tag."""
     if not tag:
         axes.set_axis_off()
         return
     # Empty lines give every method an entry in the legend, even without a curve in this panel.
-    for number, label in enumerate(labels):
-        axes.plot([], [], color=COLORS[number % len(COLORS)], label=label)
-    for label, scalars in curves:
-        if tag in scalars:
-            color = COLORS[labels.index(label) % len(COLORS)]
-            axes.plot(*thinned(scalars[tag]), color=color, linewidth=1.0, alpha=0.75)
-    axes.set_title(tag, fontsize=9, loc="left")
-    axes.set_xlabel("step", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.grid(alpha=0.2, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    for label, look in looks.items():
+        axes.plot([], [], color=look.color, linestyle=look.dash, label=label)
+    points = max(FEWEST_POINTS, MOST_POINTS // len(curves))
+    network, _, term = tag.partition("/")
+    for run in curves:
+        look = looks[run.label]
+        for name, dash, width in ((tag, look.dash, 1.1), (f"{network}/weighted/{term}", (0, (2, 2)), 0.8)):
+            if name in run.scalars:
+                axes.plot(*thinned(run.scalars[name], points), color=look.color, ls=dash, linewidth=width, alpha=0.8)
+    for step in {run.warmup for run in curves} - {None, 0}:
+        axes.axvline(float(step or 0), color=GREY, linestyle="-.", linewidth=0.8)
+    axes.set_title(tag)
+    axes.set_xlabel("step")
+
+
+def thinned(series: Series, points: int) -> tuple[list[float], list[float]]:
+    """Steps and values averaged over consecutive bins, at most `points` in number."""
+    items = list(series.items())
+    size = max(1, -(-len(items) // points))
+    bins = [items[i : i + size] for i in range(0, len(items), size)]
+    steps = [sum(step for step, _ in bin_items) / len(bin_items) for bin_items in bins]
+    return steps, [sum(value for _, value in bin_items) / len(bin_items) for bin_items in bins]

@@ -130,7 +130,7 @@ def _csv_columns(column: Sequence[str], names: bool) -> list[list[str]]:
 
 
 def to_html(table: Table) -> str:
-    """A <figure> with the table, its title and its notes, all escaped."""
+    """A <figure> with the table, its title and its notes, all escaped; headers are buttons, by which a script sorts."""
     head = _html_line("th", table.header, table.names)
     body = "\n".join(_html_line("td", row, table.names) for row in table.rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
@@ -150,8 +150,10 @@ def _html_line(tag: str, cells: tuple[str, ...], names: int) -> str:
     parts = []
     for index, cell in enumerate(cells):
         style = ' class="name"' if index < names else ""
-        content = _html_header(cell) if tag == "th" else _html_value(cell)
-        parts.append(f"<{tag}{style}>{content}</{tag}>")
+        if tag == "th":
+            parts.append(f'<th scope="col"{style}><button type="button">{_html_header(cell)}</button></th>')
+        else:
+            parts.append(f"<td{style}>{_html_value(cell)}</td>")
     return f"<tr>{''.join(parts)}</tr>"
 
 

@@ -29,9 +29,22 @@ th span { white-space: nowrap; } td small { color: var(--soft); font-size: .88em
 .name { text-align: left; padding-left: 0; }
 td.name { font-weight: 500; }
 tbody tr:hover { background: var(--shade); }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
-.sheets { display: flex; flex-wrap: wrap; gap: 1.2rem; }
-.sheets figure { margin: .5rem 0; max-width: 100%; }
+nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; padding: 0; font-size: .88rem; }
+a { color: var(--accent); }
+th button { all: unset; cursor: pointer; } th button:hover { color: var(--accent); }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+th[aria-sort="ascending"] button::after { content: " ↑"; }
+th[aria-sort="descending"] button::after { content: " ↓"; }
+.plot { overflow-x: auto; } .plot svg { display: block; max-width: 100%; height: auto; }
+.plot svg text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif !important; }
+.plot figcaption, .tile figcaption { font-weight: 400; font-size: .8rem; color: var(--soft); margin: .2rem 0 0; }
+.row { margin: .6rem 0 1.4rem; } h4 { font-size: .85rem; font-weight: 500; margin: 0 0 .35rem; }
+.tiles { display: flex; flex-wrap: wrap; gap: .5rem 1rem; }
+.tile { margin: 0; } .zoom { all: unset; cursor: zoom-in; }
+.zoom img { display: block; height: 96px; width: auto; border-radius: 3px; }
+dialog { border: 1px solid var(--line); border-radius: 6px; background: var(--paper); color: var(--ink);
+         max-width: 96vw; cursor: zoom-out; } dialog::backdrop { background: #000a; }
+dialog img { width: auto; height: 60vh; max-width: 92vw; object-fit: contain; margin-top: .6rem; }
 details { border: 1px solid var(--line); border-radius: 5px; padding: .35rem .8rem; margin: .5rem 0; }
 summary { cursor: pointer; font-size: .9rem; }
 summary:hover { color: var(--accent); }
@@ -45,6 +58,6 @@ dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wra
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --shade: #fff; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   table { font-size: 7.5pt; } th, td { padding: 2pt 4pt; }
-  tr, figure, .sheets figure { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  tr, figure, .row { break-inside: avoid; } nav, .zoom::after { display: none; } h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; } details { border: 0; padding: 0; } }
 """

@@ -8,14 +8,13 @@ from statistics import fmean
 from typing import NamedTuple
 
 from align_dist.errors import ConfigError
-from align_dist.files import write_atomically
 from align_dist.report.aggregate import Column, Line, lines_of, standard_error, values_of
 from align_dist.report.configurations import read_settings
-from align_dist.report.curves import COLORS
 from align_dist.report.render import MISSING, Table
 from align_dist.report.rows import Run, finished_rows
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import OUT_OF_DOMAIN
+from align_dist.visual import GREY, PRINTED_INK, drawing, looks_of, new_figure, write_png
 
 BASELINE = "erm"
 
@@ -81,25 +80,21 @@ def sweep_table(points: Sequence[Point], key: str, selection: str) -> Table:
 
 def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
     """Write a PNG of the gains with standard errors: one line per method, with ERM as the line at zero."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.0), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.axhline(0, color="#888888", linewidth=0.8)
-    for number, (label, label_points) in enumerate(_gains_by_label(points).items()):
-        values, gains = [point.value for point in label_points], [point.gain or 0.0 for point in label_points]
-        errors = [point.gain_error or 0.0 for point in label_points]
-        axes.errorbar(
-            values, gains, errors, color=COLORS[number % len(COLORS)], marker="o", markersize=4, capsize=3, label=label
-        )
-    axes.set_xlabel(key)
-    axes.set_ylabel("out of domain: points above ERM")
-    axes.grid(alpha=0.2, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    write_atomically(path, lambda file: figure.savefig(file, format="png", metadata={"Software": None}))
+    by_label = _gains_by_label(points)
+    looks = looks_of([*by_label])
+    with drawing(PRINTED_INK):
+        figure = new_figure(6.4, 4.0)
+        axes = figure.subplots()
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        for label, label_points in by_label.items():
+            values, gains = [point.value for point in label_points], [point.gain or 0.0 for point in label_points]
+            errors = [point.gain_error or 0.0 for point in label_points]
+            color, dash, marker = looks[label]
+            axes.errorbar(values, gains, errors, color=color, linestyle=dash, marker=marker, capsize=3, label=label)
+        axes.set_xlabel(key)
+        axes.set_ylabel("out of domain: points above ERM")
+        axes.legend()
+        write_png(figure, path)
 
 
 def _is_independent(run: Run, key: str) -> bool:

@@ -118,6 +118,13 @@ def summary_columns(lines: Lines) -> list[Column]:
     return [*columns, *(Column(measure(m).title, m, role) for m in EXPLANATION_METRICS if domains_of(lines, role, m))]
 
 
+def background_columns(lines: Lines) -> list[Column]:
+    """Accuracy on exchanged backgrounds, in-domain where measured, else out of domain; empty where no run has any."""
+    metrics = ("original_accuracy", "mixed_same_accuracy", "mixed_random_accuracy", "background_gap")
+    roles = [role for role in (IN_DOMAIN, OUT_OF_DOMAIN) if domains_of(lines, role, metrics[0])]
+    return [Column(measure(metric).title, metric, roles[0]) for metric in metrics] if roles else []
+
+
 def group_table(rows: Iterable[Row], selection: str) -> Table | None:
     """One line per method: average, adjusted and worst-group accuracy, then each group's accuracy, by domain.
 

@@ -10,7 +10,9 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,14 +62,15 @@ class Examples:
 class Details:
     """Of one domain's results.
 
-    selection, step: of the weights. fingerprint: `Manifest.fingerprint`. confusion: (C, C) images by true and predicted
-    class. calibration: (bins, 3), of images by the probability of their predicted class, evenly spaced over [0, 1]:
-    how many, the sum of those probabilities, how many are right.
+    selection, step: of the weights. fingerprint: `Manifest.fingerprint`. classes: their names. confusion: (C, C), how
+    many images by true and predicted class. calibration: (bins, 3), of images by the probability of their predicted
+    class, evenly spaced over [0, 1]: how many, the sum of those probabilities, how many are right.
     """
 
     selection: str
     step: int
     fingerprint: str
+    classes: tuple[str, ...]
     confusion: Integers
     calibration: Floats
     curves: Curves | None = None
@@ -86,15 +89,16 @@ class Details:
 def write_details(folder: Path, details: Mapping[str, Details]) -> None:
     """Write one file a domain, each atomically. Raises StorageError."""
     for domain, of_domain in details.items():
-        arrays = _arrays(of_domain)
-        write_atomically(folder / f"{domain}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))  # type: ignore[misc]
+        save: Any = np.savez_compressed  # whose stub takes no other names than its own
+        write_atomically(folder / f"{domain}.npz", partial(save, **_arrays(of_domain)))
 
 
-def read_details(path: Path) -> Details | None:
+def read_details(path: Path, with_examples: bool = True) -> Details | None:
     """The details in a file; None where there is none, or it is damaged or of another form."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return _details(dict(arrays))
+        with np.load(path, allow_pickle=False) as file:
+            names = [name for name in file.files if with_examples or name not in Examples.__dataclass_fields__]
+            return _details({name: file[name] for name in names})
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
@@ -104,6 +108,7 @@ def _arrays(details: Details) -> dict[str, NDArray[np.generic]]:
         "selection": np.array(details.selection),
         "step": np.array(details.step),
         "fingerprint": np.array(details.fingerprint),
+        "classes": np.array(details.classes),
         "confusion": details.confusion,
         "calibration": details.calibration,
     }
@@ -129,6 +134,7 @@ def _details(arrays: Mapping[str, NDArray[np.generic]]) -> Details:
         str(arrays["selection"]),
         int(arrays["step"]),
         str(arrays["fingerprint"]),
+        tuple(map(str, arrays["classes"])),
         arrays["confusion"].astype(np.int64),
         arrays["calibration"].astype(np.float64),
         curves,

@@ -16,6 +16,7 @@ from align_dist.files import json_object, last_lines, unwritable, write_text
 # The tag that tells how long a run will take.
 SPEED = "speed/"
 IMAGES_PER_SECOND = f"{SPEED}images_per_second"
+WAITING_FOR_DATA = f"{SPEED}waiting_for_data"  # share of the time
 VALIDATION_ACCURACY = "validation/accuracy"
 LATEST = 50
 

@@ -125,12 +125,18 @@ def trunk_until(trunk: RunConfig, step: int) -> RunConfig:
 
 
 def keep_state(trunk: RunConfig, step: int) -> None:
-    """Keeps the state of a trunk that has paused after `step` steps. Raises CheckpointError where it has not."""
+    """Keeps the state of a trunk that has paused after `step` steps, with what it told until then, for a trunk may go
+    back and tell other things after. Raises CheckpointError where it has not paused there.
+    """
     folder = RunFolder(trunk.folder)
     state = load_checkpoint(folder.checkpoints, _say_nothing)
     if state is None or _step_of(state) != step:
         raise CheckpointError(f"{folder.path}: at step {_step_of(state)}, expected {step}; delete the folder")
-    write_checkpoint(_kept(folder.path, step), state)
+    kept = _kept(folder.path, step)
+    copy_metrics(folder.metrics, _metrics_of(kept), step)
+    if folder.events.is_dir():
+        shutil.copytree(folder.events, _events_of(kept), dirs_exist_ok=True)
+    write_checkpoint(kept, state)
 
 
 def begin_at(config: RunConfig, warmup: Warmup) -> None:
@@ -139,17 +145,13 @@ def begin_at(config: RunConfig, warmup: Warmup) -> None:
     The checkpoint has the trunk's classifier and method's state under the run's name; networks of the run's own begin
     anew. Raises CheckpointError for a damaged state.
     """
-    state, folder, trunk = (
-        read_checkpoint(warmup.path, REMEDY),
-        RunFolder(config.folder),
-        RunFolder(warmup.trunk.folder),
-    )
+    state, folder = read_checkpoint(warmup.path, REMEDY), RunFolder(config.folder)
     own = list(find_method(config.method).own_networks(config.options, schedule_of(config).clock))
     shared = {"networks": {"classifier": state["networks"]["classifier"]}, "method": state["method"]}
     checkpoint = checkpoint_of(config.identity, shared, Position(step=warmup.step)) | {"untouched": own}
-    copy_metrics(trunk.metrics, folder.metrics, warmup.step)
-    if trunk.events.is_dir():
-        shutil.copytree(trunk.events, folder.events, dirs_exist_ok=True)
+    copy_metrics(_metrics_of(warmup.path), folder.metrics, warmup.step)
+    if (events := _events_of(warmup.path)).is_dir():
+        shutil.copytree(events, folder.events, dirs_exist_ok=True)
     save_checkpoint(folder.checkpoints, checkpoint)  # last: with it the run has begun
 
 
@@ -172,6 +174,14 @@ def _forget(values: dict[str, Any], path: list[str]) -> None:
 def _kept(trunk: Path, step: int) -> Path:
     """Where a trunk keeps its state after a number of steps."""
     return trunk / "branches" / f"{step:08}.ckpt"
+
+
+def _metrics_of(kept: Path) -> Path:
+    return kept.with_suffix(".jsonl")
+
+
+def _events_of(kept: Path) -> Path:
+    return kept.with_suffix(".events")
 
 
 def _step_of(state: dict[str, Any] | None) -> int:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from align_dist.visual import OVERLAY, color_table
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 TILE, GAP, TITLE_HEIGHT, CAPTION_WIDTH, FONT_SIZE = 112, 6, 24, 132, 12
 INK, PAPER = (34, 34, 34), (255, 255, 255)
-COLORMAP = "inferno"
 
 Pixels = NDArray[np.uint8]
 
@@ -27,12 +28,12 @@ def colored(maps: Tensor) -> Tensor:
     """Maps (B, H, W) in [0, 1] as colours (B, 3, H, W) in [0, 1], black to yellow; values are clipped."""
     import torch
 
-    table = torch.from_numpy(_color_table()).to(maps.device)
+    table = torch.from_numpy(color_table().astype(np.float32) / 255).to(maps.device)
     index = (maps.detach().float().nan_to_num(0.0).clamp(0, 1) * 255).round().long()
     return table[index].movedim(-1, 1)
 
 
-def overlay(images: Tensor, maps: Tensor, opacity: float = 0.5) -> Tensor:
+def overlay(images: Tensor, maps: Tensor, opacity: float = OVERLAY) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] under their maps (B, h, w) in [0, 1], coloured: (B, 3, H, W) in [0, 1].
 
     Maps of another size are resized bilinearly.
@@ -100,7 +101,7 @@ def _scale(sheet: Image, x: int, y: int) -> None:
     from PIL import Image
     from PIL.ImageDraw import Draw
 
-    ramp: Pixels = np.broadcast_to((_color_table() * 255).round().astype(np.uint8), (10, 256, 3)).copy()
+    ramp: Pixels = np.broadcast_to(color_table(), (10, 256, 3)).copy()
     pen, font, length = Draw(sheet), _font(), TILE
     pen.text((x, y + 3), "0", INK, font)
     sheet.paste(Image.fromarray(ramp).resize((length, 10)), (x + 12, y + 6))
@@ -127,14 +128,6 @@ def _fitted(line: str, width: int) -> str:
     while len(short) > 1 and font.getlength(short) > width:
         short = short.removesuffix("\N{HORIZONTAL ELLIPSIS}")[:-1] + "\N{HORIZONTAL ELLIPSIS}"
     return short
-
-
-@cache
-def _color_table() -> NDArray[np.float32]:
-    """The colormap as (256, 3) in [0, 1]: perceptually uniform, so equal steps look equal."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps[COLORMAP](np.linspace(0, 1, 256))[:, :3], np.float32)
 
 
 @cache

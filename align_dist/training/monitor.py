@@ -13,7 +13,7 @@ from align_dist.config import to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.methods.base import Method, Scalars
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
+from align_dist.runs.metrics import IMAGES_PER_SECOND, WAITING_FOR_DATA, write_metrics
 from align_dist.training.layout import scalar_layout
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Monitor:
         step = self._pending[-1][0]
         means = self._check_and_average()
         seconds = max(time.perf_counter() - self._since, 1e-9)
-        speed = {IMAGES_PER_SECOND: self._images / seconds, "speed/waiting_for_data": self._waited / seconds}
+        speed = {IMAGES_PER_SECOND: self._images / seconds, WAITING_FOR_DATA: self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
         self._run.group.run_on_first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}

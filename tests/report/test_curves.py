@@ -1,19 +1,17 @@
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from align_dist.config import RunConfig
-from align_dist.report.curves import panel_tags, thinned, training_curves
+from align_dist.report.curves import health_plot, loss_plot, read_curves, term_tags, thinned
 from align_dist.report.measures import measure
 from align_dist.report.rows import Run, read_run
 from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import read_scalars, write_metrics
+from align_dist.runs.metrics import write_metrics
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +29,16 @@ def write_scalars(folder: Path, count: int = 50) -> Run:
     return read_run(folder)
 
 
-def test_a_real_run_shows_accuracy_the_masks_area_and_the_loss_of_each_network(align: RunFolder) -> None:
-    tags = read_scalars(align.metrics)
-    assert panel_tags(tags) == [
-        "validation/accuracy",
-        "mask/area",
-        "validation/commonest_cell",
-        "validation/map_following",
-        "classifier/loss",
-        "masker/loss",
-    ]
-    assert all(len(tags[tag]) > 1 for tag in panel_tags(tags))
-    assert training_curves([read_run(align.path)]) is not None
+def test_a_real_run_shows_its_health_and_every_term_raw_and_weighted(align: RunFolder) -> None:
+    curves = read_curves(read_run(align.path))
+    assert curves.warmup == 10
+    terms = term_tags(curves.scalars)
+    assert {"classifier/classification", "classifier/guidance", "masker/sparsity", "masker/loss"} <= {*terms}
+    raw, weighted = curves.scalars["masker/sparsity"], curves.scalars["masker/weighted/sparsity"]
+    assert weighted == {step: pytest.approx(1.0 * value) for step, value in raw.items()}
+    health = health_plot([curves])
+    assert all(tag in health for tag in ("validation/accuracy", "mask/area", "mask/binariness"))
+    assert all(f">{tag}<" in loss_plot([curves]) for tag in terms)
 
 
 def test_every_measure_of_a_real_run_is_explained(align: RunFolder) -> None:
@@ -53,20 +49,18 @@ def test_every_measure_of_a_real_run_is_explained(align: RunFolder) -> None:
 
 
 def test_thinning_keeps_short_series_and_the_mean_of_long_ones() -> None:
-    assert thinned({1: 2.0, 5: 4.0}) == ([1.0, 5.0], [2.0, 4.0])
+    assert thinned({1: 2.0, 5: 4.0}, 100) == ([1.0, 5.0], [2.0, 4.0])
     steps, values = thinned({s: float(s) for s in range(1000)}, 100)
     assert len(steps) == 100
     assert steps == values and sum(values) / 100 == pytest.approx(499.5)
 
 
-def test_the_figure_is_a_picture_and_the_same_every_time(tmp_path: Path) -> None:
-    runs = [write_scalars(tmp_path / "one"), write_scalars(tmp_path / "two", 500)]
-    png = training_curves(runs)
-    assert png is not None and png == training_curves(runs)
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    colours = {colour for _, colour in picture.getcolors(maxcolors=2**24) or []}
-    assert len(colours) > 50 and min(picture.size) > 200
+def test_the_figure_is_the_same_every_time_and_stays_small_for_many_runs(tmp_path: Path) -> None:
+    curves = [read_curves(write_scalars(tmp_path / str(number), 500)) for number in range(40)]
+    assert loss_plot(curves) == loss_plot(curves)
+    assert len(loss_plot(curves)) < 12 * len(loss_plot(curves[:1]))
 
 
 def test_no_scalars_no_figure(tmp_path: Path) -> None:
-    assert training_curves([read_run(tmp_path)]) is None
+    curves = [read_curves(read_run(tmp_path))]
+    assert health_plot(curves) == loss_plot(curves) == ""

@@ -26,6 +26,7 @@ def test_a_run_leaves_details_that_agree_with_its_results(folder: RunFolder, dom
     assert details is not None and details.curves is not None and details.examples is not None
     assert (details.selection, details.step, details.fingerprint) == ("validation", row.step, row.fingerprint)
     count, confidence, right = details.calibration.sum(0)
+    assert details.classes == ("left", "right")
     assert details.confusion.sum() == count == row.images
     assert details.confusion.trace() / count == right / count == pytest.approx(row.metrics["accuracy"], abs=1e-5)
     assert 0.5 <= confidence / count <= 1
@@ -45,7 +46,7 @@ def test_a_run_leaves_details_that_agree_with_its_results(folder: RunFolder, dom
 
 
 def test_nothing_is_left_of_explanations_that_were_not_measured(tmp_path: Path) -> None:
-    details = Details("last", 3, "f", np.eye(2, dtype=np.int64), np.array([[0.0, 0, 0], [4, 3, 2]]))
+    details = Details("last", 3, "f", ("left", "right"), np.eye(2, dtype=np.int64), np.array([[0.0, 0, 0], [4, 3, 2]]))
     write_details(tmp_path, {"a": details})
     read = read_details(tmp_path / "a.npz")
     assert read is not None and read.curves is None and read.examples is None

@@ -112,14 +112,18 @@ def test_runs_with_a_shared_warmup_equal_the_same_runs_from_scratch(squares: Run
         train_run(under(run, tmp_path / "alone"), quiet)
         assert_same_weights(shared.folder, under(run, tmp_path / "alone").folder)
         trunk = RunFolder(trunk_of(shared).folder)
-        stops.append(sorted(path.stem for path in (trunk.path / "branches").iterdir()))
+        stops.append(sorted(path.stem for path in (trunk.path / "branches").glob("*.ckpt")))
         (trunk.checkpoints / "last.ckpt").rename(trunk.checkpoints / "previous.ckpt")
     assert [len(kept) for kept in stops] == [1, 2, 3, 4], "one trunk keeps where each of them left it"
     assert find_run_folders([tmp_path / "shared"]) == sorted(under(run, tmp_path / "shared").folder for run in runs)
 
 
-def test_a_run_tells_its_warmup_too(squares: RunConfig, tmp_path: Path) -> None:
-    shared, alone = (under(squares, tmp_path / name) for name in ("shared", "alone"))
+def test_a_run_tells_its_warmup_too_where_the_trunk_went_back_since(squares: RunConfig, tmp_path: Path) -> None:
+    plain = changed(squares, align={"lambda4": 0.0}, training={"warmup": "13 steps"})
+    early = changed(plain, training={"warmup": "5 steps"})
+    for run in (plain.with_method("erm"), early):
+        train_run(under(run, tmp_path / "shared"), quiet, sources_only=True, share_warmup=True)
+    shared, alone = (under(plain, tmp_path / name) for name in ("shared", "alone"))
     train_run(shared, quiet, share_warmup=True)
     train_run(alone, quiet)
 
@@ -136,7 +140,7 @@ def test_a_run_tells_its_warmup_too(squares: RunConfig, tmp_path: Path) -> None:
 def test_steps_where_others_leave_the_trunk_are_kept_on_the_way(squares: RunConfig, tmp_path: Path) -> None:
     late = under(changed(squares, training={"warmup": "13 steps"}), tmp_path)
     train_run(late, quiet, sources_only=True, share_warmup=True, passing=(5, 10, 20))
-    kept = sorted(path.stem for path in (trunk_of(late).folder / "branches").iterdir())
+    kept = sorted(path.stem for path in (trunk_of(late).folder / "branches").glob("*.ckpt"))
     assert [int(stem) for stem in kept] == [5, 10, 13]
 
 

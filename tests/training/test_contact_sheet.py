@@ -24,7 +24,7 @@ def images(count: int = 2, size: int = 28) -> Tensor:
 def test_colours_are_those_of_matplotlib() -> None:
     values = torch.linspace(0, 1, 256).view(1, 16, 16)
     expected = colormaps["inferno"](values[0].numpy())[..., :3]
-    np.testing.assert_allclose(colored(values)[0].movedim(0, -1).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(colored(values)[0].movedim(0, -1).numpy(), expected, atol=0.5 / 255)
 
 
 def test_values_outside_the_range_and_undefined_ones_are_drawn_at_its_ends() -> None:
