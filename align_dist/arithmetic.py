@@ -17,9 +17,11 @@ DEPTHWISE = ("efficientnet", "maxvit", "mnasnet", "mobilenet", "shufflenet")
 BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
-def settled_precision(precision: Precision | Literal["auto"], device: str, backbone: str) -> Precision:
+def resolve_precision(precision: Precision | Literal["auto"], device: str, backbone: str) -> Precision:
     """The given precision; for `auto`, the faster one on this machine. device: a value of training.device."""
-    return choose_precision(likely_device(device), backbone, has_bfloat16_units()) if precision == "auto" else precision
+    return (
+        choose_precision(expected_device(device), backbone, has_bfloat16_units()) if precision == "auto" else precision
+    )
 
 
 def choose_precision(device: str, backbone: str, has_bfloat16: bool) -> Precision:
@@ -44,7 +46,7 @@ def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return any(BFLOAT16_UNITS & set(names) for names in flags)
 
 
-def likely_device(device: str) -> str:
+def expected_device(device: str) -> str:
     """`cuda` or `cpu`: the value of training.device; for `auto`, what the driver and torch's build allow."""
     if device != "auto":
         return device

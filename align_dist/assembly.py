@@ -12,26 +12,26 @@ import torch
 
 from align_dist.config import BenchmarkConfig, ClassifierConfig, DataConfig, ProtocolConfig, RunConfig
 from align_dist.data.beton import verify_beton
-from align_dist.data.contents import Stamp, stamp_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.decoder import Augmentation
+from align_dist.data.hashing import Stamp, stamp_of
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.sample_keys import Order, make_order
+from align_dist.data.split_checks import check_split, fixed_warnings, split_warnings
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, fixed_warnings, task_warnings
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, MachineError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network
 from align_dist.methods.clock import Clock
 from align_dist.methods.registry import find_method
-from align_dist.networks.backbones import build_backbone, map_places, statistics
+from align_dist.networks.backbones import build_backbone, input_normalisation, map_places
 from align_dist.networks.classifier import Classifier
-from align_dist.parallel.build import check_shares, make_engine
+from align_dist.parallel.build import check_batch_size, make_engine
 from align_dist.parallel.devices import set_arithmetic
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.group import Group
-from align_dist.parallel.threads import use_cores
+from align_dist.parallel.threads import set_torch_threads
 from align_dist.places import Places
 from align_dist.schedule import Schedule, make_schedule
 
@@ -46,7 +46,7 @@ class Assembly:
     order: Order
     loader: Loader
     schedule: Schedule
-    learners: dict[str, Network]
+    trainable_networks: dict[str, Network]
     method: Method[Any]
     device: torch.device
     group: Group
@@ -75,31 +75,31 @@ def assemble(config: RunConfig, group: Group | None = None, sources_only: bool =
     Raises a UserError on every rank where the config or the data make the run impossible.
     """
     ranks = group or Group()
-    use_cores(config.training.threads, ranks, os.environ)
+    set_torch_threads(config.training.threads, ranks, os.environ)
     device = choose_device(config.training.device)
     set_arithmetic(device, config.training.precision)
-    materials = ranks.together(lambda: _materials(config, ranks, device, sources_only))
+    materials = ranks.run_on_all(lambda: _materials(config, ranks, device, sources_only))
     manifest, split, order, schedule, loader = materials
-    learners = learners_of(config, len(manifest.classes), schedule.clock)
-    networks = make_networks(config, learners, device, ranks)
+    trainable_networks = networks_of(config, len(manifest.classes), schedule.clock)
+    networks = make_networks(config, trainable_networks, device, ranks)
     counts = counts_of(manifest, split)
     context = Context(schedule.clock, config.seed, config.data.micro_batches, ranks.concatenate, ranks.sum, *counts)
     # On every rank or on none: a method may need pretrained weights, which one machine may lack.
-    method = ranks.together(lambda: find_method(config.method)(networks, config.options, context))
-    return Assembly(config, manifest, split, order, loader, schedule, learners, method, device, ranks)
+    method = ranks.run_on_all(lambda: find_method(config.method)(networks, config.options, context))
+    return Assembly(config, manifest, split, order, loader, schedule, trainable_networks, method, device, ranks)
 
 
 def _materials(
     config: RunConfig, group: Group, device: torch.device, sources_only: bool
 ) -> tuple[Manifest, Split, Order, Schedule, Loader]:
     """Everything that is read and checked before networks are built."""
-    check_shares(config, group)
+    check_batch_size(config, group)
     if find_method(config.method).takes_whole_batches and config.data.micro_batches > 1:
         raise ConfigError(
             f"data.micro_batches: {config.method} averages over the global batch and needs a rank's whole batch; "
             "leave it at 1"
         )
-    manifest = beton_of(config.benchmark, compare=group.is_first)
+    manifest = checked_manifest(config.benchmark, compare=group.is_first)
     if "validation_worst_group" in config.evaluation.selections and not manifest.group_names:
         raise ConfigError(
             f"evaluation.selections: validation_worst_group needs groups and {config.benchmark.beton} has none; "
@@ -108,7 +108,7 @@ def _materials(
     split = split_of(manifest, config)
     if sources_only:
         split = split.without_tests()
-    problem = config.options.lacking(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
+    problem = config.options.unmet_requirement(*(sum(map(bool, counts)) for counts in counts_of(manifest, split)))
     if problem:
         raise ConfigError(f"method: {config.method} {problem}")
     order = training_order(manifest, split, config)
@@ -159,7 +159,7 @@ def split_of(manifest: Manifest, config: RunConfig) -> Split:
         seed=protocol.seed,
         keep_together=protocol.keep_together,
     )
-    check_task(manifest, split)
+    check_split(manifest, split)
     return split
 
 
@@ -174,7 +174,7 @@ def warnings_of(run: Assembly) -> list[str]:
         )
     if protocol.kind == "fixed":
         return lines + fixed_warnings(run.manifest, run.split)
-    return lines + task_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
+    return lines + split_warnings(run.manifest, run.split, protocol.validation_fraction, protocol.test_fraction)
 
 
 def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -233,31 +233,31 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
         masks_in_training=config.options.reads_masks,
         workers=config.data.workers or cores,
         device=device,
-        normalisation=statistics(config.classifier.backbone),
+        normalisation=input_normalisation(config.classifier.backbone),
     )
 
 
-def learners_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
+def networks_of(config: RunConfig, classes: int, clock: Clock) -> dict[str, Network]:
     """The trainable networks of a run by name: the classifier and the method's own."""
     classifier = Network(lambda: make_classifier(config, classes), config.classifier.optimiser)
     return {"classifier": classifier, **find_method(config.method).own_networks(config.options, clock)}
 
 
 def make_networks(
-    config: RunConfig, learners: dict[str, Network], device: torch.device, group: Group
+    config: RunConfig, trainable_networks: dict[str, Network], device: torch.device, group: Group
 ) -> dict[str, Engine]:
     """The run's networks, each wrapped in its engine."""
     return {
-        name: make_engine(config, seeded(learner, config.seed, place), learner.optimiser, device, group)
-        for place, (name, learner) in enumerate(learners.items())
+        name: make_engine(config, build_seeded(network, config.seed, place), network.optimiser, device, group)
+        for place, (name, network) in enumerate(trainable_networks.items())
     }
 
 
-def seeded(learner: Network, seed: int, place: int) -> torch.nn.Module:
+def build_seeded(network: Network, seed: int, place: int) -> torch.nn.Module:
     """A network with initial weights that depend only on the seed and the network's place among the run's networks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1_000_003 * place)
-        return learner.build()
+        return network.build()
 
 
 def make_classifier(config: RunConfig, classes: int) -> Classifier:

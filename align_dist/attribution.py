@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from align_dist.places import Places, in_image
+from align_dist.places import Places, upsample_to_image
 
 Normalisation = Literal["minmax", "relu_max"]
 
@@ -62,13 +62,13 @@ def saliency(cam: Tensor, size: tuple[int, int], places: Places | None = None) -
     """Φ for metrics and figures: signed maps (B, h, w) rectified, divided by their maximum and upsampled from their
     places to (B, *size), in [0, 1].
     """
-    return in_image(normalise(cam.float(), "relu_max"), size, places).clamp(0, 1)
+    return upsample_to_image(normalise(cam.float(), "relu_max"), size, places).clamp(0, 1)
 
 
-def carried_over(maps: Tensor, geometry: Tensor) -> Tensor:
+def warp_maps(maps: Tensor, geometry: Tensor) -> Tensor:
     """Maps (B, h, w) of one view, resampled bilinearly in the frame of another; 0 outside the first view.
 
-    geometry: (B, 2, 3), from the other view's frame to the first one's (`places.between_cells`).
+    geometry: (B, 2, 3), from the other view's frame to the first one's (`places.cells_transform`).
     """
     points = F.affine_grid(geometry, [len(maps), 1, *maps.shape[-2:]], align_corners=False)
     return F.grid_sample(maps[:, None], points.to(maps.dtype), align_corners=False)[:, 0]

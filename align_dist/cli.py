@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from align_dist import __version__
 from align_dist.errors import ConfigError, UserError
-from align_dist.files import disk_errors_in_words
+from align_dist.files import storage_errors
 
 if TYPE_CHECKING:
     _Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -46,10 +46,10 @@ def answer(action: Callable[[], int | None], name: str = "align-dist", interrupt
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        with disk_errors_in_words():
+        with storage_errors():
             return int(action() or 0)
     except UserError as error:
-        if not error.told_elsewhere:
+        if not error.printed_elsewhere:
             print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -203,10 +203,10 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from align_dist.config import load_config
-    from align_dist.data.tree import beton_of
+    from align_dist.data.comparison import checked_manifest
 
     benchmark = load_config(options.config, options.overrides).benchmark
-    manifest = beton_of(benchmark, quick=False)
+    manifest = checked_manifest(benchmark, quick=False)
     print(f"{benchmark.beton}: intact, {len(manifest):,} images of {len(manifest.domains)} domains")
 
 
@@ -226,7 +226,7 @@ def _train(options: argparse.Namespace) -> None:
         config = with_fingerprint(load_config(options.config, options.overrides))
         check_names(config)
     except UserError as error:
-        error.told_elsewhere = _is_other_rank()  # every rank reads the same file
+        error.printed_elsewhere = _is_other_rank()  # every rank reads the same file
         raise
     if options.print_config:
         print(to_yaml(config), end="")
@@ -306,7 +306,7 @@ def _monitor(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from align_dist.bench.timing import measured_alone
+    from align_dist.bench.timing import run_on_quiet_machine
     from align_dist.config import RunConfig, load_config
 
     if options.what != "data" and options.config is None:
@@ -314,7 +314,7 @@ def _bench(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides) if options.config else RunConfig()
     bench = import_module(f"align_dist.bench.{options.what}").bench
     arguments = (config.benchmark, config.data, options.most) if options.what == "data" else (config,)
-    measured_alone(lambda: bench(*arguments))
+    run_on_quiet_machine(lambda: bench(*arguments))
 
 
 if __name__ == "__main__":

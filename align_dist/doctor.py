@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
-from align_dist.arithmetic import has_bfloat16_units, likely_device, settled_precision
+from align_dist.arithmetic import expected_device, has_bfloat16_units, resolve_precision
 from align_dist.config import RunConfig
 from align_dist.diagnosis import Diagnosis
 from align_dist.errors import MachineError, UserError
@@ -91,8 +91,8 @@ def _torch(config: RunConfig) -> Iterator[Diagnosis]:
 def _arithmetic(config: RunConfig) -> Diagnosis:
     """Precision and memory format of a run, and whether the processor has bfloat16 units."""
     training, backbone = config.training, config.classifier.backbone
-    device, layout = likely_device(training.device), "channels_last" if training.channels_last else "contiguous"
-    precision = settled_precision(training.precision, training.device, backbone)
+    device, layout = expected_device(training.device), "channels_last" if training.channels_last else "contiguous"
+    precision = resolve_precision(training.precision, training.device, backbone)
     units = "with" if has_bfloat16_units() else "without"
     return Diagnosis("ok", f"{backbone} on {device}: {precision}, {layout}; processor {units} bfloat16 units")
 
@@ -127,11 +127,11 @@ def _semaphores() -> Iterator[Diagnosis]:
 
 
 def _data(config: RunConfig) -> Iterator[Diagnosis]:
-    from align_dist.data.tree import beton_of
+    from align_dist.data.comparison import checked_manifest
 
     benchmark = config.benchmark
     try:
-        manifest = beton_of(benchmark)
+        manifest = checked_manifest(benchmark)
         yield Diagnosis("ok", f"{benchmark.beton}: {len(manifest):,} images, {len(manifest.domains)} domains")
     except UserError as error:
         exists = benchmark.root.is_dir() or benchmark.name == "embedded"

@@ -15,8 +15,8 @@ class UserError(Exception):
     # Whether the cause lies in the run's config, so that every start ends the same way.
     permanent = False
     # Of several ranks: whether every rank raises the error, and whether another rank prints it.
-    agreed = False
-    told_elsewhere = False
+    raised_on_all_ranks = False
+    printed_elsewhere = False
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
@@ -55,7 +55,7 @@ class NonFiniteError(UserError):
 
     exit_code = 6
     permanent = True
-    agreed = True
+    raised_on_all_ranks = True
 
 
 class StorageError(UserError):
@@ -76,7 +76,7 @@ class Preempted(UserError):
 
     exit_code = 75
     resumable = True
-    agreed = True
+    raised_on_all_ranks = True
 
     def __init__(self, message: str, cause: str = "") -> None:
         super().__init__(message)

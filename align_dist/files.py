@@ -21,7 +21,7 @@ T = TypeVar("T", bound="DataclassInstance")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file beside `path`, sync the file and rename it to `path`; a failure leaves nothing behind.
 
     Raises StorageError when the disk is full or the folder is not writable.
@@ -43,12 +43,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_whole` for text, in UTF-8 whatever the locale."""
+    """`write_atomically` for text, in UTF-8 whatever the locale."""
 
     def write(file: BinaryIO) -> None:
         file.write(text.encode(errors="backslashreplace"))  # file names that are not valid UTF-8
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def remove(path: Path) -> None:
@@ -127,7 +127,7 @@ OF_DISKS = (*FULL, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENAM
 
 
 @contextmanager
-def disk_errors_in_words() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
     """Raise a one-line StorageError in place of an OSError of the disk or of permissions."""
     try:
         yield

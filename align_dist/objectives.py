@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align_dist.attribution import Normalisation, normalise, size_of
-from align_dist.places import Places, in_cells, in_image
+from align_dist.places import Places, pool_to_cells, upsample_to_image
 
 Smoothness = Literal["absolute", "squared"]
 GuidanceResolution = Literal["map", "image"]
@@ -73,15 +73,15 @@ def guidance(
     """
     attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
-        target = in_cells(target, size_of(attribution), places)
+        target = pool_to_cells(target, size_of(attribution), places)
     else:
-        attribution = in_image(attribution, size_of(target), places)
+        attribution = upsample_to_image(attribution, size_of(target), places)
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out, because torch's BCE raises on the rank with a NaN and leaves the other ranks waiting.
     return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
 
 
-def exchanged(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
+def exchange_background(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
     """x ⊙ M + x' ⊙ (1 − M): the region of each mask, surrounded by the background of another image.
 
     images, others: (B, 3, H, W). mask: (B, H, W) in [0, 1]. A network that still predicts the class has not used the

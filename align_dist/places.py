@@ -21,37 +21,37 @@ class Places(NamedTuple):
     stride: float
 
 
-def even_places(pixels: int, cells: int) -> Places:
+def even_grid_places(pixels: int, cells: int) -> Places:
     """Places of `cells` cells that divide `pixels` pixels evenly."""
     return Places((pixels / cells - 1) / 2, pixels / cells)
 
 
-def in_cells(masks: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
+def pool_to_cells(masks: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
     """Masks (B, H, W) averaged to the cells of a map, (B, *size): each cell is the mean of the pixels nearest to its
     place. places: None for cells that divide the image evenly.
     """
     down, across = (
-        _cover(pixels, cells, places or even_places(pixels, cells), masks)
+        _cover(pixels, cells, places or even_grid_places(pixels, cells), masks)
         for pixels, cells in zip(masks.shape[-2:], size, strict=True)
     )
     return _both_ways(masks, down, across)
 
 
-def in_image(maps: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
+def upsample_to_image(maps: Tensor, size: tuple[int, int], places: Places | None = None) -> Tensor:
     """Maps (B, h, w) upsampled bilinearly to the pixels of an image, (B, *size), with border values beyond the
     outermost places. places: None for cells that divide the image evenly.
     """
     return _interpolated(maps, size, size, places)
 
 
-def evenly_placed(maps: Tensor, places: Places | None, image_size: tuple[int, int]) -> Tensor:
+def resample_to_even_grid(maps: Tensor, places: Places | None, image_size: tuple[int, int]) -> Tensor:
     """Maps (B, h, w) resampled bilinearly to cells that divide an image of (H, W) evenly, so that maps can be mirrored
     or compared with maps of other places.
     """
     return maps if places is None else _interpolated(maps, (maps.shape[-2], maps.shape[-1]), image_size, places)
 
 
-def between_cells(
+def cells_transform(
     geometry: Tensor, size: tuple[int, int], image_size: tuple[int, int], places: Places | None
 ) -> Tensor:
     """The affine transform (B, 2, 3) between the maps of two images, from the transform between the images.
@@ -74,7 +74,7 @@ def between_cells(
 def _interpolated(maps: Tensor, size: tuple[int, int], image_size: tuple[int, int], places: Places | None) -> Tensor:
     """Maps (B, h, w) interpolated at (B, *size) points that divide an image evenly."""
     down, across = (
-        _bilinear(points, pixels, cells, places or even_places(pixels, cells), maps)
+        _bilinear(points, pixels, cells, places or even_grid_places(pixels, cells), maps)
         for points, pixels, cells in zip(size, image_size, maps.shape[-2:], strict=True)
     )
     return _both_ways(maps, down, across)

@@ -13,12 +13,12 @@ from pathlib import Path
 from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device, warnings_of
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
-from align_dist.data.tree import beton_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.errors import NonFiniteError, UserError
 from align_dist.evaluation.evaluate import Evaluated, evaluate_run
 from align_dist.evaluation.theory import masks_of
-from align_dist.files import disk_errors_in_words, take_lock
-from align_dist.parallel.connect import connected
+from align_dist.files import storage_errors, take_lock
+from align_dist.parallel.connect import process_group
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
 from align_dist.runs.details import write_details
@@ -63,13 +63,13 @@ def train_run(
     folder, conclude = RunFolder(config.folder), _leave_unmeasured if sources_only else _evaluate
     device = choose_device(config.training.device).type
     # Outermost: a rank that is lost becomes an error of its own where ranks are disconnected.
-    with _ends_on_record(folder), disk_errors_in_words(), connected(config.distributed, device) as group:
+    with _ends_on_record(folder), storage_errors(), process_group(config.distributed, device) as group:
         try:
             if share_warmup:
                 _begin_from_warmup(config, folder, group, say, passing)
             _on_ranks(without_targets(config) if sources_only else config, folder, group, say, conclude, sources_only)
         except UserError as error:
-            error.told_elsewhere = error.agreed and not group.is_first
+            error.printed_elsewhere = error.raised_on_all_ranks and not group.is_first
             raise
     return folder
 
@@ -82,32 +82,32 @@ def without_targets(config: RunConfig) -> RunConfig:
 
 def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: Say, passing: Sequence[int]) -> None:
     """Gives a run that has not begun its first checkpoint, training what it shares as far as that takes."""
-    warmup = group.together(lambda: warmup_of(config))
-    if warmup.step == 0 or group.first(lambda: folder.has_checkpoint):
+    warmup = group.run_on_all(lambda: warmup_of(config))
+    if warmup.step == 0 or group.run_on_first(lambda: folder.has_checkpoint):
         return
     folder.begun = True  # a warm-up that ends early ends the run too
     with _turn(warmup.trunk.folder, group, say):
-        if not group.first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
-            for step in group.first(lambda: missing_steps(warmup, passing)):
+        if not group.run_on_first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
+            for step in group.run_on_first(lambda: missing_steps(warmup, passing)):
                 _train_warmup(warmup.trunk, step, group, say)
-            group.first(lambda: begin_at(config, warmup))
+            group.run_on_first(lambda: begin_at(config, warmup))
     folder.begun = False
 
 
 def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
     """Trains a shared warm-up to a step and keeps that state. Raises NonFiniteError, at once for one that diverged."""
     folder = RunFolder(trunk.folder)
-    ending = group.first(folder.ending)
+    ending = group.run_on_first(folder.ending)
     if ending is not None and ending.error is NonFiniteError:
         raise NonFiniteError(f"in warm-up: {ending.reason}")
-    pausing = group.first(lambda: trunk_until(trunk, step))
+    pausing = group.run_on_first(lambda: trunk_until(trunk, step))
     try:
         _on_ranks(pausing, folder, group, say, _leave_unmeasured, sources_only=True)
     except NonFiniteError as error:
         reason = str(error)
-        group.first(lambda: folder.record_failure(NonFiniteError.exit_code, reason))
+        group.run_on_first(lambda: folder.record_failure(NonFiniteError.exit_code, reason))
         raise NonFiniteError(f"in warm-up: {reason}") from None
-    group.first(lambda: keep_state(trunk, step))
+    group.run_on_first(lambda: keep_state(trunk, step))
 
 
 @contextmanager
@@ -116,11 +116,11 @@ def _turn(trunk: Path, group: Group, say: Say) -> Iterator[None]:
     for as long as others train.
     """
     lock = trunk / ".branching"
-    group.first(lambda: trunk.mkdir(parents=True, exist_ok=True))
+    group.run_on_first(lambda: trunk.mkdir(parents=True, exist_ok=True))
     with ExitStack() as stack:
         file = stack.enter_context(lock.open("ab")) if group.is_first else None
         first = True
-        while not group.first(lambda: file is not None and take_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)):
+        while not group.run_on_first(lambda: file is not None and take_lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)):
             if first and group.is_first:
                 say(f"{trunk}: waiting for another run that trains this warm-up")
             first = False
@@ -133,8 +133,8 @@ def _on_ranks(
 ) -> None:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
     report = say if group.is_first else _say_nothing
-    done = group.first(lambda: _finished(folder, config))
-    differences = group.first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
+    done = group.run_on_first(lambda: _finished(folder, config))
+    differences = group.run_on_first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
     if done and (sources_only or not differences):
         report(f"{folder.path}: done already")
         return
@@ -143,11 +143,11 @@ def _on_ranks(
         report(f"{folder.path}: trained already, measured with {'; '.join(differences)}: measuring again")
     run = assemble(config, group, sources_only)
     if config.evaluation.theory and not sources_only:
-        group.together(lambda: masks_of(run))
+        group.run_on_all(lambda: masks_of(run))
     for line in warnings_of(run):
         report(f"warning: {line}")
     with ExitStack() as stack:
-        group.first(lambda: _begin(stack, folder, run, report))
+        group.run_on_first(lambda: _begin(stack, folder, run, report))
         request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
         position = Position(run.schedule.length) if done else train(run, folder, request, report)
         if position.step < run.schedule.length:
@@ -159,7 +159,7 @@ def _on_ranks(
 def _with_measured_theory(config: RunConfig, folder: RunFolder, group: Group) -> RunConfig:
     """A finished run as it is measured again: a row that has the lemmas keeps them."""
     explained = config.evaluation.faithfulness_images > 0
-    return with_theory(config) if explained and group.first(lambda: folder.has_theory) else config
+    return with_theory(config) if explained and group.run_on_first(lambda: folder.has_theory) else config
 
 
 def with_theory(config: RunConfig) -> RunConfig:
@@ -171,7 +171,7 @@ def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
     done = folder.done.exists()
     if done and is_written(config.benchmark.beton):
-        folder.check_fingerprint(beton_of(config.benchmark).fingerprint)
+        folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)
     return done
 
 
@@ -202,17 +202,17 @@ def _leave_unmeasured(run: Assembly, folder: RunFolder, _request: StopRequest, p
 def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:
     """Pictures of and results on every test domain, and the `done` mark."""
     clock = run.schedule.clock
-    if clock.warmup == clock.length and run.config.options.begins(clock):
+    if clock.warmup == clock.length and run.config.options.shared_warmup(clock):
         say(f"{folder.path.name}: warning: training.warmup was the whole run, nothing ever guided")
 
     def check() -> None:
         if request.agreed(run.group):
             leave_if_asked(request, folder.path, position.step)
 
-    reading = run.with_local_networks()
-    run.group.first(lambda: draw_tests(reading, folder, position.step))
+    local_run = run.with_local_networks()
+    run.group.run_on_first(lambda: draw_tests(local_run, folder, position.step))
     evaluated = evaluate_run(run, folder, say, check)
-    run.group.first(lambda: _write_results(run.config, folder, evaluated))
+    run.group.run_on_first(lambda: _write_results(run.config, folder, evaluated))
 
 
 def _write_results(config: RunConfig, folder: RunFolder, evaluated: Evaluated) -> None:

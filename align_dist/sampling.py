@@ -54,14 +54,14 @@ def relaxed_sample(mask: Tensor, noise: Tensor, temperature: float) -> Tensor:
     return torch.sigmoid((torch.logit(mask.float(), eps=1e-6) + enlarged[:, 0]) / temperature)
 
 
-def keys_of(seed: int, sample_keys: SampleKeys) -> Tensor:
-    """Keys for `uniforms`, one per image: (B,) int64 on the CPU, from the seed and each image's sample key."""
+def random_keys(seed: int, sample_keys: SampleKeys) -> Tensor:
+    """Keys for `uniform_numbers`, one per image: (B,) int64 on the CPU, from the seed and each image's sample key."""
     numbers = np.empty((len(sample_keys), 1), np.float64)
     compiled_for(_fill, _FILL)(np.uint64(seed), sample_keys, KEY, numbers)
     return torch.from_numpy((numbers[:, 0] * 2**53).astype(np.int64))
 
 
-def uniforms(keys: Tensor, count: int) -> Tensor:
+def uniform_numbers(keys: Tensor, count: int) -> Tensor:
     """`count` uniform numbers in [0, 1) per key, (B, count) float32 on the keys' device.
 
     Only keys are copied to the device. SplitMix64 in integers up to the last line, so that all devices agree bit for

@@ -42,11 +42,11 @@ class Schedule:
         """Whether the loop pauses after `step` steps."""
         return step == self.next_stop(step - 1)
 
-    def due(self, step: int, every: int) -> bool:
+    def is_due(self, step: int, every: int) -> bool:
         """Whether an event with interval `every` is due after `step` steps."""
         return step == self.length or (every > 0 and step % every == 0)
 
-    def selectable(self, step: int) -> bool:
+    def may_select(self, step: int) -> bool:
         """Whether model selection may choose the weights after `step` steps: not those within warm-up.
 
         Weights within warm-up are the same for every method: a run that selected them would report another method's

@@ -15,12 +15,12 @@ from align_dist.runs.status import State, Status, status_of, training_status
 EVERY = 2.0  # seconds
 
 
-def show_status(places: Sequence[Path], watched: bool = False, as_json: bool = False) -> None:
-    """Print one row per run among and below the folders, or one JSON line. watched: repeat until no run is running.
+def show_status(places: Sequence[Path], repeat: bool = False, as_json: bool = False) -> None:
+    """Print one row per run among and below the folders, or one JSON line. repeat: print again until no run is running.
 
     Raises DataError for a folder without a run.
     """
-    if watched:
+    if repeat:
         watch(lambda: [line for _, line in _lines_of(places)], EVERY)
     elif as_json:
         for folder, line in _lines_of(places):

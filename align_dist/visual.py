@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.files import write_whole
+from align_dist.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -159,4 +159,4 @@ def to_svg(figure: Figure, name: str) -> str:
 def write_png(figure: Figure, path: Path) -> None:
     """Write the figure as PNG on white, atomically; the same bytes for the same figure. Raises StorageError."""
     save = partial(figure.savefig, format="png", facecolor="white", metadata={"Software": None})
-    write_whole(path, save)
+    write_atomically(path, save)

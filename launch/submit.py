@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A grid of runs, domains × methods × seeds, as jobs: one command, safe to repeat.
+"""Submit a grid of runs, domains × methods × seeds, as jobs. The command is safe to repeat.
 
     python launch/submit.py configs/vlcs.yaml --domains all --methods erm,align --seeds 0:3 --nodes 2 --tasks-per-node 8
 
-Finished cells are skipped, running and waiting ones left alone, interrupted ones go on where they saved, failed ones
-are submitted again with --retry. All of that is read from the runs' folders and the queue, each time anew.
+Finished cells are skipped, running and waiting cells are left alone, interrupted cells resume from their last
+checkpoint, and failed cells are submitted again with --retry. The states come from the runs' folders and the queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMATS = ("text", "markdown", "latex", "csv")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Carries out one command line. A user's mistake is one line and `align-dist`'s exit code."""
+    """Run one command line. A user's mistake is one line, with an exit code of `align-dist`."""
     return answer(lambda: _submit(_parser().parse_intermixed_args(arguments)))
 
 
@@ -42,17 +42,17 @@ def _submit(options: argparse.Namespace) -> int:
 
         print_plan(cells, resources, options.cluster, options.retry)
         return 0
-    failed = 0 if options.watch_only else _start(cells, resources, options)
+    failures = 0 if options.watch_only else _start(cells, resources, options)
     if options.watch_only or (options.watch and options.cluster == "slurm"):
         from align_dist.cluster.watch import watch_grid
 
         watch_grid(cells, options.every)
         return 0
-    return _show(cells) or int(failed > 0)
+    return _show(cells) or int(failures > 0)
 
 
 def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> int:
-    """Submits, or runs what runs here; how many have failed where that is known."""
+    """Submit the cells, or run them on this machine. Returns the number of failures, 0 where not known yet."""
     from align_dist.cluster.submission import run_here, run_in_process, submit_to_slurm
 
     if options.cluster == "slurm":
@@ -61,29 +61,29 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
     elif options.cluster == "debug":
         return run_in_process(cells, options.retry, _say)
     else:
-        from align_dist.cluster.watch import looking
+        from align_dist.cluster.watch import live_grid
 
-        with looking(cells, options.watch) as look:
-            run_here(cells, resources, options.retry, _say, look)
+        with live_grid(cells, options.watch) as refresh:
+            run_here(cells, resources, options.retry, _say, refresh)
     return 0
 
 
 def _show(cells: list[Cell]) -> int:
-    """The table, the last lines of what failed, and 1 where something did or was interrupted."""
+    """Show the table and the last log lines of failed cells. Returns 1 for a failed or interrupted cell, else 0."""
     from align_dist.cluster.submission import statuses
     from align_dist.cluster.watch import show_grid
     from align_dist.runs.status import State
 
-    found = statuses(cells)
-    show_grid(cells, found)
-    return int(any(status.state in (State.FAILED, State.INTERRUPTED) for status in found))
+    states = statuses(cells)
+    show_grid(cells, states)
+    return int(any(status.state in (State.FAILED, State.INTERRUPTED) for status in states))
 
 
 def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
-    """What each job asks for. Raises ConfigError for a batch that its tasks cannot share."""
+    """The resources of each job. Raises ConfigError for a batch that does not split equally over the job's tasks."""
     config = cells[0].config
     gpus = options.tasks_per_node if options.gpus_per_node is None else options.gpus_per_node
-    chosen = Resources(
+    resources = Resources(
         nodes=options.nodes,
         tasks_per_node=options.tasks_per_node,
         gpus_per_node=0 if config.training.device == "cpu" and options.gpus_per_node is None else gpus,
@@ -101,12 +101,12 @@ def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
         setup=tuple(options.setup),
         extra=dict(_pair(text) for text in options.sbatch),
     )
-    if config.data.batch_size % (chosen.tasks * config.data.micro_batches):
+    if config.data.batch_size % (resources.tasks * config.data.micro_batches):
         raise ConfigError(
-            f"data.batch_size: {config.data.batch_size} images are no equal shares for {chosen.tasks} tasks; "
-            "change it, --nodes or --tasks-per-node"
+            f"data.batch_size: {config.data.batch_size} images do not split equally over {resources.tasks} tasks; "
+            "change data.batch_size, --nodes or --tasks-per-node"
         )
-    return chosen
+    return resources
 
 
 def _pair(text: str) -> tuple[str, str | bool]:
@@ -137,19 +137,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("config", type=Path, help="a YAML file, such as configs/vlcs.yaml")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every cell")
     grid = parser.add_argument_group("the grid")
-    grid.add_argument("--domains", default="all", help="to train on, or to hold out: names with commas, or all")
+    grid.add_argument(
+        "--domains", default="all", help="sources, or held-out targets: names separated by commas, or all"
+    )
     grid.add_argument("--methods", default="erm,align")
     grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")
-    grid.add_argument("--share-warmup", action="store_true", help="runs that agree on their warm-up train it once")
-    what = parser.add_argument_group("what to do (default: submit what has to run, then show the table)")
-    only = what.add_mutually_exclusive_group()
+    grid.add_argument("--share-warmup", action="store_true", help="train a warm-up that several runs share only once")
+    actions = parser.add_argument_group("actions (default: submit the cells that have to run, then show the table)")
+    only = actions.add_mutually_exclusive_group()
     only.add_argument("--plan", action="store_true", help="show cells, sbatch text, hours and disk; submit nothing")
-    only.add_argument("--watch", action="store_true", help="submit, then watch until nothing runs; safe to close")
-    only.add_argument("--watch-only", action="store_true", help="submit nothing, watch")
-    only.add_argument("--collect", action="store_true", help="the tables of what is done")
-    what.add_argument("--format", choices=FORMATS, default="text", help="of --collect")
-    what.add_argument("--retry", action="store_true", help="submit failed cells again")
-    what.add_argument("--every", type=float, default=10, metavar="SECONDS", help="of --watch (default 10)")
+    only.add_argument(
+        "--watch", action="store_true", help="submit, then watch until no cell runs or waits; safe to interrupt"
+    )
+    only.add_argument("--watch-only", action="store_true", help="watch, and submit nothing")
+    only.add_argument("--collect", action="store_true", help="print the tables of finished cells")
+    actions.add_argument("--format", choices=FORMATS, default="text", help="of the tables of --collect")
+    actions.add_argument("--retry", action="store_true", help="submit failed cells again")
+    actions.add_argument(
+        "--every", type=float, default=10, metavar="SECONDS", help="between updates of --watch (default 10)"
+    )
     _add_resources(parser.add_argument_group("each job"))
     return parser
 
@@ -164,12 +170,16 @@ def _add_resources(jobs: argparse._ArgumentGroup) -> None:
     limit = jobs.add_mutually_exclusive_group()
     limit.add_argument("--hours", type=float, default=24, help="time limit (default 24)")
     limit.add_argument("--minutes", type=_positive, help="time limit; more than 10, see slurm/README.md")
-    jobs.add_argument("--max-parallel", type=_positive, default=256, help="jobs at a time")
-    jobs.add_argument("--max-timeouts", type=_positive, default=100, help="times a job may reach its limit and go on")
+    jobs.add_argument("--max-parallel", type=_positive, default=256, help="jobs that run at a time")
+    jobs.add_argument(
+        "--max-timeouts", type=_positive, default=100, help="times that a job may reach its limit and resume"
+    )
     for name in ("partition", "account", "qos", "constraint", "dependency"):
         jobs.add_argument(f"--{name}")
     jobs.add_argument("--setup", action="append", default=[], metavar="LINE", help="shell line before srun; repeatable")
-    jobs.add_argument("--sbatch", action="append", default=[], metavar="KEY[=VALUE]", help="any other option of sbatch")
+    jobs.add_argument(
+        "--sbatch", action="append", default=[], metavar="KEY[=VALUE]", help="any other option of sbatch; repeatable"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Searches options of a method, the warm-up length, or anything else of a run's config, with one shared warm-up.
+"""Search the options of a method, the warm-up length, or any other key of a run's config, with one shared warm-up.
 
 python launch/tune.py configs/search/quickstart.yaml [KEY=VALUE ...] [--plan] [--samples N] [--concurrency N]
 """
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs a search; a user's mistake is one line and an exit code of `align-dist`."""
+    """Run a search. A user's mistake is one line, with an exit code of `align-dist`."""
     parser = argparse.ArgumentParser(
         "tune.py",
-        description="Search the options of a method. The same command goes on where a search stopped.",
+        description="Search the options of a method. The same command resumes a search that was stopped.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("search", type=Path, help="a YAML file, such as configs/search/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help="of the base run")
-    parser.add_argument("--experiment", metavar="NAME", help="where trials lie, in place of the file's")
-    parser.add_argument("--samples", type=int, metavar="N", help="trials in all, in place of the file's")
-    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at once, in place of the file's")
-    parser.add_argument("--ray-address", metavar="A", help="a Ray cluster that runs, in place of one for the search")
-    parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until that cluster has N nodes")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the base run's config"
+    )
+    parser.add_argument("--experiment", metavar="NAME", help="the trials' experiment, instead of the file's")
+    parser.add_argument("--samples", type=int, metavar="N", help="total number of trials, instead of the file's")
+    parser.add_argument("--concurrency", type=int, metavar="N", help="trials at a time, instead of the file's")
+    parser.add_argument("--ray-address", metavar="A", help="a running Ray cluster, instead of a new one for the search")
+    parser.add_argument("--ray-nodes", type=int, default=0, metavar="N", help="wait until the cluster has N nodes")
     parser.add_argument("--plan", action="store_true", help="show trials, warm-ups and epochs, and train nothing")
 
     def search() -> None:
         options = parser.parse_intermixed_args(arguments)
         names = ("experiment", "samples", "concurrency")
         changes = {name: getattr(options, name) for name in names}
-        given = {key: value for key, value in changes.items() if value is not None}
-        config = load_search(options.search, given, options.overrides)
+        settings = {key: value for key, value in changes.items() if value is not None}
+        config = load_search(options.search, settings, options.overrides)
         from align_dist.search.tuner import run_search
 
         if options.plan:
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show_plan(search: SearchConfig) -> None:
-    """Prints the trials that are known before training, their warm-ups, and the epochs that they will cost."""
+    """Print the trials that are known before training, their warm-ups, and their cost in epochs."""
     from align_dist.assembly import schedule_of
     from align_dist.runs.warmup import cost_of, silent_in_warmup, warmup_of
     from align_dist.schema.distributions import Choice
@@ -68,21 +70,25 @@ def show_plan(search: SearchConfig) -> None:
         )
         print(f"{trial}{shared}, {length} steps: {trial.folder}")
     if len(trials) < search.samples:
-        print(f"{search.samples - len(trials)} trials follow from what others score ({search.algorithm}): no list yet")
+        print(
+            f"{search.samples - len(trials)} more trials depend on earlier scores ({search.algorithm}): not listed yet"
+        )
     if search.confirm is not None:
-        print(f"then, not counted here, the best {search.confirm.finalists} on {search.confirm.seeds} other seeds")
+        print(
+            f"afterwards, not counted here: the best {search.confirm.finalists} on {search.confirm.seeds} other seeds"
+        )
     if trials:
         print(cost_of([trial.config for trial in trials], lengths, search.share_warmup))
     silent = silent_in_warmup(search.base().method)
     sharing = search.share_warmup and any(warmup_of(trial.config).step for trial in trials)
     for key, distribution in sorted(search.space.items()) if sharing else ():
-        acts = not any(key == name or key.startswith(f"{name}.") for name in silent)
-        if acts and not isinstance(distribution, Choice):
-            print(f"note: {key} acts in warm-up and has a range, so that hardly two trials share a warm-up")
+        acts_in_warmup = not any(key == name or key.startswith(f"{name}.") for name in silent)
+        if acts_in_warmup and not isinstance(distribution, Choice):
+            print(f"note: {key} acts in warm-up and has a range, so that hardly any two trials share a warm-up")
 
 
 def show_results(results: SearchResults) -> None:
-    """Prints the trials, the best first, the finalists and the cost."""
+    """Print the trials, the best first, the finalists and the cost."""
     from rich.console import Console
     from rich.table import Table
 

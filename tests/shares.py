@@ -11,7 +11,7 @@ import torch
 from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
-from align_dist.data.views import Views
+from align_dist.data.views import ViewGeometry
 from align_dist.methods.base import Method, Scalars
 from align_dist.parallel.engine import Terms
 
@@ -24,7 +24,7 @@ def with_share(
     side = batch.images.shape[-1]
     sides = np.full(int(batch.samples.max()) + 1, side)
     groups = None if batch.groups is None else batch.groups.numpy()
-    views = Views(method.context.seed, Augmentation(), sides, sides)
+    views = ViewGeometry(method.context.seed, Augmentation(), sides, sides)
     told = GlobalBatch(batch.sample_keys, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
     share = method.share(told, step)
     rows = torch.from_numpy(told.rows)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from align_dist.arithmetic import choose_precision, has_bfloat16_units, is_depthwise, likely_device
+from align_dist.arithmetic import choose_precision, expected_device, has_bfloat16_units, is_depthwise
 from align_dist.networks.backbones import BACKBONES, build_backbone
 
 # RegNets cannot be built without memory: one of each kind has to do.
@@ -80,7 +80,7 @@ def test_a_machine_without_that_list_has_none(tmp_path: Path) -> None:
 
 
 def test_the_likely_device_is_the_one_that_torch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert likely_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
-    assert likely_device("cuda") == "cuda" and likely_device("cpu") == "cpu"
+    assert expected_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert expected_device("cuda") == "cuda" and expected_device("cpu") == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert likely_device("auto") == "cpu"
+    assert expected_device("auto") == "cpu"

@@ -11,7 +11,7 @@ import pytest
 from refusals import raises
 
 from align_dist.errors import StorageError
-from align_dist.files import disk_errors_in_words, last_lines, read_json, read_records, remove, write_text, write_whole
+from align_dist.files import last_lines, read_json, read_records, remove, storage_errors, write_atomically, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         raise OSError(28, "No space left on device")
 
     with raises(StorageError, tmp_path / "a"):
-        write_whole(tmp_path / "a", torn)
+        write_atomically(tmp_path / "a", torn)
     assert (tmp_path / "a").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -34,7 +34,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path / "a", interrupted)
+        write_atomically(tmp_path / "a", interrupted)
     assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -49,13 +49,13 @@ def test_names_in_bytes_that_are_no_text_can_be_written(tmp_path: Path) -> None:
 
 
 def test_what_a_disk_has_caused_is_one_line_and_other_mistakes_are_not_hidden(tmp_path: Path) -> None:
-    with raises(StorageError), disk_errors_in_words(), open("/dev/full", "w") as file:
+    with raises(StorageError), storage_errors(), open("/dev/full", "w") as file:
         file.write("x")
         file.flush()
     long = tmp_path / ("x" * 300)
-    with raises(StorageError, long), disk_errors_in_words():
+    with raises(StorageError, long), storage_errors():
         long.write_text("")
-    with pytest.raises(FileNotFoundError), disk_errors_in_words():
+    with pytest.raises(FileNotFoundError), storage_errors():
         (tmp_path / "none").read_text()
 
 

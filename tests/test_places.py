@@ -5,11 +5,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from align_dist.attribution import carried_over
+from align_dist.attribution import warp_maps
 from align_dist.evaluation.collapse import commonest_cell
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.receptive_field import places_of
-from align_dist.places import Places, between_cells, even_places, evenly_placed, in_cells, in_image
+from align_dist.places import (
+    Places,
+    cells_transform,
+    even_grid_places,
+    pool_to_cells,
+    resample_to_even_grid,
+    upsample_to_image,
+)
 
 torch.set_num_threads(1)
 OFF, SIZE = Places(0, 8), (32, 48)
@@ -28,18 +35,18 @@ def ramp(height: int, width: int, start: float = 0.0, stride: float = 1.0) -> Te
 @pytest.mark.parametrize("cells", [(4, 6), (8, 12), (32, 48)])
 @pytest.mark.parametrize("places", [None, "even"])
 def test_even_cells_are_torchs_pooling_and_resizing(cells: tuple[int, int], places: str | None) -> None:
-    chosen = None if places is None else even_places(48, cells[1])
+    chosen = None if places is None else even_grid_places(48, cells[1])
     masks, maps = noise(2, *SIZE), noise(2, *cells)
     pooled = F.adaptive_avg_pool2d(masks[:, None], cells)[:, 0]
     enlarged = F.interpolate(maps[:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
-    torch.testing.assert_close(in_cells(masks, cells, chosen), pooled, rtol=0, atol=1e-5)
-    torch.testing.assert_close(in_image(maps, SIZE, chosen), enlarged, rtol=0, atol=1e-5)
-    assert torch.equal(evenly_placed(maps, None, SIZE), maps)
+    torch.testing.assert_close(pool_to_cells(masks, cells, chosen), pooled, rtol=0, atol=1e-5)
+    torch.testing.assert_close(upsample_to_image(maps, SIZE, chosen), enlarged, rtol=0, atol=1e-5)
+    assert torch.equal(resample_to_even_grid(maps, None, SIZE), maps)
 
 
 def test_a_cells_mask_is_the_mean_around_its_place() -> None:
     """Of cells at pixels 0, 8, ... the inner ones have a mean of their own pixel; the first has half of its window."""
-    found = in_cells(ramp(*SIZE), (4, 6), OFF)
+    found = pool_to_cells(ramp(*SIZE), (4, 6), OFF)
     torch.testing.assert_close(found[0, 1:, 1:], ramp(4, 6, stride=8)[0, 1:, 1:])
     # Pixels 0 to 4, the last one by half.
     assert float(found[0, 0, 1]) == pytest.approx((0 + 1 + 2 + 3 + 4 / 2) / 4.5 + 800)
@@ -47,15 +54,15 @@ def test_a_cells_mask_is_the_mean_around_its_place() -> None:
 
 def test_an_enlarged_map_has_each_cells_value_at_its_place() -> None:
     maps = noise(2, 4, 6)
-    torch.testing.assert_close(in_image(maps, SIZE, OFF)[:, ::8, ::8], maps)
+    torch.testing.assert_close(upsample_to_image(maps, SIZE, OFF)[:, ::8, ::8], maps)
     down, across = (torch.arange(pixels).clamp(max=last) for pixels, last in ((32, 24), (48, 40)))
-    torch.testing.assert_close(in_image(ramp(4, 6, stride=8), SIZE, OFF)[0], down[:, None] + 100.0 * across)
+    torch.testing.assert_close(upsample_to_image(ramp(4, 6, stride=8), SIZE, OFF)[0], down[:, None] + 100.0 * across)
 
 
 def test_no_cell_is_favoured_by_where_cells_lie() -> None:
     """An enlarged map of noise has its maximum in each cell about as often as in any other."""
-    enlarged = in_image(noise(4000, 6, 6), (48, 48), OFF)
-    assert commonest_cell(in_cells(enlarged, (6, 6), OFF)) < 3 / 36
+    enlarged = upsample_to_image(noise(4000, 6, 6), (48, 48), OFF)
+    assert commonest_cell(pool_to_cells(enlarged, (6, 6), OFF)) < 3 / 36
     assert torch.equal(enlarged[:, ::8, ::8].flatten(1).argmax(1), noise(4000, 6, 6).flatten(1).argmax(1))
 
 
@@ -71,7 +78,7 @@ def test_a_placed_map_turns_with_its_picture() -> None:
     maps, mirrored = (classifier(images, explain=labels).cam.detach() for images in (line, line.flip(3)))
     errors = []
     for places in (places_of(network), None):
-        even, turned = (evenly_placed(some, places, (32, 32))[..., 2:-2, 2:-2] for some in (maps, mirrored))
+        even, turned = (resample_to_even_grid(some, places, (32, 32))[..., 2:-2, 2:-2] for some in (maps, mirrored))
         errors.append(float((even.flip(2) - turned).abs().max() / maps.std()))
     assert errors[0] < errors[1] / 5
 
@@ -81,13 +88,13 @@ def test_maps_are_carried_over_as_their_images_are(places: Places | None) -> Non
     """Reference: the two images' own geometry, at the pixels where the cells lie."""
     angle = torch.tensor(0.3)
     geometry = torch.tensor([[0.8 * angle.cos(), -angle.sin(), 0.1], [angle.sin(), 0.7 * angle.cos(), -0.2]])[None]
-    shown = places or even_places(48, 6)
+    shown = places or even_grid_places(48, 6)
     points = (2 * (shown.start + shown.stride * torch.arange(6)) + 1) / 48 - 1
     other = torch.stack([points.expand(6, 6), points[:, None].expand(6, 6), torch.ones(6, 6)], dim=-1)
     first = other @ geometry[0].T
     # A map that is linear in the image's frame, so that interpolating it is exact where the first view reaches.
     maps = (3 * points[None, :] - 2 * points[:, None])[None]
-    moved = carried_over(maps, between_cells(geometry, (6, 6), (48, 48), places))[0]
+    moved = warp_maps(maps, cells_transform(geometry, (6, 6), (48, 48), places))[0]
     inside = (first > points[0]).all(-1) & (first < points[-1]).all(-1)
     assert inside.sum() > 8
     torch.testing.assert_close(moved[inside], (3 * first[..., 0] - 2 * first[..., 1])[inside], rtol=0, atol=1e-5)

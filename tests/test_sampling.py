@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.data.sample_keys import SampleKeys, make_order, pack
-from align_dist.sampling import keys_of, logistic_noise, relaxed_sample, uniforms
+from align_dist.data.sample_keys import SampleKeys, make_order, pack_keys
+from align_dist.sampling import logistic_noise, random_keys, relaxed_sample, uniform_numbers
 
 torch.set_num_threads(1)
 # The statistics below are computed from fixed seeds: sound noise passes once and for all.
@@ -22,7 +22,7 @@ UNLIKELY = 1e-3
 
 
 def sample_keys(count: int, pass_number: int = 1) -> SampleKeys:
-    return pack(np.arange(count, dtype=np.int64), pass_number)
+    return pack_keys(np.arange(count, dtype=np.int64), pass_number)
 
 
 @given(seed=st.integers(0, 2**40), step=st.integers(0, 1000), ranks=st.integers(1, 12))
@@ -136,11 +136,11 @@ def splitmix(state: int, count: int) -> list[float]:
 @given(key=st.integers(0, 2**53 - 1), count=st.integers(1, 40))
 @settings(deadline=None)
 def test_numbers_are_splitmixs_from_the_key_on(key: int, count: int) -> None:
-    assert uniforms(torch.tensor([key]), count).tolist() == [splitmix(key, count)]
+    assert uniform_numbers(torch.tensor([key]), count).tolist() == [splitmix(key, count)]
 
 
 def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
-    found = uniforms(keys_of(0, sample_keys(300)), 300).double().numpy()
+    found = uniform_numbers(random_keys(0, sample_keys(300)), 300).double().numpy()
     assert found.min() >= 0 and found.max() < 1
     for values in (found.ravel(), found[0], found[:, 0]):
         assert stats.kstest(values, "uniform").pvalue > UNLIKELY
@@ -149,7 +149,7 @@ def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
 
 
 def test_a_pictures_key_is_of_its_draw_and_the_seed_alone() -> None:
-    keys = keys_of(0, sample_keys(50))
-    assert torch.equal(keys_of(0, sample_keys(50)[7:9]), keys[7:9])
-    others = torch.cat([keys, keys_of(1, sample_keys(50)), keys_of(0, sample_keys(50, pass_number=2))])
+    keys = random_keys(0, sample_keys(50))
+    assert torch.equal(random_keys(0, sample_keys(50)[7:9]), keys[7:9])
+    others = torch.cat([keys, random_keys(1, sample_keys(50)), random_keys(0, sample_keys(50, pass_number=2))])
     assert len(torch.unique(others)) == 150

@@ -24,7 +24,7 @@ def test_every_due_step_is_a_stop(length: int, validate: int, checkpoint: int, p
         stops.append(step)
     assert stops == sorted(set(stops)) and stops[-1] == length
     for every in (validate, checkpoint, pictures):
-        assert {s for s in range(1, length + 1) if schedule.due(s, every)} <= set(stops)
+        assert {s for s in range(1, length + 1) if schedule.is_due(s, every)} <= set(stops)
 
 
 def test_epochs_become_steps_and_a_long_warmup_is_refused() -> None:
@@ -46,5 +46,5 @@ def test_cosine_starts_at_the_rate_and_ends_at_zero() -> None:
 
 def test_model_selection_begins_after_warm_up_and_always_has_the_end() -> None:
     schedule = Schedule(10, 4, 1, 1, 1, 1.0)
-    assert [step for step in range(1, 11) if schedule.selectable(step)] == [5, 6, 7, 8, 9, 10]
-    assert Schedule(10, 10, 1, 1, 1, 1.0).selectable(10)
+    assert [step for step in range(1, 11) if schedule.may_select(step)] == [5, 6, 7, 8, 9, 10]
+    assert Schedule(10, 10, 1, 1, 1, 1.0).may_select(10)

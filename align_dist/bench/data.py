@@ -19,7 +19,7 @@ from align_dist.data.loader import Loader
 from align_dist.data.manifest import ImageField
 from align_dist.data.sample_keys import make_order
 from align_dist.data.scan import scan
-from align_dist.data.writing import Pictures, write_pictures
+from align_dist.data.writing import SampleDataset, write_samples
 from align_dist.machine import available_cores
 
 COUNTS, MOST = (1_000, 10_000), 100_000
@@ -51,8 +51,10 @@ def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[st
         samples, beton = make_pictures(Path(folder), count), Path(folder) / "made.beton"
         facts, reading = cost(lambda: scan(samples, field.max_side, cores))
         _, bundling = cost(lambda: bundles_within_domains(samples, facts))
-        pictures = Pictures(samples, facts, dict.fromkeys(("label", "domain", "sample"), [0] * count), field.max_side)
-        _, writing = cost(lambda: write_pictures(pictures, beton, field, cores))
+        pictures = SampleDataset(
+            samples, facts, dict.fromkeys(("label", "domain", "sample"), [0] * count), field.max_side
+        )
+        _, writing = cost(lambda: write_samples(pictures, beton, field, cores))
         _, opening = cost(lambda: Loader(beton, data.image_size, 0, Augmentation()))
         _, ordering = cost(lambda: epoch_of_orders(count, data.batch_size))
     return dict(zip(STEPS, (reading, bundling, writing, opening, ordering), strict=True))

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from align_dist.assembly import make_loader
-from align_dist.bench.timing import print_ratios, seconds_in_turn
+from align_dist.bench.timing import interleaved_seconds, print_ratios
 from align_dist.config import RunConfig
 from align_dist.data import kernels
 from align_dist.data.augmentation import crop_box
-from align_dist.data.benchmarks import read_described
+from align_dist.data.benchmarks import read_configured_benchmark
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.ffcv_compat import Reader
 from align_dist.data.manifest import Manifest
 from align_dist.data.rendering import decode_jpeg
-from align_dist.data.sample_keys import SampleKeys, make_order, pack, sample_of
+from align_dist.data.sample_keys import SampleKeys, make_order, pack_keys, sample_ids
 from align_dist.data.transfer import make_normaliser
-from align_dist.data.tree import beton_of
 from align_dist.machine import available_cores
 
 IMAGES, PROFILED = 4096, 256
@@ -35,7 +35,7 @@ class _Files(torch.utils.data.Dataset[Any]):
         from torchvision.transforms import v2
 
         augmentation, size, benchmark = config.data.augmentation, config.data.image_size, config.benchmark
-        root = read_described(benchmark).root
+        root = read_configured_benchmark(benchmark).root
         self.paths = [root / manifest.paths[i] for i in samples]
         self.transform = v2.Compose(
             [
@@ -60,7 +60,7 @@ class _Files(torch.utils.data.Dataset[Any]):
 
 def bench(config: RunConfig) -> None:
     """Print images per second of both loaders, from the same images to normalised float batches, and a profile."""
-    manifest = beton_of(config.benchmark)
+    manifest = checked_manifest(config.benchmark)
     # A small benchmark is repeated, so that a round is long compared with the start of either loader.
     count = IMAGES // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))
@@ -81,10 +81,10 @@ def bench(config: RunConfig) -> None:
         for pixels in files:
             (pixels.float() / 255 - 0.5) / 0.25
 
-    seconds = seconds_in_turn({"torch DataLoader": run_dataloader, "align_dist": run_loader}, rounds=5)
+    seconds = interleaved_seconds({"torch DataLoader": run_dataloader, "align_dist": run_loader}, rounds=5)
     title = f"{count} images to {config.data.image_size} px, {available_cores()} workers, median of 5 rounds"
     print_ratios(title, seconds, count, "torch DataLoader")
-    _print_profile(profile(config, pack(samples[:PROFILED], 1)))
+    _print_profile(profile(config, pack_keys(samples[:PROFILED], 1)))
 
 
 def _print_profile(microseconds: dict[str, float]) -> None:
@@ -107,7 +107,7 @@ def profile(config: RunConfig, sample_keys: SampleKeys) -> dict[str, float]:
         np.array(augmentation.crop_ratio),
         np.array(augmentation.jitter),
     )
-    pictures_in_beton = stored_pictures(config.benchmark.beton, sample_of(sample_keys))
+    pictures_in_beton = stored_pictures(config.benchmark.beton, sample_ids(sample_keys))
     sides = [(height, width) for _, height, width in pictures_in_beton]
     boxes = [crop_box(*side, scale, ratio, seed, draw) for side, draw in zip(sides, sample_keys, strict=True)]
     is_jpeg = config.benchmark.storage == "jpg"
@@ -146,7 +146,7 @@ def profile(config: RunConfig, sample_keys: SampleKeys) -> dict[str, float]:
         "normalise": normalise,
     }
     with on_one_thread():
-        seconds = seconds_in_turn(steps, rounds=5)
+        seconds = interleaved_seconds(steps, rounds=5)
     count = len(sample_keys)
     return {name: 1e6 * t / count if is_jpeg or name != "decode" else 0.0 for name, t in seconds.items()}
 

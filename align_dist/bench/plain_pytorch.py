@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from align_dist.config import AugmentationConfig
 from align_dist.methods.options import AlignOptions
-from align_dist.networks.backbones import Statistics
+from align_dist.networks.backbones import InputNormalisation
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -38,7 +38,7 @@ class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):
             return self.transform(picture.convert("RGB")), label
 
 
-def augmentation(settings: AugmentationConfig, side: int, statistics: Statistics) -> Any:
+def augmentation(settings: AugmentationConfig, side: int, normalisation: InputNormalisation) -> Any:
     """torchvision's transforms from an image to a normalised tensor (3, side, side)."""
     from torchvision.transforms import v2
 
@@ -50,7 +50,7 @@ def augmentation(settings: AugmentationConfig, side: int, statistics: Statistics
             v2.RandomGrayscale(settings.greyscale),
             v2.PILToTensor(),
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(*statistics),
+            v2.Normalize(*normalisation),
         ]
     )
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from align_dist.bench.scale_model import RANKS, Measured, efficiency
+from align_dist.bench.scale_model import RANKS, ScalingMeasurement, efficiency
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import MachineError
 from align_dist.files import write_text
@@ -14,7 +14,7 @@ from align_dist.machine import available_cores, describe_machine
 from align_dist.parallel.local import start_ranks
 
 # Share of a step behind which DDP can hide communication: the backward pass.
-OVERLAP = 2 / 3
+BACKWARD_SHARE = 2 / 3
 # Assumed for comparison: bytes per second and latency in seconds of a 200 Gbit/s fabric.
 FABRIC = (25e9 * 0.8, 5e-6)
 
@@ -25,10 +25,10 @@ def bench(config: RunConfig) -> None:
         path = Path(folder) / "run.yaml"
         write_text(path, to_yaml(config))
         single, pair, unconnected = _ranks(1, path), _ranks(2, path), _ranks(2, path, is_connected=False)
-    measurement = Measured(
+    measurement = ScalingMeasurement(
         single["seconds"], int(single["gradient_bytes"]), int(pair["messages"]), pair["bandwidth"], pair["latency"]
     )
-    assumption = Measured(measurement.seconds, measurement.gradient_bytes, measurement.messages, *FABRIC)
+    assumption = ScalingMeasurement(measurement.seconds, measurement.gradient_bytes, measurement.messages, *FABRIC)
     print(
         f"{config.classifier.backbone}, {config.method}, guided step of {config.data.batch_size} images per rank on "
         f"{_threads()} of the cores of {describe_machine()}: {measurement.seconds:.3f} s, "
@@ -59,8 +59,8 @@ def bench(config: RunConfig) -> None:
     print(_draw(measurement, assumption, measured_efficiency, config.runs))
 
 
-def _range(measured: Measured, engine: str, ranks: int) -> str:
-    return f"{efficiency(measured, engine, ranks):.2f} – {efficiency(measured, engine, ranks, OVERLAP):.2f}"
+def _range(measured: ScalingMeasurement, engine: str, ranks: int) -> str:
+    return f"{efficiency(measured, engine, ranks):.2f} – {efficiency(measured, engine, ranks, BACKWARD_SHARE):.2f}"
 
 
 def _ranks(count: int, config: Path, is_connected: bool = True) -> dict[str, float]:
@@ -85,7 +85,9 @@ def _threads() -> int:
     return max(1, available_cores() // 2)
 
 
-def _draw(measurement: Measured, assumption: Measured, measured_efficiency: float, folder: Path) -> Path:
+def _draw(
+    measurement: ScalingMeasurement, assumption: ScalingMeasurement, measured_efficiency: float, folder: Path
+) -> Path:
     """Draw predicted bands and measured points over the number of ranks."""
     import matplotlib
 
@@ -99,7 +101,7 @@ def _draw(measurement: Measured, assumption: Measured, measured_efficiency: floa
         ("DDP, 200 Gbit/s (assumed)", assumption, "ddp"),
     ]:
         low = [efficiency(model, engine, ranks) for ranks in RANKS]
-        high = [efficiency(model, engine, ranks, OVERLAP) for ranks in RANKS]
+        high = [efficiency(model, engine, ranks, BACKWARD_SHARE) for ranks in RANKS]
         axes.fill_between(RANKS, low, high, alpha=0.25, label=label)
     axes.plot([1, 2], [1.0, measured_efficiency], "ko", label="measured")
     axes.set(

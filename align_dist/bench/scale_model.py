@@ -12,7 +12,7 @@ RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScalingMeasurement:
     """seconds: of one step on one rank with its share of the batch. gradient_bytes: of all updates of a step.
 
     messages: all-reduces in a step (one per network and bucket, four per synchronised BatchNorm). bandwidth: bytes per
@@ -26,7 +26,7 @@ class Measured:
     latency: float
 
 
-def communication_seconds(measured: Measured, engine: str, ranks: int) -> float:
+def communication_seconds(measured: ScalingMeasurement, engine: str, ranks: int) -> float:
     """Communication time of a ring over n ranks:
     volume · (n − 1)/n · bytes / bandwidth + volume · (n − 1) · messages · latency.
     """
@@ -35,7 +35,7 @@ def communication_seconds(measured: Measured, engine: str, ranks: int) -> float:
     return transfer + volume * (ranks - 1) * measured.messages * measured.latency
 
 
-def efficiency(measured: Measured, engine: str, ranks: int, overlap: float = 0.0) -> float:
+def efficiency(measured: ScalingMeasurement, engine: str, ranks: int, overlap: float = 0.0) -> float:
     """Images per second per rank relative to a single rank, for a fixed batch per rank; in (0, 1].
 
     overlap: share of the step behind which communication can hide (backward is about two thirds of a step).

@@ -18,19 +18,19 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from align_dist.assembly import choose_device, learners_of, make_networks
+from align_dist.assembly import choose_device, make_networks, networks_of
 from align_dist.config import RunConfig, load_config
 from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
-from align_dist.data.views import Views
+from align_dist.data.views import ViewGeometry
 from align_dist.methods.base import Context, Method
 from align_dist.methods.registry import find_method
 from align_dist.parallel.batchnorm import SynchronisedBatchNorm
-from align_dist.parallel.connect import connected
-from align_dist.parallel.engine import trainable
+from align_dist.parallel.connect import process_group
+from align_dist.parallel.engine import trainable_parameters
 from align_dist.parallel.group import Group
-from align_dist.parallel.threads import use_cores
+from align_dist.parallel.threads import set_torch_threads
 from align_dist.schedule import make_schedule
 
 CLASSES, DOMAINS, REPEATS, SMALL = 7, 2, 7, 1024
@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> None:
     """Measure with synthetic images, so that only the step is timed and not the loader."""
     config = load_config(Path(arguments[0]), arguments[1:])
     device = choose_device(config.training.device)
-    with connected(config.distributed, device.type) as group:
-        use_cores(config.training.threads, group, os.environ)
+    with process_group(config.distributed, device.type) as group:
+        set_torch_threads(config.training.threads, group, os.environ)
         measurement = _measure(config, device, group)
         if group.is_first:
             print(json.dumps(measurement))
@@ -49,11 +49,11 @@ def main(arguments: list[str]) -> None:
 
 def _measure(config: RunConfig, device: torch.device, group: Group) -> dict[str, float]:
     schedule = make_schedule(config.training.model_copy(update={"warmup": "0 steps"}), 1.0)
-    networks = make_networks(config, learners_of(config, CLASSES, schedule.clock), device, group)
+    networks = make_networks(config, networks_of(config, CLASSES, schedule.clock), device, group)
     context = Context(schedule.clock, config.seed, domain_counts=(config.data.batch_size,) * DOMAINS)
     method = find_method(config.method)(networks, config.options, context)
     batch = _batch(config, method, device)
-    sizes = [sum(p.numel() for p in trainable(engine.module).values()) * 4 for engine in networks.values()]
+    sizes = [sum(p.numel() for p in trainable_parameters(engine.module).values()) * 4 for engine in networks.values()]
     measurement = {
         "seconds": _seconds(lambda: method.step(batch, 1), device),
         "gradient_bytes": sum(sizes),
@@ -85,7 +85,7 @@ def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batc
     labels = (torch.arange(size) % CLASSES).to(device)
     sample_keys = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
     domains, sides = np.arange(size) % DOMAINS, np.full(size, side)
-    views = Views(config.seed, Augmentation(), sides, sides)
+    views = ViewGeometry(config.seed, Augmentation(), sides, sides)
     share = method.share(GlobalBatch(sample_keys, labels.cpu().numpy(), CLASSES, domains=domains, views=views), 1)
     values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)

@@ -9,7 +9,7 @@ import torch
 
 from align_dist.assembly import Assembly, assemble, make_networks
 from align_dist.bench.counts import count
-from align_dist.bench.timing import print_ratios, seconds_in_turn
+from align_dist.bench.timing import interleaved_seconds, print_ratios
 from align_dist.config import RunConfig
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Method
@@ -32,7 +32,7 @@ def bench(config: RunConfig) -> None:
     title = f"{config.classifier.backbone}, batch {len(batch.images)}, {run.device}, {torch.get_num_threads()} threads"
     print_ratios(
         f"{title}; training.precision is {config.training.precision}",
-        seconds_in_turn(steps),
+        interleaved_seconds(steps),
         len(batch.images),
         f"ERM step, {PRECISIONS[0]}",
     )
@@ -48,7 +48,7 @@ def _method_in(run: Assembly, precision: str) -> Method[Any]:
     """The run's method with new networks, in one precision."""
     config = run.config
     config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
-    networks = make_networks(config, run.learners, run.device, run.group)
+    networks = make_networks(config, run.trainable_networks, run.device, run.group)
     return type(run.method)(networks, run.method.options, run.method.context)
 
 
@@ -86,4 +86,4 @@ def _explanations(run: Assembly, method: Method[Any], batch: Batch) -> None:
             ),
             "forward and Grad-CAM, by autograd": _synchronised(run, by_autograd),
         }
-        print_ratios("explanations, no training", seconds_in_turn(maps), len(batch.images), "forward alone")
+        print_ratios("explanations, no training", interleaved_seconds(maps), len(batch.images), "forward alone")

@@ -22,7 +22,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
-class Look:
+class LoadSnapshot:
     """A snapshot of the machine's load. clock: seconds. busy: CPU seconds of all processes, summed over the cores of
     this process.
 
@@ -36,23 +36,23 @@ class Look:
     others: dict[int, tuple[str, float]]
 
 
-def measured_alone(measure: Callable[[], object]) -> None:
+def run_on_quiet_machine(measure: Callable[[], object]) -> None:
     """Run `measure` and print its output, if no other process has loaded the machine before or meanwhile.
 
     Raises MachineError, without output, where other processes took more than a tenth of the cores.
     """
-    start = look()
+    start = load_snapshot()
     time.sleep(BEFOREHAND)
-    refuse_company(start, look(), "before")
+    check_quiet(start, load_snapshot(), "before")
     output = io.StringIO()
-    start = look()
+    start = load_snapshot()
     with redirect_stdout(output):
         measure()
-    refuse_company(start, look(), "during")
+    check_quiet(start, load_snapshot(), "during")
     print(output.getvalue(), end="")
 
 
-def look() -> Look:
+def load_snapshot() -> LoadSnapshot:
     """A snapshot of the machine's load from Linux, for the cores that this process may use."""
     own_id = os.getpid()
     tree = {own_id, *(child.pid for child in psutil.Process().children(recursive=True))}
@@ -64,7 +64,7 @@ def look() -> Look:
                 own += cpu_times.user + cpu_times.system + cpu_times.children_user + cpu_times.children_system
             else:
                 others[process.pid] = process.name(), cpu_times.user + cpu_times.system
-    return Look(time.monotonic(), _busy_seconds(os.sched_getaffinity(0)), own, others)
+    return LoadSnapshot(time.monotonic(), _busy_seconds(os.sched_getaffinity(0)), own, others)
 
 
 def _busy_seconds(cores: set[int]) -> float:
@@ -79,13 +79,13 @@ def _busy_seconds(cores: set[int]) -> float:
     return busy / TICKS
 
 
-def share_of_others(before: Look, after: Look, cores: int) -> float:
+def share_of_others(before: LoadSnapshot, after: LoadSnapshot, cores: int) -> float:
     """CPU time of other processes between two snapshots, as a share of all cores' time; ≥ 0."""
     others_seconds = (after.busy - before.busy) - (after.own - before.own)
     return max(0.0, others_seconds) / ((after.clock - before.clock) * cores)
 
 
-def refuse_company(before: Look, after: Look, when: str) -> None:
+def check_quiet(before: LoadSnapshot, after: LoadSnapshot, when: str) -> None:
     """Raise MachineError, with the busiest process, where other processes took more than TOLERATED."""
     share = share_of_others(before, after, len(os.sched_getaffinity(0)))
     if share <= TOLERATED:
@@ -102,7 +102,7 @@ def refuse_company(before: Look, after: Look, when: str) -> None:
     )
 
 
-def seconds_in_turn(contestants: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
+def interleaved_seconds(contestants: dict[str, Callable[[], object]], rounds: int = 7) -> dict[str, float]:
     """Median seconds of each alternative, after one warm-up round. Taking turns cancels the machine's drift."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for round_number in range(rounds + 1):

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import torch
 
-from align_dist.assembly import Assembly, arithmetic_of, assemble, seeded
+from align_dist.assembly import Assembly, arithmetic_of, assemble, build_seeded
 from align_dist.bench.plain_pytorch import Pictures, PlainAlign, augmentation, make_batches
-from align_dist.bench.timing import print_ratios, seconds_in_turn
+from align_dist.bench.timing import interleaved_seconds, print_ratios
 from align_dist.config import RunConfig
-from align_dist.data.benchmarks import read_described
+from align_dist.data.benchmarks import read_configured_benchmark
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
 from align_dist.methods.options import AlignOptions
-from align_dist.networks.backbones import statistics
+from align_dist.networks.backbones import input_normalisation
 from align_dist.training.batches import share_of
 
 # Batches per turn. Loading restarts in each turn for both, so that neither loads during the other's turn.
@@ -30,7 +30,7 @@ def bench(config: RunConfig, rounds: int = ROUNDS) -> None:
     images = BATCHES * config.data.batch_size
     if len(run.split.train) < images:
         raise ConfigError(f"data.batch_size: {BATCHES} batches are more than {len(run.split.train)} images; lower it")
-    seconds = seconds_in_turn({"plain PyTorch": _plain_turn(run), "align_dist": _align_dist_turn(run)}, rounds)
+    seconds = interleaved_seconds({"plain PyTorch": _plain_turn(run), "align_dist": _align_dist_turn(run)}, rounds)
     arithmetic = arithmetic_of(run)
     print_ratios(
         f"{config.classifier.backbone}, {config.data.image_size} px, batch {config.data.batch_size}: guided ALIGN "
@@ -63,14 +63,15 @@ def _align_dist_turn(run: Assembly) -> Callable[[], None]:
 def _plain_turn(run: Assembly) -> Callable[[], None]:
     """The same networks, initial weights, learning rates, batch size and files in plain PyTorch."""
     config, benchmark = run.config, run.config.benchmark
-    root = read_described(benchmark).root
+    root = read_configured_benchmark(benchmark).root
     samples = run.split.train[: BATCHES * config.data.batch_size]
     files = [(root / run.manifest.paths[sample], int(run.loader.labels[sample])) for sample in samples]
-    transform = augmentation(config.data.augmentation, config.data.image_size, statistics(config.classifier.backbone))
+    normalisation = input_normalisation(config.classifier.backbone)
+    transform = augmentation(config.data.augmentation, config.data.image_size, normalisation)
     batches = make_batches(Pictures(files, transform), config.data.batch_size, available_cores())
-    learners = list(run.learners.values())
-    networks = [seeded(learner, config.seed, place).to(run.device) for place, learner in enumerate(learners)]
-    rates = [learner.optimiser.learning_rate for learner in learners]
+    trainable = list(run.trainable_networks.values())
+    networks = [build_seeded(network, config.seed, place).to(run.device) for place, network in enumerate(trainable)]
+    rates = [network.optimiser.learning_rate for network in trainable]
     options = config.options
     assert isinstance(options, AlignOptions)
     plain = PlainAlign(networks[0].network, networks[1], options, (rates[0], rates[1]))  # type: ignore[arg-type]

@@ -15,18 +15,18 @@ from align_dist.runs.results import variant_of
 
 
 def collect(cells: Sequence[Cell], form: str) -> None:
-    """Prints every table under every model selection, of cells that are done and were measured as the grid asks for.
+    """Print every table under every model selection, from the finished cells that were measured as the grid asks.
 
-    Raises DataError while there is none.
+    Raises DataError where there are none.
     """
     configs = [cell.config for cell in cells]
-    done = [config.folder for config in configs if not RunFolder(config.folder).measured_otherwise(config.evaluation)]
-    rows = [row for folder in done for row in read_run(folder).rows]
+    measured = [
+        config.folder for config in configs if not RunFolder(config.folder).measured_otherwise(config.evaluation)
+    ]
+    rows = [row for folder in measured for row in read_run(folder).rows]
     if not rows:
-        place = cells[0].config.folder.parent
-        raise DataError(
-            f"{place}: none of the {len(cells)} runs is done and measured as asked; --watch-only shows where they are"
-        )
-    wanted = [Place(cell.domain, cell.method, variant_of(cell.config), cell.seed) for cell in cells]
+        parent = cells[0].config.folder.parent
+        raise DataError(f"{parent}: none of the {len(cells)} runs is finished and measured as asked; see --watch-only")
+    expected = [Place(cell.domain, cell.method, variant_of(cell.config), cell.seed) for cell in cells]
     for selection in (name for name in SELECTIONS if any(row.selection == name for row in rows)):
-        print(rendered(grid_tables(rows, wanted, cells[0].config.protocol.kind, selection), form))
+        print(rendered(grid_tables(rows, expected, cells[0].config.protocol.kind, selection), form))

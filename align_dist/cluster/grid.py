@@ -9,8 +9,8 @@ from pathlib import Path
 from align_dist.config import RunConfig, load_config
 from align_dist.config_checks import check_names
 from align_dist.data.beton import is_written
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import with_fingerprint
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_entry
 from align_dist.schema.values import LARGEST_SEED
@@ -41,18 +41,18 @@ def cells_of(
     seeds: Sequence[int],
     share_warmup: bool = False,
 ) -> list[Cell]:
-    """The cells in the order domain, method, seed. domains: names, or `all` for the beton's.
+    """The cells in the order domain, method, seed. domains: names, or `all` for all domains of the beton.
 
-    Raises ConfigError for unknown names, repeated ones, and an override of what the grid decides, DataError for a beton
-    that is not what the runs ask for.
+    Raises ConfigError for unknown or repeated names and for an override of a key that the grid sets, DataError for a
+    beton that differs from the config.
     """
     base = with_fingerprint(load_config(path, list(overrides)))
     check_names(base)
-    _refuse_decided(overrides)
+    _refuse_grid_keys(overrides)
     names = _domains_of(base, list(domains))
-    for what, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
+    for option, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
         if not values or len(set(values)) < len(values):
-            raise ConfigError(f"{what}: takes one or more different values, got {list(values)}")
+            raise ConfigError(f"{option}: takes one or more different values, got {list(values)}")
     for method in methods:
         find_entry(method)
     return [
@@ -64,15 +64,15 @@ def cells_of(
 
 
 def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConfig:
-    """One run of the grid: `domain` is held out in leave-one-domain-out, trained on in the other protocols."""
+    """The config of one cell: `domain` is held out in leave-one-domain-out, and is the source in other protocols."""
     held_out = base.protocol.kind == "leave_one_out"
-    chosen = {"source": None, "target": domain} if held_out else {"source": domain, "target": None}
-    protocol = base.protocol.model_copy(update=chosen)
+    domains = {"source": None, "target": domain} if held_out else {"source": domain, "target": None}
+    protocol = base.protocol.model_copy(update=domains)
     return base.with_method(method).model_copy(update={"protocol": protocol, "seed": seed})
 
 
 def parse_seeds(text: str) -> list[int]:
-    """`0:3` is 0, 1, 2; `0,4,7` is those. Raises ConfigError for anything else."""
+    """Seeds from `0:3` (0, 1, 2) or from a list such as `0,4,7`. Raises ConfigError for any other text."""
     try:
         numbers = [int(part) for part in text.split(":" if ":" in text else ",")]
         if not all(0 <= number <= LARGEST_SEED for number in numbers):
@@ -85,22 +85,22 @@ def parse_seeds(text: str) -> list[int]:
         raise ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}") from None
 
 
-def _refuse_decided(overrides: Sequence[str]) -> None:
+def _refuse_grid_keys(overrides: Sequence[str]) -> None:
     options = {"protocol.source": "--domains", "protocol.target": "--domains", "method": "--methods", "seed": "--seeds"}
     for override in overrides:
         key = override.partition("=")[0]
         if key in options:
-            raise ConfigError(f"{key}: the grid decides it; use {options[key]}")
+            raise ConfigError(f"{key}: set by the grid; use {options[key]}")
 
 
-def _domains_of(base: RunConfig, asked: list[str]) -> list[str]:
-    """The domains by name, checked where the beton is there; otherwise the jobs will say so. `all` needs it."""
-    if asked != ["all"] and not is_written(base.benchmark.beton):
-        return asked
-    known = list(beton_of(base.benchmark).domains)
-    if asked == ["all"]:
+def _domains_of(base: RunConfig, names: list[str]) -> list[str]:
+    """Names of domains, checked where the beton is written; else each job checks its own. `all` needs the beton."""
+    if names != ["all"] and not is_written(base.benchmark.beton):
+        return names
+    known = list(checked_manifest(base.benchmark).domains)
+    if names == ["all"]:
         return known
-    for name in asked:
+    for name in names:
         if name not in known:
             raise ConfigError(f"--domains: {base.benchmark.name} has no {name!r}; it has {', '.join(known)}")
-    return asked
+    return names

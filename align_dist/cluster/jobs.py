@@ -1,4 +1,4 @@
-"""What a submitted job is: one cell's run under submitit, and the record of its submissions in the run's folder."""
+"""A submitted job: one cell's run under submitit, and the record of submissions in the run's folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from align_dist.files import read_records
 from align_dist.runs.provenance import refuse_other_code
 
 RECORD = "jobs.jsonl"
-# What asks for a stop and wants the job back; after SIGTERM or SIGINT somebody wants it gone.
+# Causes of a stop after which the job is requeued; SIGTERM and SIGINT mean that the job is to end.
 REQUEUED = ("SIGUSR2", "time limit")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One submission of a run. job: Slurm's id, or the controller's process id with cluster `local`. log: of rank 0."""
+    """One submission of a run. job: Slurm's id, or the controller's process id with cluster `local`. log: rank 0's."""
 
     cluster: str
     job: str
@@ -32,7 +32,7 @@ class Submission:
 
 
 def record_submission(folder: Path, submission: Submission) -> None:
-    """Appends to the run's record of submissions."""
+    """Append to the run's record of submissions."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / RECORD).open("a") as file:
         file.write(json.dumps(asdict(submission)) + "\n")
@@ -41,15 +41,15 @@ def record_submission(folder: Path, submission: Submission) -> None:
 
 
 def submissions_of(folder: Path) -> list[Submission]:
-    """A run's submissions, oldest first; a line torn by a crash is left out."""
+    """A run's submissions, the oldest first, without a line torn by a crash."""
     return read_records(folder / RECORD, Submission)
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What submitit pickles and calls in every task: text and numbers alone, the code comes by reference.
+    """The callable that submitit pickles and calls in every task: text and numbers only, with the code by reference.
 
-    config: a run's description as plain values. directory: where its relative paths begin. share_warmup: as of a cell.
+    config: a run's config as plain values. directory: the base of relative paths. share_warmup: as in `Cell`.
     """
 
     config: dict[str, Any]
@@ -59,9 +59,9 @@ class TrainJob:
     share_warmup: bool = False
 
     def __call__(self) -> str:
-        """Trains and evaluates the run from where its folder says it is; ends with its exit code where it cannot.
+        """Train and evaluate the run from its last checkpoint, and exit with the error's exit code where that fails.
 
-        After a signal of Slurm's (before a time limit, or preemption) the job goes back into the queue.
+        After a signal from Slurm (before the time limit, or at preemption) the job goes back into the queue.
         """
         try:
             os.chdir(self.directory)
@@ -71,22 +71,22 @@ class TrainJob:
 
             return str(train_run(parse_config(self.config), share_warmup=self.share_warmup).path)
         except UserError as error:
-            if not error.told_elsewhere:
+            if not error.printed_elsewhere:
                 print(f"align-dist: {error}", file=sys.stderr, flush=True)
             if isinstance(error, Preempted) and error.cause in REQUEUED:
                 return _requeue()
             raise SystemExit(error.exit_code) from None
 
     def checkpoint(self) -> Any:
-        """submitit's way to say what a requeued job does: the same, from what the run's folder holds then."""
+        """The submission that submitit makes of a requeued job: the same job, which resumes from the run's folder."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
 def _requeue() -> str:
-    """Rank 0 hands over to submitit's own handler, which requeues and does not return; the others leave quietly,
-    since one that ends badly could take rank 0 with it.
+    """Call submitit's own handler on rank 0, which requeues the job and does not return. The other ranks return: a rank
+    that fails could end rank 0 as well.
     """
     handler = signal.getsignal(signal.SIGUSR2)
     if callable(handler):

@@ -1,11 +1,11 @@
-"""What a submission would do: cells, the sbatch text, hours, disk, and what this cluster would do to it."""
+"""The plan of a submission: cells, sbatch text, hours, disk space, and findings about the cluster's settings."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
 
-from align_dist.cluster.estimate import classes_of, existing, run_bytes
+from align_dist.cluster.estimate import classes_of, existing_ancestor, run_bytes
 from align_dist.cluster.grid import Cell
 from align_dist.cluster.preemption import preemption_findings
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
@@ -17,32 +17,32 @@ from align_dist.runs.warmup import cost_of
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
-    """Prints it all and submits nothing."""
-    found = statuses(cells)
-    chosen = to_submit(cells, found, retry)
-    for cell, status in zip(cells, found, strict=True):
-        print(_line(cell, status, cell in chosen))
-    print(f"\n{len(chosen)} of {len(cells)} cells would be submitted to {cluster}")
-    if not chosen:
+    """Print the plan, and submit nothing."""
+    states = statuses(cells)
+    pending = to_submit(cells, states, retry)
+    for cell, status in zip(cells, states, strict=True):
+        print(_line(cell, status, cell in pending))
+    print(f"\n{len(pending)} of {len(cells)} cells would be submitted to {cluster}")
+    if not pending:
         return
-    print(_costs(chosen, resources))
-    if chosen[0].share_warmup and is_written(chosen[0].config.benchmark.beton):
-        print(cost_of([cell.config for cell in chosen]))
+    print(_costs(pending, resources))
+    if pending[0].share_warmup and is_written(pending[0].config.benchmark.beton):
+        print(cost_of([cell.config for cell in pending]))
     if cluster == "slurm":
-        _print_submissions(chosen, resources)
+        _print_submissions(pending, resources)
 
 
-def _print_submissions(chosen: Sequence[Cell], resources: Resources) -> None:
-    config = chosen[0].config
+def _print_submissions(cells: Sequence[Cell], resources: Resources) -> None:
+    config = cells[0].config
     folder = jobs_folder(config.runs, config.experiment)
-    for start in range(0, len(chosen), MOST_IN_ARRAY):
-        count = len(chosen[start : start + MOST_IN_ARRAY])
-        print(f"\nsbatch of {count} jobs:\n{submission_text(folder, job_name(chosen), resources, count)}")
+    for start in range(0, len(cells), MOST_IN_ARRAY):
+        count = len(cells[start : start + MOST_IN_ARRAY])
+        print(f"\nsbatch of {count} jobs:\n{submission_text(folder, job_name(cells), resources, count)}")
     for finding in preemption_findings(config, resources.minutes, resources.partition):
         print(finding)
     if shutil.which("srun") is None:
-        problem = "srun: not found, what this cluster would do to the jobs is unknown"
-        print(Diagnosis("note", problem, "ask a login node"))
+        problem = "srun: not found, so the settings of the cluster are unknown"
+        print(Diagnosis("note", problem, "run this on a login node"))
 
 
 def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:
@@ -52,13 +52,15 @@ def _line(cell: Cell, status: CellStatus, submitted: bool) -> str:
 def _costs(cells: Sequence[Cell], resources: Resources) -> str:
     config = cells[0].config
     size = sum(run_bytes(cell.config, classes_of(config)) for cell in cells) / 2**30
-    place = existing(config.runs)
-    free = shutil.disk_usage(place).free / 2**30
-    return f"{_hours(len(cells), resources)}; {size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {place}"
+    folder = existing_ancestor(config.runs)
+    free = shutil.disk_usage(folder).free / 2**30
+    return (
+        f"{_hours(len(cells), resources)}; {size:.2f} GiB of weights and checkpoints, {free:.1f} GiB free at {folder}"
+    )
 
 
 def _hours(jobs: int, resources: Resources) -> str:
-    """The most that the jobs can take: of GPUs where they ask for any, of CPUs where not."""
+    """An upper bound on the jobs' hours: GPU hours where the jobs ask for GPUs, else CPU hours."""
     kind, count = ("GPU", resources.gpus) if resources.gpus else ("CPU", resources.cpus)
     amount = jobs * count * resources.minutes / 60
     return f"at most {amount:,.1f} {kind}-hours ({jobs} jobs × {count} {kind}s × {resources.minutes} min)"

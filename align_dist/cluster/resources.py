@@ -1,4 +1,4 @@
-"""What each job of a grid asks for, and the executors of submitit that give it."""
+"""The resources of a grid's jobs, and submitit's executors with these resources."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from align_dist.errors import ConfigError, MachineError
 if TYPE_CHECKING:
     from submitit import LocalExecutor, SlurmExecutor
 
-MOST_IN_ARRAY = 1000  # Slurm's MaxArraySize is 1001 unless a cluster says otherwise
+MOST_IN_ARRAY = 1000  # Slurm's default MaxArraySize is 1001
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one job. One task for each device. minutes: the time limit. grace: seconds before it, or before a preempted
-    job's end, at which the run is told to save. setup: shell lines before srun, such as `module load cuda`. extra:
-    further options of sbatch.
+    """The resources of one job, with one task for each device. minutes: the time limit. grace: seconds between the
+    signal to save and the time limit, or a preempted job's end. setup: shell lines before srun, such as `module load
+    cuda`. extra: further options of sbatch.
     """
 
     nodes: int = 1
@@ -48,38 +48,40 @@ class Resources:
 
     @property
     def cpus(self) -> int:
-        """At least: a task that asks for no number gets what the cluster gives, which is one CPU or more."""
+        """A lower bound: without `cpus_per_task` a task gets the cluster's default, which is one CPU or more."""
         return self.tasks * (self.cpus_per_task or 1)
 
 
 def jobs_folder(runs: Path, experiment: str) -> Path:
-    """Where submitit keeps its pickles and logs. Raises ConfigError for a path that it cannot take."""
+    """The folder of submitit's pickles and logs. Raises ConfigError for a path with characters that Slurm replaces."""
     folder = (runs / experiment / "jobs").absolute()
     if "%" in str(folder) or "\n" in str(folder):
-        raise ConfigError(f"{folder}: Slurm gives % in a path a meaning of its own; choose other runs or experiment")
+        raise ConfigError(
+            f"{folder}: Slurm replaces % in a path, and takes no line break; choose another runs or experiment"
+        )
     return folder
 
 
 def slurm_executor(folder: Path, name: str, resources: Resources) -> SlurmExecutor:
-    """Jobs of these resources. Raises MachineError where there is no Slurm."""
+    """The executor of Slurm jobs with these resources. Raises MachineError where Slurm is not installed."""
     submitit = need_submitit()
     try:
         executor: SlurmExecutor = submitit.SlurmExecutor(folder, max_num_timeout=resources.max_timeouts)
     except RuntimeError:
         raise MachineError(
-            "srun: not found; submit on a login node, run on this machine with --cluster local, or look with --plan"
+            "srun: not found; submit on a login node, run on this machine with --cluster local, or see --plan"
         ) from None
     executor.update_parameters(**slurm_parameters(name, resources))
     return executor
 
 
 def slurm_parameters(name: str, resources: Resources) -> dict[str, Any]:
-    """submitit's parameters; what is None is left to the cluster."""
-    further: dict[str, Any] = {"requeue": True}
+    """submitit's parameters, without those that are left to the cluster."""
+    extra: dict[str, Any] = {"requeue": True}
     if resources.dependency:
-        # Otherwise a job whose dependency failed waits for ever.
-        further["kill-on-invalid-dep"] = "yes"
-    told = {
+        # Otherwise a job whose dependency has failed waits for ever.
+        extra["kill-on-invalid-dep"] = "yes"
+    parameters = {
         "job_name": name,
         "time": resources.minutes,
         "nodes": resources.nodes,
@@ -96,15 +98,15 @@ def slurm_parameters(name: str, resources: Resources) -> dict[str, Any]:
         "signal_delay_s": resources.grace,
         "array_parallelism": resources.max_parallel,
         "stderr_to_stdout": True,
-        "additional_parameters": {**further, **resources.extra},
+        "additional_parameters": {**extra, **resources.extra},
     }
-    return {key: value for key, value in told.items() if value is not None}
+    return {key: value for key, value in parameters.items() if value is not None}
 
 
 def submission_text(folder: Path, name: str, resources: Resources, jobs: int) -> str:
-    """The sbatch file of a submission of that many jobs, to the letter; this machine needs no Slurm."""
-    anywhere = {"affinity": classmethod(lambda _: 1)}  # submitit's question for srun
-    planner: type[SlurmExecutor] = type("Planner", (need_submitit().SlurmExecutor,), anywhere)
+    """The exact sbatch file of a submission of `jobs` jobs. Needs no Slurm on this machine."""
+    without_check = {"affinity": classmethod(lambda _: 1)}  # replaces submitit's check for srun
+    planner: type[SlurmExecutor] = type("Planner", (need_submitit().SlurmExecutor,), without_check)
     executor = planner(folder, max_num_timeout=resources.max_timeouts)
     executor.update_parameters(**slurm_parameters(name, resources))
     if jobs > 1:  # as submitit's own array executor does
@@ -113,7 +115,7 @@ def submission_text(folder: Path, name: str, resources: Resources, jobs: int) ->
 
 
 def local_executor(folder: Path, resources: Resources) -> LocalExecutor:
-    """The same jobs on this machine, all nodes' tasks on one."""
+    """The executor of the same jobs on this machine, with the tasks of all nodes."""
     executor: LocalExecutor = need_submitit().LocalExecutor(folder, max_num_timeout=resources.max_timeouts)
     executor.update_parameters(
         tasks_per_node=resources.tasks,
@@ -126,9 +128,11 @@ def local_executor(folder: Path, resources: Resources) -> LocalExecutor:
 
 
 def need_submitit() -> Any:
-    """The package. Raises MachineError where it is missing."""
+    """The package submitit. Raises MachineError where submitit is not installed."""
     try:
         import submitit
     except ImportError:
-        raise MachineError("submitit is not installed; bash launch/install.sh ffcv,embedded,lite0,submit") from None
+        raise MachineError(
+            "submitit is not installed; run `bash launch/install.sh ffcv,embedded,lite0,submit`"
+        ) from None
     return submitit

@@ -1,4 +1,4 @@
-"""Where a cell stands, read from its run's folder and the queue, and from nothing else."""
+"""The status of a cell, from its run's folder and the queue alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from align_dist.runs.status import State, Status, unfinished_status
 
 @dataclass(frozen=True)
 class CellStatus(Status):
-    """A cell's status. reason: the run's own or Slurm's. submission: the latest, if there was any."""
+    """A cell's status. reason: from the run or from Slurm. submission: the latest one, or None."""
 
     submission: Submission | None
 
 
 def cell_statuses(configs: Sequence[RunConfig]) -> list[CellStatus]:
-    """How each run stands. Raises MachineError where the queue cannot be read."""
+    """The status of each run. Raises MachineError where the queue cannot be read."""
     histories = [submissions_of(config.folder) for config in configs]
     queue = read_queue([history[-1] for history in histories if history])
     return [
@@ -31,20 +31,20 @@ def cell_statuses(configs: Sequence[RunConfig]) -> list[CellStatus]:
     ]
 
 
-def cell_status(path: Path, history: Sequence[Submission], queue: Queue, asked: EvaluationConfig) -> CellStatus:
-    """How a run stands, given its submissions and the jobs that exist.
+def cell_status(path: Path, history: Sequence[Submission], queue: Queue, evaluation: EvaluationConfig) -> CellStatus:
+    """The status of a run, given its submissions and the jobs that exist.
 
-    asked: how it is to be measured. A finished run that was measured otherwise is to be submitted again.
+    evaluation: the measures that the grid asks for. A finished run with other measures is to be submitted again.
     """
     latest = history[-1] if history else None
-    status = _status(RunFolder(path), latest, queue, asked)
+    status = _status(RunFolder(path), latest, queue, evaluation)
     return CellStatus(status.state, status.reason, latest)
 
 
-def _status(folder: RunFolder, latest: Submission | None, queue: Queue, asked: EvaluationConfig) -> Status:
-    done = folder.done.exists()
-    otherwise = folder.measured_otherwise(asked) if done else []
-    if done and not otherwise:
+def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluation: EvaluationConfig) -> Status:
+    is_done = folder.done.exists()
+    differences = folder.measured_otherwise(evaluation) if is_done else []
+    if is_done and not differences:
         return Status(State.FINISHED, "")
     queued = queue.get((latest.cluster, latest.job)) if latest else None
     if queued is not None:
@@ -53,13 +53,13 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, asked: E
         return Status(State.RUNNING, "started by hand or by another submission")
     if folder.ending() is not None:
         return unfinished_status(folder)
-    if otherwise:
-        return Status(State.INTERRUPTED, f"measured with {'; '.join(otherwise)}")
+    if differences:
+        return Status(State.INTERRUPTED, f"measured with {'; '.join(differences)}")
     if latest and Path(latest.log).exists():
         return Status(State.FAILED, last_line(Path(latest.log)))
     return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, or that it has none."""
-    return (last_lines(log, 1) or [f"ended without a word, see {log}"])[0]
+    """The last line of a log; for an empty log, a message that says so."""
+    return (last_lines(log, 1) or [f"ended without a message, see {log}"])[0]

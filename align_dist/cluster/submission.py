@@ -1,4 +1,4 @@
-"""Submits the cells that have to run, each once, however many do this at the same time."""
+"""Submission of the cells that have to run, each once, even where several users submit at the same time."""
 
 from __future__ import annotations
 
@@ -31,60 +31,63 @@ Say = Callable[[str], None]
 
 
 def to_submit(cells: Sequence[Cell], statuses: Sequence[CellStatus], retry: bool) -> list[Cell]:
-    """New and interrupted cells; failed ones with `retry`."""
-    wanted = {State.NEW, State.INTERRUPTED, *([State.FAILED] if retry else [])}
-    return [cell for cell, status in zip(cells, statuses, strict=True) if status.state in wanted]
+    """The new and interrupted cells, and with `retry` the failed ones."""
+    startable = {State.NEW, State.INTERRUPTED, *([State.FAILED] if retry else [])}
+    return [cell for cell, status in zip(cells, statuses, strict=True) if status.state in startable]
 
 
 def statuses(cells: Sequence[Cell]) -> list[CellStatus]:
-    """How each cell stands."""
+    """The status of each cell."""
     return cell_statuses([cell.config for cell in cells])
 
 
 def submit_to_slurm(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say) -> int:
-    """Submits what has to run as job arrays; returns how many jobs. Raises MachineError where Slurm refuses."""
+    """Submit the cells that have to run as job arrays. Returns the number of jobs.
+
+    Raises MachineError where Slurm refuses.
+    """
     folder = _folder_of(cells)
-    with _alone(folder, say):
-        chosen = to_submit(cells, statuses(cells), retry)
-        for start in range(0, len(chosen), MOST_IN_ARRAY):
-            part = chosen[start : start + MOST_IN_ARRAY]
+    with _submission_lock(folder, say):
+        pending = to_submit(cells, statuses(cells), retry)
+        for start in range(0, len(pending), MOST_IN_ARRAY):
+            part = pending[start : start + MOST_IN_ARRAY]
             executor = slurm_executor(folder, job_name(cells), resources)
-            jobs = _submitted(executor, part)
+            jobs = _submit(executor, part)
             for cell, job in zip(part, jobs, strict=True):
                 _record(cell, "slurm", job)
-    return len(chosen)
+    return len(pending)
 
 
-def _submitted(executor: Any, cells: Sequence[Cell]) -> list[Any]:
-    """The jobs, all of them or none."""
+def _submit(executor: Any, cells: Sequence[Cell]) -> list[Any]:
+    """Submit all cells as one array, or none."""
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    logging.getLogger("submitit").setLevel(logging.CRITICAL)  # it would say what the error below says
+    logging.getLogger("submitit").setLevel(logging.CRITICAL)  # the error below has the same message
     try:
         with redirect_stderr(io.StringIO()), executor.batch():
             jobs = [executor.submit(job_of(cell)) for cell in cells]
     except (FailedJobError, FailedSubmissionError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
-        raise MachineError(f"Slurm took none of the {len(cells)} jobs: {reason}; mend that and submit again") from None
+        raise MachineError(f"Slurm refused all {len(cells)} jobs: {reason}; correct this and submit again") from None
     return jobs
 
 
-def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say, look: Callable[[], None]) -> None:
-    """Runs what has to run on this machine, at most `max_parallel` at a time, to the end.
+def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say, refresh: Callable[[], None]) -> None:
+    """Run the cells that have to run on this machine, at most `max_parallel` at a time, and wait for their end.
 
-    look: called once a second. After an interrupt the runs save and leave, as after any signal.
+    refresh: called once a second. After an interrupt the runs save and end, as after any signal.
     """
     running: list[Any] = []
     try:
         for cell in cells:
             while len(running) >= resources.max_parallel:
-                _pause(running, look)
+                _pause(running, refresh)
             job = _start_here(cell, resources, retry, say)
             running += [] if job is None else [job]
         while running:
-            _pause(running, look)
+            _pause(running, refresh)
     except KeyboardInterrupt:
-        say("submit: waiting for the runs to save; interrupt again to leave them")
+        say("submit: waiting for the runs to save; interrupt again to stop waiting")
         for job in running:
             job._process.terminate()  # the controller passes SIGTERM on to its tasks
         for job in running:
@@ -93,26 +96,26 @@ def run_here(cells: Sequence[Cell], resources: Resources, retry: bool, say: Say,
 
 
 def run_in_process(cells: Sequence[Cell], retry: bool, say: Say) -> int:
-    """One after another, one rank each, in this process: where a debugger can follow. Returns how many failed."""
+    """Run the cells in turn in this process, with one rank each, for a debugger. Returns the number of failures."""
     executor, failed = need_submitit().DebugExecutor(_folder_of(cells)), 0
     for cell in to_submit(cells, statuses(cells), retry):
         say(f"submit: {cell.name} in this process")
         try:
             executor.submit(job_of(cell)).results()
-        except SystemExit as left:
-            say(f"submit: {cell.name} left with exit code {left.code}")
+        except SystemExit as error:
+            say(f"submit: {cell.name} ended with exit code {error.code}")
             failed += 1
     return failed
 
 
 def job_of(cell: Cell) -> TrainJob:
-    """What is pickled for a cell."""
+    """The job of a cell, which submitit pickles."""
     config = cell.config.model_dump(mode="json")
     return TrainJob(config, str(Path.cwd()), code_identity(), revision(), cell.share_warmup)
 
 
 def job_name(cells: Sequence[Cell]) -> str:
-    """As the queue shows them."""
+    """The name of the jobs in the queue."""
     return f"align-{cells[0].config.experiment}"
 
 
@@ -121,9 +124,9 @@ def _folder_of(cells: Sequence[Cell]) -> Path:
 
 
 def _start_here(cell: Cell, resources: Resources, retry: bool, say: Say) -> Any:
-    """The started job, or None where the cell no longer has to run."""
+    """Start a cell's job on this machine. Returns None where the cell no longer has to run."""
     folder = _folder_of([cell])
-    with _alone(folder, say):
+    with _submission_lock(folder, say):
         if not to_submit([cell], statuses([cell]), retry):
             return None
         with _ignoring_interrupts():
@@ -134,20 +137,22 @@ def _start_here(cell: Cell, resources: Resources, retry: bool, say: Say) -> Any:
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """What is started inside ignores Ctrl-C, as submitit's controller has to: it would kill its tasks after a second.
-    We tell it to end them instead, and a run listens for itself.
+    """Make processes that are started inside ignore Ctrl-C: submitit's controller would kill its tasks after a second.
+
+    `run_here` ends the controllers instead, and each run handles signals itself.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
-def _pause(running: list[Any], look: Callable[[], None]) -> None:
+def _pause(running: list[Any], refresh: Callable[[], None]) -> None:
+    """Wait a second, and remove the jobs that have ended."""
     time.sleep(1)
     running[:] = [job for job in running if job._process.poll() is None]
-    look()
+    refresh()
 
 
 def _record(cell: Cell, cluster: str, job: Any) -> None:
@@ -158,13 +163,13 @@ def _record(cell: Cell, cluster: str, job: Any) -> None:
 
 
 @contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[None]:
-    """While inside, nobody else submits this experiment."""
+def _submission_lock(folder: Path, say: Say) -> Iterator[None]:
+    """Hold the lock of an experiment's submissions, and wait where another process holds the lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".submitting", wait=False) as mine:
-        if mine:
+    with locked(folder / ".submitting", wait=False) as has_lock:
+        if has_lock:
             yield
             return
-    say("submit: another one submits this experiment, waiting for it")
+    say("submit: waiting for another submission of this experiment")
     with locked(folder / ".submitting"):
         yield

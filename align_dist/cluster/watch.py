@@ -1,4 +1,4 @@
-"""The live table of a grid: a row for each cell, and the last lines of those that failed."""
+"""The live table of a grid: a row for each cell, and the last log lines of failed cells."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from align_dist.report.live import Line, LiveTable, print_table, watch
 from align_dist.runs.progress import progress_of
 from align_dist.runs.status import State
 
-SHOWN = 5  # last lines of a failed cell's log
+LOG_LINES = 5  # of a failed cell, from the log's end
 
 
-def show_grid(cells: Sequence[Cell], found: Sequence[CellStatus]) -> None:
-    """Prints the table, and what the failed cells have said last."""
-    print_table(_lines(cells, found))
-    _show_failures(cells, found)
+def show_grid(cells: Sequence[Cell], states: Sequence[CellStatus]) -> None:
+    """Print the table, and the last log lines of failed cells."""
+    print_table(_lines(cells, states))
+    _show_failures(cells, states)
 
 
 def watch_grid(cells: Sequence[Cell], every: float) -> None:
-    """Shows the table until no cell runs or waits, then what the failed ones have said last."""
+    """Show the table until no cell runs or waits, then the last log lines of failed cells."""
     watch(lambda: _lines(cells, statuses(cells)), every)
     _show_failures(cells, statuses(cells))
 
 
 @contextmanager
-def looking(cells: Sequence[Cell], shown: bool) -> Iterator[Callable[[], None]]:
-    """While inside, a function that draws the table as things stand, or nothing unless `shown`."""
-    if not shown:
+def live_grid(cells: Sequence[Cell], is_shown: bool) -> Iterator[Callable[[], None]]:
+    """Yield a function that draws the current table; without `is_shown`, a function that does nothing."""
+    if not is_shown:
         yield lambda: None
         return
     with LiveTable() as table:
         yield lambda: table.show(_lines(cells, statuses(cells)))
 
 
-def _lines(cells: Sequence[Cell], found: Sequence[CellStatus]) -> list[Line]:
-    return [_line(cell, status) for cell, status in zip(cells, found, strict=True)]
+def _lines(cells: Sequence[Cell], states: Sequence[CellStatus]) -> list[Line]:
+    return [_line(cell, status) for cell, status in zip(cells, states, strict=True)]
 
 
 def _line(cell: Cell, status: CellStatus) -> Line:
@@ -50,11 +50,11 @@ def _line(cell: Cell, status: CellStatus) -> Line:
     return Line(names, status, progress_of(cell.config.folder))
 
 
-def _show_failures(cells: Sequence[Cell], found: Sequence[CellStatus]) -> None:
-    for cell, status in zip(cells, found, strict=True):
+def _show_failures(cells: Sequence[Cell], states: Sequence[CellStatus]) -> None:
+    for cell, status in zip(cells, states, strict=True):
         if status.state is not State.FAILED:
             continue
         print(f"{cell.name} failed: {status.reason}", file=sys.stderr)
         if status.submission:
             log = Path(status.submission.log)
-            print(f"  {log}", *(f"  | {line}" for line in last_lines(log, SHOWN)), sep="\n", file=sys.stderr)
+            print(f"  {log}", *(f"  | {line}" for line in last_lines(log, LOG_LINES)), sep="\n", file=sys.stderr)

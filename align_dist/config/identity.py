@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 # Keys without influence on the weights: where a run is stored, its speed, its logs and its evaluation.
-SILENT = {
+NOT_HASHED = {
     "": ("experiment", "runs", "variant", "evaluation", "distributed"),
     "data": ("workers",),
     "training": ("log_every", "pictures_every", "checkpoint_every", "device", "threads", "until"),
@@ -18,7 +18,7 @@ SILENT = {
 def identity_of(values: dict[str, Any]) -> str:
     """Id of a run: eight hexadecimal digits. values: the config as plain values, without other methods' options."""
     hashed = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    for section, keys in SILENT.items():
+    for section, keys in NOT_HASHED.items():
         for key in keys:
             (hashed[section] if section else hashed).pop(key)
     if hashed["benchmark"]["fingerprint"] is None:

@@ -17,7 +17,7 @@ from pydantic import (
 from align_dist.config.identity import identity_of
 from align_dist.methods.options import Options
 from align_dist.methods.registry import find_options
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Seed, Weight, option
 
 
@@ -34,7 +34,7 @@ Selection = Literal["validation", "validation_worst_group", "last", "oracle"]
 USUAL_AGREEMENT = 0.7
 
 
-class BenchmarkConfig(Described):
+class BenchmarkConfig(Section):
     """The images and masks of a benchmark, and their storage in the `.beton`.
 
     metadata: a CSV file with groups and a fixed split: a header, then one line per image. `image` is the path within
@@ -69,7 +69,7 @@ class BenchmarkConfig(Described):
         return self.betons / f"{self.name}-{self.storage}{self.max_side}.beton"
 
 
-class ProtocolConfig(Described):
+class ProtocolConfig(Section):
     """The training, validation and test split. `seed` draws the split and is independent of the training seed.
 
     kind: `fixed` takes the benchmark's own split of `source`, or of all domains without a source, and ignores
@@ -87,7 +87,7 @@ class ProtocolConfig(Described):
     seed: Seed = 0
 
 
-class AugmentationConfig(Described):
+class AugmentationConfig(Section):
     """DomainBed's augmentation (paper.md section 5.3)."""
 
     crop_scale: tuple[Fraction, Fraction] = (0.7, 1.0)
@@ -97,7 +97,7 @@ class AugmentationConfig(Described):
     greyscale: Fraction = 0.1
 
 
-class DataConfig(Described):
+class DataConfig(Section):
     """batch_size: size of the global batch over all ranks. micro_batches: number of parts into which a rank splits its
     share, with one update for all parts; a BatchNorm that is not frozen normalises each part on its own.
     """
@@ -110,7 +110,7 @@ class DataConfig(Described):
     augmentation: AugmentationConfig = AugmentationConfig()
 
 
-class ClassifierConfig(Described):
+class ClassifierConfig(Section):
     """batchnorm: `frozen` keeps the pretrained statistics (DomainBed's choice); `synchronised` computes statistics over
     the global batch, for any world size; `local` over each rank's share, which is cheaper but makes the result depend
     on the world size. attribution: the attribution map in losses, metrics and figures: Grad-CAM, or a gradient with
@@ -129,7 +129,7 @@ class ClassifierConfig(Described):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-class TrainingConfig(Described):
+class TrainingConfig(Section):
     """Length, intervals, precision and device of the training.
 
     warmup: steps or epochs before guidance.
@@ -155,7 +155,7 @@ class TrainingConfig(Described):
     threads: Annotated[int, Field(ge=0)] = 0
 
 
-class EvaluationConfig(Described):
+class EvaluationConfig(Section):
     """selections: which weights are evaluated: those with the best accuracy on source validation, with the best
     worst-group accuracy on source validation, the last, or those with the best accuracy on target validation. Without
     `oracle`, no target image is used before the end.
@@ -178,7 +178,7 @@ class EvaluationConfig(Described):
         return self.model_dump(mode="json", exclude={"batch_size", "explain_validation"})
 
 
-class DistributedConfig(Described):
+class DistributedConfig(Section):
     """Engine and communication of the ranks; no key here changes a result by more than rounding.
 
     engine: `auto` is plain on one rank and DDP on several. deepspeed: DeepSpeed's JSON file. timeout: seconds after
@@ -193,7 +193,7 @@ class DistributedConfig(Described):
     grace: Weight = 120.0
 
 
-class RunConfig(Described):
+class RunConfig(Section):
     """The config of a run: the shared sections, and the options of methods by name. Only those of `method` count.
 
     In YAML each method's options are a section: `align: {lambda1: 4}`. One file may hold sections of several methods.
@@ -255,14 +255,14 @@ class RunConfig(Described):
         options = self.methods.get(method) or find_options(method)()
         return self.model_copy(update={"method": method, "methods": {**self.methods, method: options}})
 
-    def alone(self) -> RunConfig:
+    def with_own_options_only(self) -> RunConfig:
         """The same config without the sections of other methods."""
         return self.model_copy(update={"methods": {self.method: self.options}})
 
     @property
     def identity(self) -> str:
         """The run's id: eight hexadecimal digits from everything that determines the result."""
-        return identity_of(self.alone().model_dump(mode="json"))
+        return identity_of(self.with_own_options_only().model_dump(mode="json"))
 
     @property
     def folder(self) -> Path:

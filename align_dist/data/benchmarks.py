@@ -11,15 +11,15 @@ from align_dist.config import BenchmarkConfig
 from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.catalogue import Catalogue, Sample, attach_masks, check_classes, check_labels
 from align_dist.data.counts import PACS_TOTALS, TERRA_COUNTS, VLCS_COUNTS, count_warnings
-from align_dist.data.embedded import check_stamp, is_embedded, make_embedded
-from align_dist.data.folders import read_folders, reading
+from align_dist.data.embedded import check_marker, is_embedded, make_embedded
+from align_dist.data.folders import read_errors, read_folders
 from align_dist.data.metadata import attach_metadata
 from align_dist.data.terra import WHERE as TERRA_WHERE
 from align_dist.data.terra import read_terra_json
 from align_dist.data.waterbirds import read_waterbirds
 from align_dist.errors import ConfigError, DataError, nearest_name
 
-__all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark", "read_described"]
+__all__ = ["READERS", "Catalogue", "Sample", "count_warnings", "read_benchmark", "read_configured_benchmark"]
 
 VLCS_WHERE = "get VLCS with DomainBed's scripts/download.py and put its four domain folders there"
 PACS_WHERE = "get PACS with DomainBed's scripts/download.py and put its four domain folders there"
@@ -60,7 +60,7 @@ def _read_folders(root: Path) -> Catalogue:
 def _read_embedded(root: Path, agreement: float = USUAL_AGREEMENT) -> Catalogue:
     if not is_embedded(root):
         make_embedded(root, agreement=agreement)
-    check_stamp(root, agreement)
+    check_marker(root, agreement)
     catalogue = read_folders("embedded", root / "images")
     return replace(attach_masks(catalogue, root / "masks"), agreement=agreement)
 
@@ -83,7 +83,7 @@ def find_reader(name: str) -> Callable[[Path], Catalogue]:
     return READERS[name]
 
 
-def read_described(benchmark: BenchmarkConfig) -> Catalogue:
+def read_configured_benchmark(benchmark: BenchmarkConfig) -> Catalogue:
     """The images of the benchmark in a config. Raises as `read_benchmark` does."""
     return read_benchmark(
         benchmark.name, benchmark.root, benchmark.masks, benchmark.metadata, agreement=benchmark.agreement
@@ -105,7 +105,7 @@ def read_benchmark(
     remedy, for missing or unusable files.
     """
     reader = partial(_read_embedded, agreement=agreement) if name == "embedded" else find_reader(name)
-    with reading(root):
+    with read_errors(root):
         catalogue = reader(root)
         catalogue = catalogue if metadata is None else attach_metadata(catalogue, metadata)
         check_labels(catalogue)

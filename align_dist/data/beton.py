@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from align_dist.data.bundles import bundles_within_domains
-from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative
-from align_dist.data.contents import Stamp, digests_of, file_sha256, stamp_of
+from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative_name
+from align_dist.data.hashing import Stamp, digests_of, file_sha256, stamp_of
 from align_dist.data.manifest import (
     REMEDY,
     VERSION,
@@ -25,8 +25,8 @@ from align_dist.data.manifest import (
 )
 from align_dist.data.mask_values import MaskValues
 from align_dist.data.masks import MaskReading
-from align_dist.data.reading import notes_on, reading_of
-from align_dist.data.scan import Scanned, scan
+from align_dist.data.reading import mask_reading, reading_notes
+from align_dist.data.scan import ImageScan, scan
 from align_dist.errors import DataError, StorageError
 from align_dist.machine import available_cores
 
@@ -58,9 +58,9 @@ def prepare_beton(
     stamps = _stamps_of(catalogue.samples)
     scanned = scan(catalogue.samples, max_side, count)
     samples, facts, skipped = _readable(catalogue, scanned, on_unreadable)
-    reading = reading_of(samples, facts, mask_values)
+    reading = mask_reading(samples, facts, mask_values)
     draft = _describe(catalogue, samples, facts, ImageField(mode, max_side, quality), skipped, stamps)
-    draft = replace(draft, mask_values=mask_values, notes=notes_on(draft.paths, facts, reading))
+    draft = replace(draft, mask_values=mask_values, notes=reading_notes(draft.paths, facts, reading))
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
         _check_space(destination.parent, facts, mode, draft.has_masks)
@@ -108,19 +108,19 @@ def verify_beton(path: Path, quick: bool = False) -> Manifest:
 
 
 def _readable(
-    catalogue: Catalogue, scanned: Sequence[Scanned], on_unreadable: str
-) -> tuple[list[Sample], list[Scanned], list[Sample]]:
+    catalogue: Catalogue, scanned: Sequence[ImageScan], on_unreadable: str
+) -> tuple[list[Sample], list[ImageScan], list[Sample]]:
     """The readable samples, their scans, and the unreadable samples."""
     pairs = list(zip(catalogue.samples, scanned, strict=True))
-    failures = [(sample, fact) for sample, fact in pairs if fact.trouble is not None]
+    failures = [(sample, fact) for sample, fact in pairs if fact.error is not None]
     if failures and (on_unreadable == "fail" or len(failures) == len(pairs)):
-        examples = ", ".join(f"{sample.path} ({fact.trouble})" for sample, fact in failures[:3])
+        examples = ", ".join(f"{sample.path} ({fact.error})" for sample, fact in failures[:3])
         remainder = f" and {len(failures) - 3:,} more" if len(failures) > 3 else ""
         raise DataError(
             f"{len(failures):,} of {len(pairs):,} images are unreadable: {examples}{remainder}; "
             "replace these files, or skip them with benchmark.on_unreadable=skip"
         )
-    readable = [(sample, fact) for sample, fact in pairs if fact.trouble is None]
+    readable = [(sample, fact) for sample, fact in pairs if fact.error is None]
     if not readable:
         raise DataError(f"{catalogue.root}: no images in '{catalogue.benchmark}'; check the folder")
     return [sample for sample, _ in readable], [fact for _, fact in readable], [sample for sample, _ in failures]
@@ -129,7 +129,7 @@ def _readable(
 def _describe(
     catalogue: Catalogue,
     samples: Sequence[Sample],
-    facts: Sequence[Scanned],
+    facts: Sequence[ImageScan],
     image_field: ImageField,
     skipped: Sequence[Sample],
     stamps: Mapping[Path, Stamp],
@@ -146,7 +146,7 @@ def _describe(
         has_masks=len(masks) == len(samples),
         beton_bytes=0,
         beton_sha256="",
-        paths=tuple(relative(sample.path, catalogue.root) for sample in samples),
+        paths=tuple(relative_name(sample.path, catalogue.root) for sample in samples),
         hashes=tuple(fact.digest for fact in facts),
         labels=tuple(catalogue.classes.index(sample.label) for sample in samples),
         domain_indices=tuple(catalogue.domains.index(sample.domain) for sample in samples),
@@ -155,7 +155,7 @@ def _describe(
         group_indices=tuple(groups.index(sample.group) for sample in samples if sample.group is not None),
         parts=tuple(sample.part for sample in samples if sample.part is not None),
         agreement=catalogue.agreement,
-        skipped=tuple(relative(sample.path, catalogue.root) for sample in skipped),
+        skipped=tuple(relative_name(sample.path, catalogue.root) for sample in skipped),
         skipped_hashes=tuple(digests_with_masks(skipped)),
         stamps=tuple(stamps[sample.path] for sample in samples),
         sequences=tuple(sample.sequence for sample in samples),
@@ -191,7 +191,7 @@ def _check_unchanged(samples: Sequence[Sample], stamps: Mapping[Path, Stamp]) ->
         raise DataError(f"{changed[0]}: changed while the beton was being written ({len(changed):,} files); run again")
 
 
-def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: bool) -> None:
+def _check_space(folder: Path, facts: Sequence[ImageScan], mode: str, has_masks: bool) -> None:
     per_pixel = (3.0 if mode == "raw" else _JPEG_BYTES_PER_PIXEL) + (3.0 if has_masks else 0.0)
     required = int(per_pixel * sum(fact.pixels for fact in facts))
     free = shutil.disk_usage(folder).free
@@ -205,20 +205,20 @@ def _check_space(folder: Path, facts: Sequence[Scanned], mode: str, has_masks: b
 def _write_and_rename(
     draft: Manifest,
     samples: Sequence[Sample],
-    facts: Sequence[Scanned],
+    facts: Sequence[ImageScan],
     reading: MaskReading | None,
     destination: Path,
     workers: int,
     stamps: Mapping[Path, Stamp],
 ) -> tuple[int, str]:
     """Write the beton without its manifest. Returns its size in bytes and its SHA-256."""
-    from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
+    from align_dist.data.writing import SampleDataset, locked_partial, write_samples
 
     columns = {"label": draft.labels, "domain": draft.domain_indices, "sample": range(len(draft))}
     groups = {"group": draft.group_indices} if draft.group_indices else {}
-    pictures = Pictures(samples, facts, {**columns, **groups}, draft.image_field.max_side, reading)
-    with exclusive_partial(destination) as partial:
-        write_pictures(pictures, partial, draft.image_field, workers)
+    pictures = SampleDataset(samples, facts, {**columns, **groups}, draft.image_field.max_side, reading)
+    with locked_partial(destination) as partial:
+        write_samples(pictures, partial, draft.image_field, workers)
         _check_unchanged(samples, stamps)
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())

@@ -11,11 +11,11 @@ from align_dist.data.bursts import events_of
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import near_bundles
 from align_dist.data.progress import progress
-from align_dist.data.scan import Scanned
+from align_dist.data.scan import ImageScan
 from align_dist.machine import available_cores
 
 
-def bundles_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) -> NDArray[np.int64]:
+def bundles_within_domains(samples: Sequence[Sample], facts: Sequence[ImageScan]) -> NDArray[np.int64]:
     """Bundle of each sample (copies, near-duplicates, one burst), named by its smallest sample id: (N,).
 
     No bundle spans domains. Every domain is split on its own and a target domain is tested as a whole, so joining
@@ -30,7 +30,7 @@ def bundles_within_domains(samples: Sequence[Sample], facts: Sequence[Scanned]) 
             local = near_bundles(
                 [fact.digest for fact in members],
                 np.stack([fact.difference for fact in members]),
-                events_of((samples[index].sequence for index in ids.tolist()), [fact.taken for fact in members]),
+                events_of((samples[index].sequence for index in ids.tolist()), [fact.capture for fact in members]),
                 workers=available_cores(),
                 report=report,
             )

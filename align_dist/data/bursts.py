@@ -16,14 +16,14 @@ _MAKE, _MODEL = 0x010F, 0x0110
 
 
 @dataclass(frozen=True, order=True)
-class Taken:
+class Capture:
     """Camera and capture time, in seconds on the camera's own clock."""
 
     camera: str
     second: int
 
 
-def taken_of(picture: Image.Image) -> Taken | None:
+def capture_of(picture: Image.Image) -> Capture | None:
     """Camera and time from EXIF (DateTimeOriginal, maker, model, serial number); None without usable EXIF.
 
     Midnight sharp does not count as a time, because programs that know only the day write midnight.
@@ -37,10 +37,10 @@ def taken_of(picture: Image.Image) -> Taken | None:
     except Exception:
         return None
     second = (when - datetime(1970, 1, 1)).total_seconds()
-    return Taken(camera, int(second)) if second % 86_400 else None
+    return Capture(camera, int(second)) if second % 86_400 else None
 
 
-def events_of(sequences: Iterable[str | None], shots: Sequence[Taken | None]) -> list[str | None]:
+def events_of(sequences: Iterable[str | None], shots: Sequence[Capture | None]) -> list[str | None]:
     """The event of each of N images: its sequence, else its burst, else None.
 
     A burst holds images of one camera with no gap above LONGEST_GAP, within LONGEST_BURST of its first image.
@@ -49,7 +49,7 @@ def events_of(sequences: Iterable[str | None], shots: Sequence[Taken | None]) ->
     dated_shots = sorted(
         (when, index) for index, when in enumerate(shots) if when is not None and events[index] is None
     )
-    start = last = Taken("", 0)
+    start = last = Capture("", 0)
     for when, index in dated_shots:
         if (
             when.camera != last.camera

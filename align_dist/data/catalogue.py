@@ -38,7 +38,7 @@ class PassedOver:
 
     def __str__(self) -> str:
         """The count, the reason and the first file in one line."""
-        return f"{self.count:,} passed over: {self.reason} (first {shown(self.first)})"
+        return f"{self.count:,} passed over: {self.reason} (first {printable(self.first)})"
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,18 @@ def count_by_reason(root: Path, left_out: Iterable[LeftOut]) -> tuple[PassedOver
     """One entry per reason, sorted by reason, with the first path in sorted order."""
     paths_by_reason: dict[str, list[str]] = {}
     for path, reason in left_out:
-        paths_by_reason.setdefault(reason, []).append(relative(path, root))
+        paths_by_reason.setdefault(reason, []).append(relative_name(path, root))
     return tuple(PassedOver(reason, len(paths), min(paths)) for reason, paths in sorted(paths_by_reason.items()))
 
 
-def relative(path: Path, root: Path) -> str:
+def relative_name(path: Path, root: Path) -> str:
     """A file's name in a manifest: the path relative to the benchmark's root, or the full path outside the root."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A name printable in one line, with control characters and invalid UTF-8 escaped."""
-    printable = (sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
-    return "".join(printable)
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
 
 
 def attach_masks(catalogue: Catalogue, masks: Path) -> Catalogue:
@@ -138,7 +137,7 @@ def check_labels(catalogue: Catalogue) -> None:
         for name in names:
             if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
                 raise DataError(
-                    f"{catalogue.root}: {kind} '{shown(name)}' has a name that is not valid UTF-8 text; rename it"
+                    f"{catalogue.root}: {kind} '{printable(name)}' has a name that is not valid UTF-8 text; rename it"
                 )
             other = forms.setdefault(unicodedata.normalize("NFC", name), name)
             if other != name:

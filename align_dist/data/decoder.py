@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from align_dist.data.compiling import compiled_for
 from align_dist.data.ffcv_compat import IMAGE_MODES, AllocationQuery, SimpleRGBImageDecoder, State
 from align_dist.data.rendering import RENDER, render
-from align_dist.data.sample_keys import SampleKeys, sample_of
+from align_dist.data.sample_keys import SampleKeys, sample_ids
 
 # Parts of a batch per thread. Several small parts even out the load, because a batch waits for the last part.
 PARTS = 4
@@ -82,7 +82,7 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
         def decode(
             sample_keys: SampleKeys, images: NDArray[np.uint8], _metadata: Any, storage: Any
         ) -> NDArray[np.uint8]:
-            samples = sample_of(sample_keys)
+            samples = sample_ids(sample_keys)
             columns = sample_keys, starts[samples], heights[samples], widths[samples]
             settings = self.numbers, self.seed, jpeg, self.augmented
             planes = images.reshape(len(sample_keys), -1, *images.shape[-2:])

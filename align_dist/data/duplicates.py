@@ -54,7 +54,7 @@ def near_bundles(
     Two images that both have an event are therefore joined by events alone, and no chain of near-duplicates forms.
     For use within one domain, because a domain's split must not depend on other domains.
     """
-    from align_dist.data.leaders import follow_leaders
+    from align_dist.data.leaders import cluster_by_leaders
 
     parents = np.arange(len(digests))
     copies = copy_bundles(digests)
@@ -67,7 +67,7 @@ def near_bundles(
     in_event = np.isin(_roots(parents), _roots(parents)[[event is not None for event in events]])
     candidates = np.flatnonzero(_informative(hashes) & (copies == np.arange(len(copies))))
     order = np.concatenate([candidates[in_event[candidates]], candidates[~in_event[candidates]]])
-    leaders = follow_leaders(hashes[order], int(in_event[candidates].sum()), max_distance, workers, report)
+    leaders = cluster_by_leaders(hashes[order], int(in_event[candidates].sum()), max_distance, workers, report)
     for index, leader in zip(order.tolist(), order[leaders].tolist(), strict=True):
         _join(parents, index, leader)
     return _roots(parents)

@@ -26,7 +26,7 @@ from align_dist.files import unwritable
 DOMAINS = ("biased", "novel", "reversed", "shuffled")
 CLASSES = tuple(str(digit) for digit in range(10))
 BIASED_DIGITS = 1200
-STAMP = "embedded.json"
+MARKER = "embedded.json"
 _VERSION = 1
 _SKLEARN, _SKIMAGE = "sklearn.datasets.images", "skimage.data"
 
@@ -56,17 +56,17 @@ NOVEL_SOURCES: tuple[Source, ...] = (
 
 def is_embedded(root: Path) -> bool:
     """Whether `root` holds a finished embedded benchmark, with any parameters."""
-    return (root / STAMP).is_file()
+    return (root / MARKER).is_file()
 
 
-def check_stamp(root: Path, agreement: float) -> None:
+def check_marker(root: Path, agreement: float) -> None:
     """Raise DataError for an embedded benchmark of another version of align-dist, or with another agreement."""
-    stamp = _read_stamp(root)
-    if not isinstance(stamp, dict) or stamp.get("version") != _VERSION:
+    marker = _read_marker(root)
+    if not isinstance(marker, dict) or marker.get("version") != _VERSION:
         raise DataError(f"{root}: made by another version of align-dist; delete it and prepare it again")
-    if stamp.get("correlation") != agreement:
+    if marker.get("correlation") != agreement:
         raise DataError(
-            f"{root}: made with benchmark.agreement {stamp.get('correlation')}, not {agreement}; to keep both, set "
+            f"{root}: made with benchmark.agreement {marker.get('correlation')}, not {agreement}; to keep both, set "
             "separate folders benchmark.root=FOLDER and benchmark.betons=FOLDER"
         )
 
@@ -82,8 +82,8 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, agreement: float = 
     if size < 32 or not 0.0 <= agreement <= 1.0:
         raise DataError(f"embedded: size {size}, agreement {agreement}; expected size >= 32 and 0 to 1")
     # Existing folders on disk call the agreement `correlation`.
-    stamp = {"version": _VERSION, "seed": seed, "size": size, "correlation": agreement}
-    if _read_stamp(root) == stamp:
+    marker = {"version": _VERSION, "seed": seed, "size": size, "correlation": agreement}
+    if _read_marker(root) == marker:
         return
     if root.exists() and not is_embedded(root) and any(root.iterdir()):
         raise DataError(f"{root}: not empty and not made by align-dist; choose another folder")
@@ -91,8 +91,8 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, agreement: float = 
     try:
         partial.mkdir(parents=True)
         _write_all(partial, seed, size, agreement)
-        (partial / STAMP).write_text(json.dumps(stamp))
-        _move_into_place(partial, root, stamp)
+        (partial / MARKER).write_text(json.dumps(marker))
+        _move_into_place(partial, root, marker)
     except OSError as error:
         raise unwritable(root, error) from None
     finally:
@@ -161,19 +161,19 @@ def _picture(source: Source) -> Image.Image:
     return ImageOps.colorize(grey, "black", "white", mid=tint)
 
 
-def _read_stamp(root: Path) -> object:
+def _read_marker(root: Path) -> object:
     try:
-        return json.loads((root / STAMP).read_text())
+        return json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
         return None
 
 
-def _move_into_place(partial: Path, root: Path, stamp: object) -> None:
+def _move_into_place(partial: Path, root: Path, marker: object) -> None:
     """Rename the finished folder to `root`, unless another process was first with the same parameters."""
-    if _read_stamp(root) not in (None, stamp):
+    if _read_marker(root) not in (None, marker):
         shutil.rmtree(root)
     try:
         partial.rename(root)
     except OSError:
-        if _read_stamp(root) != stamp:
+        if _read_marker(root) != marker:
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from align_dist.data.catalogue import Catalogue, LeftOut, Sample, count_by_reason, make_catalogue, shown
+from align_dist.data.catalogue import Catalogue, LeftOut, Sample, count_by_reason, make_catalogue, printable
 from align_dist.errors import DataError
 
 # Image formats that Pillow reads. A file without a suffix is identified by its content.
@@ -24,14 +24,14 @@ SYSTEM_FOLDERS = frozenset({"lost+found", "__MACOSX", "@eaDir", "System Volume I
 
 
 @contextmanager
-def reading(root: Path) -> Iterator[None]:
+def read_errors(root: Path) -> Iterator[None]:
     """Raise a one-line DataError in place of an OSError while a benchmark's folders are read."""
     try:
         yield
     except OSError as error:
         raise DataError(
-            f"{shown(str(error.filename or root))}: cannot be read ({error.strerror}); make it readable for this user, "
-            "or remove it from the benchmark's folder"
+            f"{printable(str(error.filename or root))}: cannot be read ({error.strerror}); make it readable for this "
+            "user, or remove it from the benchmark's folder"
         ) from None
 
 
@@ -117,11 +117,11 @@ def _rejection(path: Path, is_file: bool) -> str | None:
     if not is_file:
         return "a link to nothing" if path.is_symlink() else "not a regular file"
     if not path.suffix:
-        return None if holds_picture(path) else "not an image by its content, and without a suffix"
+        return None if is_image(path) else "not an image by its content, and without a suffix"
     return None if path.suffix.lower() in IMAGE_SUFFIXES else "not the suffix of a supported image format"
 
 
-def holds_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether Pillow recognises a file's format by its first bytes."""
     try:
         with Image.open(path):

@@ -113,7 +113,7 @@ def resize_box(
 
 
 @compiled
-def level(value: np.float32) -> np.uint8:
+def clamp_to_byte(value: np.float32) -> np.uint8:
     """A value clamped to [0, 255] and rounded down."""
     rounded: np.uint8 = np.uint8(np.int32(min(max(value, NONE), WHITE)))
     return rounded
@@ -142,7 +142,7 @@ def scale(image: Pixels, factor: float, offset: float) -> None:
     """image <- factor * image + offset, in place."""
     values, slope, constant = image.reshape(-1), np.float32(factor), np.float32(offset)
     for i in range(len(values)):
-        values[i] = level(slope * np.float32(values[i]) + constant)
+        values[i] = clamp_to_byte(slope * np.float32(values[i]) + constant)
 
 
 @compiled
@@ -152,9 +152,9 @@ def saturate(image: Pixels, factor: float) -> None:
     slope, rest = np.float32(factor), np.float32(1.0 - factor)
     for i in range(len(red)):
         grey = rest * np.float32(luma(red[i], green[i], blue[i]))
-        red[i] = level(slope * np.float32(red[i]) + grey)
-        green[i] = level(slope * np.float32(green[i]) + grey)
-        blue[i] = level(slope * np.float32(blue[i]) + grey)
+        red[i] = clamp_to_byte(slope * np.float32(red[i]) + grey)
+        green[i] = clamp_to_byte(slope * np.float32(green[i]) + grey)
+        blue[i] = clamp_to_byte(slope * np.float32(blue[i]) + grey)
 
 
 @compiled
@@ -172,7 +172,7 @@ def blend(image: Pixels, kind: int, factor: float) -> None:
 
 
 @compiled
-def turned(at: np.float32, hue: np.float32, value: np.float32, chroma: np.float32) -> np.uint8:
+def hue_to_channel(at: np.float32, hue: np.float32, value: np.float32, chroma: np.float32) -> np.uint8:
     """The value of channel `at` (5, 3, 1 for R, G, B) for a hue in [0, 6): V - C max(0, min(k, 4 - k, 1)).
 
     k = (at + hue) mod 6. Source: https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative.
@@ -199,9 +199,9 @@ def shift_hue(image: Pixels, shift: float) -> None:
         hue = hue + turn
         hue = hue + SIX if hue < NONE else hue
         hue = hue - SIX if hue >= SIX else hue
-        reds[i] = turned(RED_AT, hue, value, chroma)
-        greens[i] = turned(GREEN_AT, hue, value, chroma)
-        blues[i] = turned(BLUE_AT, hue, value, chroma)
+        reds[i] = hue_to_channel(RED_AT, hue, value, chroma)
+        greens[i] = hue_to_channel(GREEN_AT, hue, value, chroma)
+        blues[i] = hue_to_channel(BLUE_AT, hue, value, chroma)
 
 
 @compiled

@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _BLOCK = 4096
 
 
-def follow_leaders(
+def cluster_by_leaders(
     hashes: Words, initial: int, max_distance: int, workers: int = 1, report: Callable[[int], None] = lambda done: None
 ) -> Indices:
     """Index of the leader of each of N hashes (N, 4), for a leader its own index: (N,).

@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation, DrawnImageDecoder
 from align_dist.data.ffcv_compat import EpochIterator, ToTensor, make_ffcv_loader
-from align_dist.data.sample_keys import SampleKeys, sample_of
+from align_dist.data.sample_keys import SampleKeys, sample_ids
 from align_dist.data.share import Share
 from align_dist.data.transfer import make_normaliser, make_sender
-from align_dist.data.views import Views
+from align_dist.data.views import ViewGeometry
 from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
-from align_dist.networks.backbones import IMAGENET, Statistics
+from align_dist.networks.backbones import IMAGENET, InputNormalisation
 
 IMAGENET_MEAN, IMAGENET_STD = IMAGENET
 
@@ -74,7 +74,7 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
 
     def run_pipeline(self, b_ix: int, batch_indices: Any, batch_slot: int, cuda_event: Any) -> Any:
         reading = _reading_of(self.share_of(b_ix))
-        if not self.allowed[sample_of(reading.sample_keys)].all():
+        if not self.allowed[sample_ids(reading.sample_keys)].all():
             raise PermissionError("a sample is not among the allowed samples of this loader (see allow_only)")
         if len(reading.sample_keys) > self.loader.batch_size:
             raise ValueError(
@@ -122,7 +122,7 @@ class Loader:
         masks_in_training: bool = True,
         workers: int = 0,
         device: torch.device | None = None,
-        normalisation: Statistics = IMAGENET,
+        normalisation: InputNormalisation = IMAGENET,
     ) -> None:
         self.device = device or torch.device("cpu")
         self._send = make_sender(self.device)
@@ -135,7 +135,7 @@ class Loader:
         metadata = self._loader.reader.metadata
         self.labels = _column(self._loader.reader, metadata, "label")
         self.domains = _column(self._loader.reader, metadata, "domain")
-        self.views = Views(seed, augmentation, *_sides(self._loader.reader, metadata))
+        self.views = ViewGeometry(seed, augmentation, *_sides(self._loader.reader, metadata))
         grouped = "group" in self._loader.reader.handlers
         self.groups = _column(self._loader.reader, metadata, "group") if grouped else None
         self._allowed: NDArray[np.bool_] = np.ones(len(self.labels), np.bool_)
@@ -165,13 +165,13 @@ class Loader:
         finally:
             iterator.leave()
 
-    def all_of(self, sample_keys: SampleKeys, batch_size: int) -> Iterator[Batch]:
+    def batches_of(self, sample_keys: SampleKeys, batch_size: int) -> Iterator[Batch]:
         """Yield every sample key once, in order; the last batch may be shorter."""
         count = -(-len(sample_keys) // batch_size)
         return self.batches(lambda i: sample_keys[i * batch_size : (i + 1) * batch_size], count)
 
     def _to_batch(self, reading: _Reading, arrays: tuple[torch.Tensor, ...]) -> Batch:
-        share, samples = reading.share, sample_of(reading.share.sample_keys)
+        share, samples = reading.share, sample_ids(reading.share.sample_keys)
         host = {
             "pixels": arrays[0],
             "labels": torch.from_numpy(self.labels[samples]),

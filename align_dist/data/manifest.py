@@ -12,20 +12,20 @@ from typing import Any
 from align_dist.config import RunConfig
 from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.catalogue import PassedOver
-from align_dist.data.contents import Stamp, stamp_of
+from align_dist.data.hashing import Stamp, stamp_of
 from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import write_text
 
 VERSION = 2
 # Fields that may differ between two betons of the same images and masks.
-UNTOLD = (
+NOT_FINGERPRINTED = (
     "beton_bytes", "beton_sha256", "skipped", "skipped_hashes", "stamps", "mask_stamps", "passed_over", "sequences",
     "notes",
 )  # fmt: skip
 # Fields with another name in the file, which digests and run ids depend on.
-ON_DISK = {"bundles": "groups"}
+STORED_NAMES = {"bundles": "groups"}
 # Later fields, written only for benchmarks that have them, so that older digests and run ids stay valid.
-LATER = ("group_names", "group_indices", "parts", "agreement")
+OPTIONAL_FIELDS = ("group_names", "group_indices", "parts", "agreement")
 REMEDY = "make it again with `align-dist data prepare CONFIG --force`"
 
 
@@ -87,7 +87,7 @@ class Manifest:
         """Fingerprint of images, masks and storage, sixteen hexadecimal digits: the same for the same bytes under the
         same names, whenever the beton was written.
         """
-        return _digest({name: value for name, value in _content_of(self).items() if name not in UNTOLD})[:16]
+        return _digest({name: value for name, value in _content_of(self).items() if name not in NOT_FINGERPRINTED})[:16]
 
     @cached_property
     def masks(self) -> str:
@@ -167,16 +167,16 @@ def _digest(content: dict[str, Any]) -> str:
 
 def _content_of(manifest: Manifest) -> dict[str, Any]:
     """The content of a manifest's file."""
-    defaults = {field.name: field.default for field in fields(Manifest) if field.name in LATER}
+    defaults = {field.name: field.default for field in fields(Manifest) if field.name in OPTIONAL_FIELDS}
     content = {
         name: value for name, value in asdict(manifest).items() if name not in defaults or value != defaults[name]
     }
-    return {ON_DISK.get(name, name): value for name, value in content.items()}
+    return {STORED_NAMES.get(name, name): value for name, value in content.items()}
 
 
 def _from_content(content: dict[str, Any]) -> Manifest:
-    names = {field.name: ON_DISK.get(field.name, field.name) for field in fields(Manifest)}
-    values = {name: content[key] for name, key in names.items() if key in content or name not in LATER}
+    names = {field.name: STORED_NAMES.get(field.name, field.name) for field in fields(Manifest)}
+    values = {name: content[key] for name, key in names.items() if key in content or name not in OPTIONAL_FIELDS}
     tuples = {name: _as_tuple(value) for name, value in values.items() if isinstance(value, list)}
     passed_over = tuple(PassedOver(**entry) for entry in values["passed_over"])
     parts = {"image_field": ImageField(**values["image_field"]), "passed_over": passed_over}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from align_dist.data.masks import LEVEL, MaskFound, MaskReading, listed
+from align_dist.data.masks import SIXTEEN_TO_EIGHT, MaskContent, MaskReading, values_text
 from align_dist.errors import DataError
 
 MaskValues = Literal["auto", "index", "soft"] | tuple[int, ...]
@@ -20,7 +20,7 @@ _NOISE = 32  # largest change of 0 and 255 by a lossy format
 OPTION = "set benchmark.mask_values to index, soft or a list of the object's values such as [8,12]"
 
 
-def decide_reading(names: Sequence[str], scans: Sequence[MaskFound], mask_values: MaskValues = "auto") -> MaskReading:
+def decide_reading(names: Sequence[str], scans: Sequence[MaskContent], mask_values: MaskValues = "auto") -> MaskReading:
     """How to read all masks of a benchmark. names: of the mask files, for errors.
 
     index: every value but 0 is the object, except 255 (void) beside other indices. soft: values are shares of the
@@ -45,13 +45,15 @@ def decide_reading(names: Sequence[str], scans: Sequence[MaskFound], mask_values
     values = sorted(set(b"".join(mask.values for mask in scans)) - {0})
     if not values:
         raise DataError(f"{names[0]} and all {len(names):,} masks are empty (0 everywhere); check the masks folder")
-    divisor = LEVEL if is_deep else 1
+    divisor = SIXTEEN_TO_EIGHT if is_deep else 1
     kind = _kind_of(values, any(palettes)) if mask_values == "auto" else mask_values
     if kind == "soft":
         return MaskReading(None, divisor=divisor)
     if kind != "index":
         unclear = [bool(set(mask.values) - {0, VOID}) for mask in scans]
-        _refuse(names, unclear, f"holds values {listed(values)}, which are neither clearly indices nor soft; {OPTION}")
+        _refuse(
+            names, unclear, f"holds values {values_text(values)}, which are neither clearly indices nor soft; {OPTION}"
+        )
     return MaskReading(_indices(names, scans, values), divisor=divisor)
 
 
@@ -65,21 +67,21 @@ def _kind_of(values: Sequence[int], palettes: bool) -> Literal["index", "soft", 
     return "soft" if lossy or (len(values) > _SOFT_VALUES and len(quarters) == 4) else "unclear"
 
 
-def _indices(names: Sequence[str], scans: Sequence[MaskFound], values: Sequence[int]) -> tuple[int, ...]:
+def _indices(names: Sequence[str], scans: Sequence[MaskContent], values: Sequence[int]) -> tuple[int, ...]:
     indices = tuple(value for value in values if value != VOID)
     if not indices:
         return (VOID,)
     alone = [set(mask.values) - {0} == {VOID} for mask in scans]
-    _refuse(names, alone, f"holds only 255, while other masks hold {listed(indices)}; {OPTION}")
+    _refuse(names, alone, f"holds only 255, while other masks hold {values_text(indices)}; {OPTION}")
     return indices
 
 
-def _listed_values(names: Sequence[str], scans: Sequence[MaskFound], objects: tuple[int, ...]) -> MaskReading:
+def _listed_values(names: Sequence[str], scans: Sequence[MaskContent], objects: tuple[int, ...]) -> MaskReading:
     values = set(b"".join(mask.values for mask in scans))
     if not values & set(objects) and not any(mask.kind == "deep" for mask in scans):
         raise DataError(
             f"{names[0]} and all {len(names):,} masks hold none of benchmark.mask_values={list(objects)}; "
-            f"they hold {listed(sorted(values))}"
+            f"they hold {values_text(sorted(values))}"
         )
     return MaskReading(objects)
 

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from align_dist.data.pixels import Pixels, open_picture, shrink, upright
+from align_dist.data.pixels import Pixels, open_image, shrink, upright
 
 _COLOUR_NOISE = 8
-LEVEL = 257  # 65535 / 255
+SIXTEEN_TO_EIGHT = 257  # 65535 / 255
 
 
 @dataclass(frozen=True)
-class MaskFound:
+class MaskContent:
     """The content of one mask file.
 
     values: distinct values, ascending; scaled from 16 to 8 bits where a value is above 255. opacity: distinct values of
@@ -46,26 +46,26 @@ class MaskReading:
         """The way of reading masks in one line."""
         if self.objects is None:
             return f"masks: {'opacity' if self.opacity else 'values'} 0 to 255, the object's share of each pixel"
-        return f"masks: {listed(self.objects)} is the object, any other value background"
+        return f"masks: {values_text(self.objects)} is the object, any other value background"
 
 
-def look_at_mask(picture: Image.Image) -> MaskFound:
+def inspect_mask(picture: Image.Image) -> MaskContent:
     """The content of an opened mask file."""
     opacity = _distinct(_opacity(picture)) if picture.mode in ("RGBA", "LA") else b""
     values = _values(picture)
     if values is None:
-        return MaskFound("colour", b"", opacity)
+        return MaskContent("colour", b"", opacity)
     if values.max(initial=0) > 255:
-        return MaskFound("deep", _distinct(_levels(values)), opacity)
+        return MaskContent("deep", _distinct(_levels(values)), opacity)
     if picture.mode == "P":
         palette = picture.getpalette("RGB") or []
-        return MaskFound("palette", _distinct(values), opacity, tuple(palette[:3]))
-    return MaskFound("grey", _distinct(values), opacity)
+        return MaskContent("palette", _distinct(values), opacity, tuple(palette[:3]))
+    return MaskContent("grey", _distinct(values), opacity)
 
 
 def decode_mask(data: bytes, max_side: int, reading: MaskReading) -> Pixels:
     """Decode a mask to (H, W, 3) pixels of three equal channels, 0 (background) to 255 (object)."""
-    mask = shrink(Image.fromarray(mask_of(open_picture(data), reading)), max_side, Image.Resampling.BOX)
+    mask = shrink(Image.fromarray(mask_of(open_image(data), reading)), max_side, Image.Resampling.BOX)
     return np.asarray(mask.convert("RGB"))
 
 
@@ -85,7 +85,7 @@ def mask_of(picture: Image.Image, reading: MaskReading) -> Pixels:
     return np.where(np.isin(values, reading.objects), 255, 0).astype(np.uint8)
 
 
-def listed(values: Sequence[int]) -> str:
+def values_text(values: Sequence[int]) -> str:
     """A short list of values for messages."""
     if len(values) > 6:
         return f"{values[0]}, {values[1]} … {values[-1]} ({len(values)} values)"
@@ -116,7 +116,7 @@ def _values(picture: Image.Image) -> NDArray[np.generic] | None:
 
 
 def _levels(values: NDArray[np.generic]) -> Pixels:
-    return np.rint(values.astype(np.float64) / LEVEL).clip(0, 255).astype(np.uint8)
+    return np.rint(values.astype(np.float64) / SIXTEEN_TO_EIGHT).clip(0, 255).astype(np.uint8)
 
 
 def _distinct(values: NDArray[np.generic]) -> bytes:

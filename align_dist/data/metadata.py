@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from align_dist.data.catalogue import Catalogue, Sample, relative, shown
+from align_dist.data.catalogue import Catalogue, Sample, printable, relative_name
 from align_dist.errors import DataError, nearest_name
 
 PARTS = ("train", "validation", "test")
@@ -22,16 +22,16 @@ class Line:
     number: int
     values: Mapping[str, str]
 
-    def chosen(self, column: str, choices: Sequence[str]) -> str:
+    def choice(self, column: str, choices: Sequence[str]) -> str:
         """The value of a column with a fixed set of choices. Raises DataError for any other value."""
         value = self.values[column]
         if value not in choices:
-            raise self.wrong(f"{column} {value!r}; takes {', '.join(choices)}")
+            raise self.error(f"{column} {value!r}; takes {', '.join(choices)}")
         return value
 
-    def wrong(self, message: str) -> DataError:
+    def error(self, message: str) -> DataError:
         """The DataError about this line."""
-        return DataError(f"{self.path} line {self.number}: {shown(message)}")
+        return DataError(f"{self.path} line {self.number}: {printable(message)}")
 
 
 def read_lines(path: Path, required: Sequence[str], remedy: str) -> list[Line]:
@@ -64,14 +64,14 @@ def _line(path: Path, number: int, columns: Sequence[str], values: dict[str | No
     return Line(path, number, fields)
 
 
-def by_picture(lines: Iterable[Line], column: str) -> dict[str, Line]:
+def by_image(lines: Iterable[Line], column: str) -> dict[str, Line]:
     """Lines by the image in a column. Raises DataError for an image listed twice."""
-    lines_by_picture: dict[str, Line] = {}
+    lines_by_image: dict[str, Line] = {}
     for line in lines:
-        first = lines_by_picture.setdefault(line.values[column], line)
+        first = lines_by_image.setdefault(line.values[column], line)
         if first is not line:
-            raise line.wrong(f"{line.values[column]} is already listed in line {first.number}; remove one of the two")
-    return lines_by_picture
+            raise line.error(f"{line.values[column]} is already listed in line {first.number}; remove one of the two")
+    return lines_by_image
 
 
 def attach_metadata(catalogue: Catalogue, path: Path) -> Catalogue:
@@ -80,21 +80,21 @@ def attach_metadata(catalogue: Catalogue, path: Path) -> Catalogue:
     Raises DataError, with file, line and remedy, for an image without a line, a line without an image, an empty
     attribute and an unknown part.
     """
-    lines = by_picture(read_lines(path, ("image",), f"expected the columns {COLUMNS}"), "image")
+    lines = by_image(read_lines(path, ("image",), f"expected the columns {COLUMNS}"), "image")
     columns = next(iter(lines.values())).values
     if not {"attribute", "split"} & set(columns):
         raise DataError(f"{path} line 1: neither a column attribute nor split; expected the columns {COLUMNS}")
-    names = [relative(sample.path, catalogue.root) for sample in catalogue.samples]
+    names = [relative_name(sample.path, catalogue.root) for sample in catalogue.samples]
     known = set(names)
     unknown = [line for name, line in lines.items() if name not in known]
     if unknown:
         name = unknown[0].values["image"]
         hint = nearest_name(name, names)
-        raise unknown[0].wrong(f"no image {name} under {catalogue.root}{hint}; correct the path or remove the line")
+        raise unknown[0].error(f"no image {name} under {catalogue.root}{hint}; correct the path or remove the line")
     unlisted = [name for name in names if name not in lines]
     if unlisted:
         raise DataError(
-            f"{path}: no line for {shown(unlisted[0])} ({len(unlisted):,} of {len(names):,} images); add them, or "
+            f"{path}: no line for {printable(unlisted[0])} ({len(unlisted):,} of {len(names):,} images); add them, or "
             "remove the images from the folders"
         )
     samples = (_with_line(sample, lines[name]) for sample, name in zip(catalogue.samples, names, strict=True))
@@ -105,8 +105,8 @@ def _with_line(sample: Sample, line: Line) -> Sample:
     group, part = sample.group, sample.part
     if "attribute" in line.values:
         if not line.values["attribute"]:
-            raise line.wrong("no attribute; give every image one, or remove the column")
+            raise line.error("no attribute; give every image one, or remove the column")
         group = f"{sample.label} {line.values['attribute']}"
     if "split" in line.values:
-        part = line.chosen("split", PARTS)
+        part = line.choice("split", PARTS)
     return replace(sample, group=group, part=part)

@@ -15,7 +15,7 @@ FRAMES = "hold several frames, of which only the first is used"
 TRANSPARENT = "have transparent pixels, which are placed on white"
 
 
-def open_picture(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     """Open an image and decode its first frame. Raises Pillow's errors for bytes that are not an image or truncated."""
     picture = Image.open(io.BytesIO(data))
     picture.load()
@@ -34,9 +34,9 @@ def reason_of(error: Exception) -> str:
 def decode_image(data: bytes, max_side: int) -> Pixels:
     """Decode an image to pixels (H, W, 3), upright by EXIF orientation, the longer side at most `max_side`.
 
-    Raises as `open_picture` does, and ValueError for values of an unknown range.
+    Raises as `open_image` does, and ValueError for values of an unknown range.
     """
-    return image_pixels(open_picture(data), max_side)
+    return image_pixels(open_image(data), max_side)
 
 
 def image_pixels(picture: Image.Image, max_side: int) -> Pixels:

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterable
 
 from align_dist.config import BenchmarkConfig
-from align_dist.data.benchmarks import count_warnings, read_described
+from align_dist.data.benchmarks import count_warnings, read_configured_benchmark
 from align_dist.data.beton import is_written, prepare_beton, verify_beton
 from align_dist.data.checks import benchmark_warnings, check_classes_differ
+from align_dist.data.comparison import checked_manifest, with_current_times
 from align_dist.data.manifest import Manifest, manifest_path, write_manifest
-from align_dist.data.tree import beton_of, with_times_now
 from align_dist.errors import DataError
 
 
@@ -25,12 +25,12 @@ def prepare(benchmark: BenchmarkConfig, force: bool = False) -> Manifest:
         except DataError as error:
             print(f"{error}; writing it again", file=sys.stderr)
         else:
-            manifest = _refresh_times(benchmark, beton_of(benchmark))
+            manifest = _refresh_times(benchmark, checked_manifest(benchmark))
             _print_notes(manifest)
             _warn([*manifest.passed_over, *benchmark_warnings(manifest)])
             print(f"{benchmark.beton}: exists already, intact, {len(manifest):,} images")
             return manifest
-    catalogue = read_described(benchmark)
+    catalogue = read_configured_benchmark(benchmark)
     check_classes_differ(catalogue.classes)
     _warn([*count_warnings(catalogue), *catalogue.passed_over])
     manifest = prepare_beton(
@@ -65,7 +65,7 @@ def _warn(lines: Iterable[object]) -> None:
 
 def _refresh_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
     """The manifest with current file times, saved so that no run hashes touched or copied files again."""
-    refreshed = with_times_now(benchmark, manifest)
+    refreshed = with_current_times(benchmark, manifest)
     if refreshed != manifest:
         write_manifest(refreshed, manifest_path(benchmark.beton))
     return refreshed

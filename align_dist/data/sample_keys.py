@@ -17,20 +17,20 @@ SAMPLE_MASK = (1 << PASS_SHIFT) - 1
 SampleKeys = NDArray[np.uint64]
 
 
-def pack(samples: NDArray[np.int64], passes: NDArray[np.int64] | int) -> SampleKeys:
+def pack_keys(samples: NDArray[np.int64], passes: NDArray[np.int64] | int) -> SampleKeys:
     """Pack sample ids in [0, 2^32) and passes in [0, 2^31) into sample keys of the same shape."""
     pass_bits = np.broadcast_to(np.asarray(passes, np.uint64) << np.uint64(PASS_SHIFT), samples.shape)
     packed: SampleKeys = samples.astype(np.uint64) | pass_bits
     return packed
 
 
-def sample_of(sample_keys: SampleKeys) -> NDArray[np.int64]:
+def sample_ids(sample_keys: SampleKeys) -> NDArray[np.int64]:
     """The sample ids of sample keys."""
     samples: NDArray[np.int64] = (sample_keys & np.uint64(SAMPLE_MASK)).astype(np.int64)
     return samples
 
 
-def second_views(sample_keys: SampleKeys) -> SampleKeys:
+def second_view_keys(sample_keys: SampleKeys) -> SampleKeys:
     """Sample keys of a second, differently augmented view of each image, a pure function of the first keys.
 
     The pass numbers lie above all that training reaches. `data.views` has the geometry between the two views.
@@ -41,7 +41,7 @@ def second_views(sample_keys: SampleKeys) -> SampleKeys:
 
 def unaugmented(samples: NDArray[np.int64]) -> SampleKeys:
     """Sample keys of the unaugmented images (pass 0), in the given order."""
-    return pack(samples, 0)
+    return pack_keys(samples, 0)
 
 
 def permutation(samples: NDArray[np.int64], seed: int, stream: int, pass_number: int) -> NDArray[np.int64]:
@@ -55,14 +55,14 @@ class Order:
     without replacement, pass after pass.
 
     One stream is plain training; one stream per domain gives every domain the same share of each batch, as in
-    DomainBed (paper.md section 5.3). `kept` caches the last permutation of each stream, so that an epoch permutes once
-    and not at every step; results do not depend on the cache.
+    DomainBed (paper.md section 5.3). `permutations` caches the last permutation of each stream, so that an epoch
+    permutes once and not at every step; results do not depend on the cache.
     """
 
     streams: tuple[NDArray[np.int64], ...]
     counts: tuple[int, ...]
     seed: int
-    kept: dict[int, tuple[int, NDArray[np.int64]]] = field(default_factory=dict, compare=False, repr=False)
+    permutations: dict[int, tuple[int, NDArray[np.int64]]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def batch_size(self) -> int:
@@ -86,13 +86,13 @@ class Order:
         for number in np.unique(passes):
             in_pass = passes == number
             samples[in_pass] = self._permuted(stream, int(number))[positions[in_pass] % len(stream_samples)]
-        return pack(samples, passes + 1)
+        return pack_keys(samples, passes + 1)
 
     def _permuted(self, stream: int, pass_number: int) -> NDArray[np.int64]:
-        number, order = self.kept.get(stream, (-1, self.streams[stream]))
+        number, order = self.permutations.get(stream, (-1, self.streams[stream]))
         if number != pass_number:
             order = permutation(self.streams[stream], self.seed, stream, pass_number)
-            self.kept[stream] = pass_number, order
+            self.permutations[stream] = pass_number, order
         return order
 
 

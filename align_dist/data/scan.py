@@ -10,35 +10,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.bursts import Taken, taken_of
+from align_dist.data.bursts import Capture, capture_of
 from align_dist.data.catalogue import Sample
 from align_dist.data.duplicates import content_hash, difference_hash
-from align_dist.data.masks import MaskFound, look_at_mask
-from align_dist.data.pixels import image_pixels, open_picture, reason_of, remarks_on, upright
+from align_dist.data.masks import MaskContent, inspect_mask
+from align_dist.data.pixels import image_pixels, open_image, reason_of, remarks_on, upright
 from align_dist.data.progress import progress
 
 
 @dataclass(frozen=True)
-class Scanned:
+class ImageScan:
     """The scan of one image.
 
-    digest: SHA-256. difference: difference hash (4,). pixels: number of stored pixels. trouble: the reason why the
-    image is unusable, or None. taken: camera and time from EXIF, or None. mask: content of the mask file, or None.
+    digest: SHA-256. difference: difference hash (4,). pixels: number of stored pixels. error: the reason why the
+    image is unusable, or None. capture: camera and time from EXIF, or None. mask: content of the mask file, or None.
     remarks: see `remarks_on`.
     """
 
     digest: str
     difference: NDArray[np.uint64]
     pixels: int
-    trouble: str | None = None
-    taken: Taken | None = None
-    mask: MaskFound | None = None
+    error: str | None = None
+    capture: Capture | None = None
+    mask: MaskContent | None = None
     remarks: tuple[str, ...] = ()
 
 
-def scan(samples: Sequence[Sample], max_side: int, workers: int) -> list[Scanned]:
+def scan(samples: Sequence[Sample], max_side: int, workers: int) -> list[ImageScan]:
     """Scan all samples in parallel threads (Pillow and hashlib release the interpreter's lock)."""
-    results: list[Scanned] = []
+    results: list[ImageScan] = []
     with (
         progress("reading", len(samples)) as report,
         ThreadPoolExecutor(workers) as pool,
@@ -46,40 +46,39 @@ def scan(samples: Sequence[Sample], max_side: int, workers: int) -> list[Scanned
         # In slices, so that Ctrl-C does not wait for the whole benchmark.
         for start in range(0, len(samples), 256):
             part = samples[start : start + 256]
-            results += pool.map(lambda sample: scan_one(sample, max_side), part)
+            results += pool.map(lambda sample: scan_image(sample, max_side), part)
             report(len(results))
     return results
 
 
-def scan_one(sample: Sample, max_side: int) -> Scanned:
-    """Read and decode one image and its mask; an error becomes the scan's `trouble`."""
+def scan_image(sample: Sample, max_side: int) -> ImageScan:
+    """Read and decode one image and its mask; an exception becomes the scan's `error`."""
     zero_hash = np.zeros(4, dtype=np.uint64)
     try:
         data = sample.path.read_bytes()
-        picture = open_picture(data)
+        picture = open_image(data)
         remarks = remarks_on(picture)
         pixels = image_pixels(picture, max_side)
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, DecompressionBombError and others.
     except Exception as error:
-        return Scanned("", zero_hash, 0, reason_of(error))
-    facts = Scanned(
+        return ImageScan("", zero_hash, 0, reason_of(error))
+    facts = ImageScan(
         content_hash(data),
         difference_hash(pixels),
         pixels.shape[0] * pixels.shape[1],
-        taken=taken_of(picture),
+        capture=capture_of(picture),
         remarks=remarks,
     )
     return facts if sample.mask is None else _with_mask(facts, sample.mask, upright(picture).size)
 
 
-def _with_mask(facts: Scanned, path: Path, expected: tuple[int, int]) -> Scanned:
+def _with_mask(facts: ImageScan, path: Path, expected: tuple[int, int]) -> ImageScan:
     try:
-        mask = open_picture(path.read_bytes())
-        mask_content = look_at_mask(mask)
+        mask = open_image(path.read_bytes())
+        mask_content = inspect_mask(mask)
     except Exception as error:
-        return replace(facts, trouble=f"its mask {path}: {reason_of(error)}")
+        return replace(facts, error=f"its mask {path}: {reason_of(error)}")
     width, height = upright(mask).size
     if (width, height) != expected:
-        trouble = f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}"
-        return replace(facts, trouble=trouble)
+        return replace(facts, error=f"its mask {path} is {width}x{height}, the image {expected[0]}x{expected[1]}")
     return replace(facts, mask=mask_content)

@@ -12,12 +12,12 @@ from PIL import Image
 from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Sample
-from align_dist.data.contents import file_sha256
-from align_dist.data.pixels import open_picture, reason_of, to_rgb, upright
+from align_dist.data.hashing import file_sha256
+from align_dist.data.pixels import open_image, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
 from align_dist.errors import ConfigError, DataError
-from align_dist.files import read_json, write_text, write_whole
+from align_dist.files import read_json, write_atomically, write_text
 
 RECORD = "made_from.json"
 
@@ -94,7 +94,7 @@ def _is_due(sample: Sample, mask_path: Path) -> bool:
 
 def _read(path: Path) -> Image.Image:
     try:
-        return to_rgb(upright(open_picture(path.read_bytes())))
+        return to_rgb(upright(open_image(path.read_bytes())))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: not a readable image ({reason_of(error)}); repair it, or set benchmark.on_unreadable=skip"
@@ -104,4 +104,4 @@ def _read(path: Path) -> Image.Image:
 def _write_mask(path: Path, segment: Segment, picture: Image.Image) -> None:
     mask = Image.fromarray(segment(np.asarray(picture))).resize(picture.size, Image.Resampling.BILINEAR)
     values = np.rint(np.asarray(mask) * 255).clip(0, 255).astype(np.uint8)
-    write_whole(path, lambda file: Image.fromarray(values).save(file, "PNG"))
+    write_atomically(path, lambda file: Image.fromarray(values).save(file, "PNG"))

@@ -19,7 +19,7 @@ from torch import Tensor
 from align_dist.data.sample_keys import SampleKeys
 
 if TYPE_CHECKING:
-    from align_dist.data.views import Views
+    from align_dist.data.views import ViewGeometry
 
 Ids = NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class GlobalBatch:
     rank: int = 0
     ranks: int = 1
     domains: Ids | None = None
-    views: Views | None = None
+    views: ViewGeometry | None = None
     groups: Ids | None = None
 
     @property
@@ -45,7 +45,7 @@ class GlobalBatch:
         """Positions of this rank's images in the global batch, (B,): ranks take turns."""
         return np.arange(self.rank, len(self.sample_keys), self.ranks)
 
-    def gathered(self, positions: Ids) -> Ids:
+    def gathered_positions(self, positions: Ids) -> Ids:
         """Map positions in the global batch to positions in the concatenated shares of all ranks."""
         return positions % self.ranks * (len(self.sample_keys) // self.ranks) + positions // self.ranks
 
@@ -74,7 +74,7 @@ def pair_within_class(batch: GlobalBatch, seed: int) -> tuple[Ids, NDArray[np.fl
     for label in np.unique(batch.labels):
         members = np.flatnonzero(batch.labels == label)
         partners[members] = members[torch.randperm(len(members), generator=generator).numpy()]
-    return partners, beta(0.2, len(batch.labels), generator)
+    return partners, beta_shares(0.2, len(batch.labels), generator)
 
 
 def generator_of(batch: GlobalBatch, seed: int) -> torch.Generator:
@@ -83,7 +83,7 @@ def generator_of(batch: GlobalBatch, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little") >> 1)
 
 
-def beta(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.float32]:
+def beta_shares(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.float32]:
     """Draw `count` shares of a mixture from Beta(alpha, alpha), (count,)."""
     shape = torch.full((count, 2), alpha, dtype=torch.float64)
     gammas = torch._standard_gamma(shape, generator=generator).numpy()
@@ -91,7 +91,7 @@ def beta(alpha: float, count: int, generator: torch.Generator) -> NDArray[np.flo
     return shares
 
 
-def places_within(groups: Ids) -> Ids:
+def positions_within(groups: Ids) -> Ids:
     """Position of each image among the images of its group, (G,)."""
     positions = np.empty(len(groups), np.int64)
     for group in np.unique(groups):

@@ -1,4 +1,4 @@
-"""The geometry between two views of one image (`sample_keys.second_views`)."""
+"""The geometry between two views of one image (`sample_keys.second_view_keys`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from align_dist.data.augmentation import view_of
 from align_dist.data.compiling import compiled_for
-from align_dist.data.sample_keys import SampleKeys, sample_of
+from align_dist.data.sample_keys import SampleKeys, sample_ids
 
 if TYPE_CHECKING:
     from align_dist.data.decoder import Augmentation
@@ -20,7 +20,7 @@ _FILL = "void(uint64, uint64[:], int64[:], int64[:], float64[::1], float64[:, ::
 
 
 @dataclass(frozen=True)
-class Views:
+class ViewGeometry:
     """Positions of augmented views in their images. heights, widths: (N,), of all images by sample id, in pixels."""
 
     seed: int
@@ -30,7 +30,7 @@ class Views:
 
     def boxes(self, sample_keys: SampleKeys) -> Boxes:
         """Top, left, height and width of each crop as shares of the image, and 1 where mirrored, else 0: (B, 5)."""
-        samples, boxes = sample_of(sample_keys), np.empty((len(sample_keys), 5))
+        samples, boxes = sample_ids(sample_keys), np.empty((len(sample_keys), 5))
         sides = self.heights[samples], self.widths[samples]
         compiled_for(_fill, _FILL)(np.uint64(self.seed), sample_keys, *sides, self.augmentation.numbers, boxes)
         return boxes
@@ -38,7 +38,7 @@ class Views:
     def between(self, first: SampleKeys, second: SampleKeys) -> NDArray[np.float32]:
         """Affine transforms (B, 2, 3) from points of the second view to the same points of the first view.
 
-        Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.carried_over` resamples a
+        Points are (x, y) in [-1, 1], as in `torch.nn.functional.affine_grid`: `attribution.warp_maps` resamples a
         map of the first view in the frame of the second.
         """
         a, b = self.boxes(first), self.boxes(second)

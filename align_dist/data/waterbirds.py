@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from align_dist.data.catalogue import Catalogue, LeftOut, Sample, make_catalogue, shown
+from align_dist.data.catalogue import Catalogue, LeftOut, Sample, make_catalogue, printable
 from align_dist.data.folders import IMAGE_SUFFIXES
-from align_dist.data.metadata import PARTS, Line, by_picture, read_lines
+from align_dist.data.metadata import PARTS, Line, by_image, read_lines
 from align_dist.errors import DataError
 
 DOMAIN = "waterbirds"
@@ -28,13 +28,13 @@ def read_waterbirds(root: Path) -> Catalogue:
     if not folders:
         raise DataError(f"{root}: contains neither metadata.csv nor waterbirds_v1.0; {WHERE}")
     folder = folders[0]
-    lines = by_picture(read_lines(folder / "metadata.csv", COLUMNS, WHERE), "img_filename")
+    lines = by_image(read_lines(folder / "metadata.csv", COLUMNS, WHERE), "img_filename")
     samples = [_sample(folder, line) for line in lines.values()]
     missing = [sample for sample in samples if not sample.path.is_file()]
     if missing:
         raise DataError(
             f"{folder}: {len(missing):,} of the {len(samples):,} images in metadata.csv are missing "
-            f"(first {shown(missing[0].path.name)}); {WHERE}"
+            f"(first {printable(missing[0].path.name)}); {WHERE}"
         )
     return make_catalogue("waterbirds", folder, samples, _unlisted(folder, samples))
 
@@ -47,7 +47,7 @@ def _sample(folder: Path, line: Line) -> Sample:
 
 def _name_of(line: Line, column: str, names: Sequence[str]) -> str:
     """The name for a number in a column."""
-    return names[int(line.chosen(column, [str(index) for index in range(len(names))]))]
+    return names[int(line.choice(column, [str(index) for index in range(len(names))]))]
 
 
 def _unlisted(folder: Path, samples: Sequence[Sample]) -> list[LeftOut]:

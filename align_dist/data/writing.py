@@ -25,7 +25,7 @@ from align_dist.data.manifest import ImageField
 from align_dist.data.masks import MaskReading, decode_mask
 from align_dist.data.pixels import decode_image
 from align_dist.data.progress import progress
-from align_dist.data.scan import Scanned
+from align_dist.data.scan import ImageScan
 from align_dist.errors import DataError, StorageError, UserError
 from align_dist.files import locked
 from align_dist.machine import check_semaphores
@@ -43,7 +43,7 @@ class _Forked:
         self.buf = mmap.mmap(-1, size)
 
 
-class Pictures:
+class SampleDataset:
     """An indexable dataset of (image, *columns[, mask]) tuples.
 
     columns: integers by field, one per sample. reading: of masks, None without masks.
@@ -52,7 +52,7 @@ class Pictures:
     def __init__(
         self,
         samples: Sequence[Sample],
-        facts: Sequence[Scanned],
+        facts: Sequence[ImageScan],
         columns: Mapping[str, Sequence[int]],
         max_side: int,
         reading: MaskReading | None = None,
@@ -87,7 +87,7 @@ class Pictures:
 
 
 @contextmanager
-def exclusive_partial(destination: Path) -> Iterator[Path]:
+def locked_partial(destination: Path) -> Iterator[Path]:
     """Lock `<name>.partial` against a second writer, and remove the file unless it was renamed."""
     partial = destination.with_name(f"{destination.name}.partial")
     with locked(partial, wait=False) as has_lock:
@@ -100,7 +100,7 @@ def exclusive_partial(destination: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[Callable[[], None]]:
+def deferred_interrupts() -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C until the yielded function is called, or else to the end of the block.
 
     Elsewhere KeyboardInterrupt may be raised in a callback of a weak reference (numba has thousands) or in Python's
@@ -124,7 +124,7 @@ def interrupts_deferred() -> Iterator[Callable[[], None]]:
         check()
 
 
-def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, workers: int) -> None:
+def write_samples(pictures: SampleDataset, path: Path, image_field: ImageField, workers: int) -> None:
     """Write all images to `path`, in order.
 
     Raises DataError or StorageError if a worker fails, MachineError where processes cannot share locks.
@@ -149,7 +149,7 @@ def write_pictures(pictures: Pictures, path: Path, image_field: ImageField, work
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with interrupts_deferred() as check:
+        with deferred_interrupts() as check:
             with _shared_memory_from(_Forked):
                 writer.prepare()
             _fill(writer, pictures, check)
@@ -170,7 +170,7 @@ def _shared_memory_from(kind: type) -> Iterator[None]:
         writer.shared_memory = shared_memory
 
 
-def _fill(writer: Any, pictures: Pictures, check: Callable[[], None]) -> None:
+def _fill(writer: Any, pictures: SampleDataset, check: Callable[[], None]) -> None:
     from align_dist.data.ffcv_compat import MemoryAllocator
 
     # Forked, so that the workers inherit the samples, the locks and the shared memory.

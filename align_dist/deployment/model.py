@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from align_dist.assembly import choose_device, learners_of
+from align_dist.assembly import choose_device, networks_of
 from align_dist.attribution import saliency, size_of
 from align_dist.config import RunConfig
 from align_dist.data.manifest import manifest_path, read_manifest
@@ -20,7 +20,7 @@ from align_dist.data.pixels import decode_image, image_pixels, reason_of
 from align_dist.errors import DataError
 from align_dist.files import read_json
 from align_dist.methods.clock import Clock
-from align_dist.networks.backbones import statistics
+from align_dist.networks.backbones import input_normalisation
 from align_dist.networks.classifier import Classifier
 from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.folder import RunFolder
@@ -114,14 +114,14 @@ def load(run: str | Path, selection: str = "validation", device: str = "auto") -
     config = folder.config()
     weights = load_selected(folder.selected, selection)["networks"]
     classes, target = _classes_of(folder, config), choose_device(device)
-    networks = {name: learner.build() for name, learner in learners_of(config, len(classes), NO_TIME).items()}
+    networks = {name: network.build() for name, network in networks_of(config, len(classes), NO_TIME).items()}
     for name, network in networks.items():
         with refusing_other_networks(folder.selected, name):
             network.load_state_dict(weights[name])
         network.eval().requires_grad_(False).to(target)
     classifier = networks["classifier"]
     assert isinstance(classifier, Classifier)
-    mean, std = (torch.tensor(values) for values in statistics(config.classifier.backbone))
+    mean, std = (torch.tensor(values) for values in input_normalisation(config.classifier.backbone))
     return Model(config, classes, classifier, networks.get("masker"), target, mean, std)
 
 

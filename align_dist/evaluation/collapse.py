@@ -58,9 +58,9 @@ def agreement(first: Tensor, second: Tensor) -> Agreement:
 def collapse(maps: Tensor, even: Tensor, mirrored: Tensor, shifted: Tensor, cells: int) -> dict[str, float]:
     """All metrics of collapse.
 
-    maps: (N, H, W). even: the same maps at cells that divide the images evenly (`places.evenly_placed`). mirrored: maps
-    of the images mirrored left to right, at the same cells. shifted: maps of the images shifted right by `cells`
-    columns of the map, compared where both show the same content.
+    maps: (N, H, W). even: the same maps at cells that divide the images evenly (`places.resample_to_even_grid`).
+    mirrored: maps of the images mirrored left to right, at the same cells. shifted: maps of the images shifted right by
+    `cells` columns of the map, compared where both show the same content.
 
     Returns commonest_cell; map_cells, H W; map_likeness, the agreement of different images' maps; follows_mirror and
     follows_shift, the agreement with the image's map moved in the same way; stays_mirror and stays_shift, with the map

@@ -58,14 +58,14 @@ def evaluate_run(
 
     say: prints a line. check: called between domains; may raise to stop early, on all ranks.
     """
-    masks = run.group.together(lambda: masks_of(run)) if run.config.evaluation.theory else ""
+    masks = run.group.run_on_all(lambda: masks_of(run)) if run.config.evaluation.theory else ""
     if masks == LEARNED:
         say(f"{folder.path.name}: the lemmas assume true masks; here the run's own masks define the objects")
     evaluated = Evaluated([], {})
     measured: dict[tuple[int, str], Metrics] = {}
     first: dict[int, str] = {}
     for selection in run.config.evaluation.selections:
-        state = run.group.read(partial(_load, folder, selection))
+        state = run.group.broadcast_from_first(partial(_load, folder, selection))
         if state is None:
             say(f"{folder.path.name}: {selection}: left out, the run was trained without it")
             continue

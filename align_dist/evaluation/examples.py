@@ -15,7 +15,7 @@ from align_dist.attribution import size_of
 from align_dist.data.batch import Batch
 from align_dist.evaluation.inference import over_batches
 from align_dist.evaluation.subset import subset
-from align_dist.networks.backbones import statistics
+from align_dist.networks.backbones import input_normalisation
 from align_dist.parallel.engine import frozen
 from align_dist.runs.details import Examples
 
@@ -32,7 +32,7 @@ def examples_of(run: Assembly, samples: Ids) -> Examples:
     """Images, saliency and masks of at most 24 of the samples, the same for every run. Collective."""
     shown = subset(samples, EXAMPLES)
     mean, std = (
-        torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(run.config.classifier.backbone)
+        torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in input_normalisation(run.config.classifier.backbone)
     )
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 

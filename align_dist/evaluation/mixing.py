@@ -11,7 +11,7 @@ from torch import Tensor
 
 from align_dist.evaluation.faithfulness import Predict
 from align_dist.evaluation.localisation import OBJECT_THRESHOLD
-from align_dist.objectives import exchanged
+from align_dist.objectives import exchange_background
 
 Ids = NDArray[np.int64]
 
@@ -65,7 +65,7 @@ def background_of(images: Tensor, masks: Tensor) -> Tensor:
     """
     background = 1 - masks[:, None]
     colour = (images * background).sum((2, 3), keepdim=True) / background.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    return exchanged(colour.expand_as(images), masks, images)
+    return exchange_background(colour.expand_as(images), masks, images)
 
 
 @torch.no_grad()
@@ -80,7 +80,7 @@ def answers(predict: Predict, images: Tensor, masks: Tensor, labels: Tensor) -> 
     objects, object_masks = images[:, 0], masks[:, 0]
     backgrounds = background_of(images[:, 1:].flatten(0, 1), masks[:, 1:].flatten(0, 1))
     repeated_objects = objects.repeat_interleave(group_size - 1, 0)
-    pictures = exchanged(repeated_objects, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
+    pictures = exchange_background(repeated_objects, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
     distance = (pictures - repeated_objects).flatten(1).norm(dim=1).view(count, 2, -1)[:, 1]
     mixed = predict(pictures).double().cpu().view(count, 2, distance.shape[1], -1)
     return Mixed(

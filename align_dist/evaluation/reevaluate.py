@@ -8,7 +8,7 @@ from pathlib import Path
 
 from align_dist.assembly import assemble
 from align_dist.config import BenchmarkConfig, DistributedConfig
-from align_dist.data.task_checks import copies_elsewhere
+from align_dist.data.split_checks import copies_in_other_benchmark
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.evaluation.evaluate import evaluate_run
 from align_dist.runs.details import write_details
@@ -49,7 +49,7 @@ def reevaluate_run(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
             f"{other.name}: has the classes {', '.join(other_run.manifest.classes)}, not the run's "
             f"({', '.join(run.manifest.classes)}); choose a benchmark with the same class folders"
         )
-    for line in copies_elsewhere(run.manifest, run.split, other_run.manifest):
+    for line in copies_in_other_benchmark(run.manifest, run.split, other_run.manifest):
         _print_line(f"warning: {line}")
     rows, _ = evaluate_run(other_run, folder, _print_line)
     destination = path / f"results-{other.name}.jsonl"

@@ -16,10 +16,10 @@ from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Network
 from align_dist.methods.clock import Clock
 from align_dist.methods.guided import Guided
-from align_dist.methods.masks.learned import LearnedMask, features_in
+from align_dist.methods.masks.learned import LearnedMask, features_of
 from align_dist.methods.options import AlignOptions
-from align_dist.methods.ramp import ramped
-from align_dist.methods.versions import Seen, of_another, see
+from align_dist.methods.ramp import ramp_weight
+from align_dist.methods.versions import Outputs, forward_versions, other_image_values
 from align_dist.networks.backbones import build_pretrained
 from align_dist.networks.masker import build_masker
 from align_dist.parallel.engine import frozen
@@ -35,9 +35,9 @@ class ALIGN(Guided[AlignOptions]):
 
     def masker_loss(self, masker: Forward, batch: Batch, step: int) -> Losses:
         """L_mask = L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth. Gradients flow through the frozen network to the mask."""
-        mask = masker(batch.images, features_in(batch))
-        with self.judged(batch) as (network, classes), self.classifier.autocast():
-            kept_logits, removed_logits = network(torch.cat([*self.split_pictures(mask, batch).values()])).chunk(2)
+        mask = masker(batch.images, features_of(batch))
+        with self.evidence_network(batch) as (network, classes), self.classifier.autocast():
+            kept_logits, removed_logits = network(torch.cat([*self.split_images(mask, batch).values()])).chunk(2)
             return {
                 "distinction": (1.0, objectives.distinction(kept_logits, removed_logits, classes)),
                 "sparsity": (self.lambda1(step), objectives.sparsity(mask)),
@@ -48,12 +48,12 @@ class ALIGN(Guided[AlignOptions]):
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         """L_clf = L_cls + λ3 L_egl + λ4 L_reg with M fixed, and optionally `exchange`; in warm-up L_cls + λ4 L_reg."""
         if not self.is_guided(step):
-            return self.guided_loss(self.seen(classifier, batch, None), batch, None)
+            return self.guided_loss(self.outputs(classifier, batch, None), batch, None)
         mask = batch.values["mask"] if self.is_joint(step) else self.mask(batch)
-        guiding = self.guiding(mask)
-        outputs = self.seen(classifier, batch, guiding, self.joint_versions(mask, batch, step))
+        guiding_mask = self.guiding_mask(mask)
+        outputs = self.outputs(classifier, batch, guiding_mask, self.joint_versions(mask, batch, step))
         return {
-            **self.guided_loss(outputs, batch, guiding),
+            **self.guided_loss(outputs, batch, guiding_mask),
             **self.joint_classifier_terms(outputs, batch),
         }
 
@@ -72,8 +72,8 @@ class ALIGN(Guided[AlignOptions]):
             "masker": Network(
                 lambda: build_masker(masker.kind, masker.width, masker.area),
                 masker.optimiser,
-                options.begins(clock),
-                options.ends(clock),
+                options.masker_start(clock),
+                options.masker_end(clock),
             )
         }
 
@@ -82,13 +82,13 @@ class ALIGN(Guided[AlignOptions]):
         self.mask = LearnedMask(self.networks["masker"])
         self.reference = self._reference()
         self.masker_start, self.masker_end = (
-            step_of(self.context.clock) for step_of in (self.options.begins, self.options.ends)
+            step_of(self.context.clock) for step_of in (self.options.masker_start, self.options.masker_end)
         )
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         if step < self.masker_start:
             return batch
-        prepared = self.mask.prepared(batch)
+        prepared = self.mask.with_features(batch)
         if not self.is_joint(step):
             return prepared
         # Both gradients are taken at the start of the step: the classifier gets the mask before the masker's update.
@@ -102,33 +102,33 @@ class ALIGN(Guided[AlignOptions]):
         """Terms of the classifier's loss for a mask that is not fixed."""
         if not self.is_joint(step):
             return {}
-        guiding = self.guiding(mask)
-        exchanges = self.exchanges(batch, guiding)
+        guiding_mask = self.guiding_mask(mask)
+        exchanges = self.exchanges(batch, guiding_mask)
         with frozen(self.classifier) as classifier:
             with torch.no_grad():
-                outputs = see(classifier, {"image": batch.images}, batch.labels, explain=True)
-            outputs |= see(classifier, exchanges, batch.labels, explain=False) if exchanges else {}
-            return self.guidance(outputs, guiding, batch.labels)
+                outputs = forward_versions(classifier, {"image": batch.images}, batch.labels, explain=True)
+            outputs |= forward_versions(classifier, exchanges, batch.labels, explain=False) if exchanges else {}
+            return self.guidance(outputs, guiding_mask, batch.labels)
 
     def joint_versions(self, mask: Tensor, batch: Batch, step: int) -> Mapping[str, Tensor]:
         """Images of L_dist for a classifier that is not fixed and whose evidence the mask marks."""
-        return self.split_pictures(mask, batch) if self.is_joint(step) and self.reference is None else {}
+        return self.split_images(mask, batch) if self.is_joint(step) and self.reference is None else {}
 
-    def joint_classifier_terms(self, outputs: Mapping[str, Seen], batch: Batch) -> Losses:
+    def joint_classifier_terms(self, outputs: Mapping[str, Outputs], batch: Batch) -> Losses:
         """L_dist as a term for a classifier that is not fixed."""
         if "kept" not in outputs:
             return {}
         value = objectives.distinction(outputs["kept"].logits, outputs["removed"].logits, batch.labels)
         return {"distinction": (1.0, value)}
 
-    def split_pictures(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def split_images(self, mask: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Images inside (`kept`) and outside (`removed`) the mask, (B, 3, H, W) each, for L_dist."""
-        share, others = self.sampled(mask, batch), self.others(batch)
+        share, others = self.sampled_mask(mask, batch), self.replacement_images(batch)
         parts = {"kept": share, "removed": 1 - share}
-        return {name: objectives.exchanged(batch.images, part, others) for name, part in parts.items()}
+        return {name: objectives.exchange_background(batch.images, part, others) for name, part in parts.items()}
 
     @contextmanager
-    def judged(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
+    def evidence_network(self, batch: Batch) -> Iterator[tuple[nn.Module, Tensor]]:
         """The frozen network whose evidence L_dist measures, and its classes (B,) or (B, K)."""
         if self.reference is None:
             with frozen(self.classifier) as classifier:
@@ -138,10 +138,10 @@ class ALIGN(Guided[AlignOptions]):
             likeliest = self.reference(batch.images).topk(self.options.evidence_classes, dim=1).indices
         yield self.reference, likeliest
 
-    def others(self, batch: Batch) -> Tensor:
+    def replacement_images(self, batch: Batch) -> Tensor:
         """Images that replace removed pixels in L_dist, (B, 3, H, W); 0 is the mean colour."""
         is_another = self.options.removed_pixels == "another_image"
-        return of_another(batch.images) if is_another else torch.zeros_like(batch.images)
+        return other_image_values(batch.images) if is_another else torch.zeros_like(batch.images)
 
     def learned_mask(self, batch: Batch) -> Tensor:
         return self.mask(batch)
@@ -154,9 +154,9 @@ class ALIGN(Guided[AlignOptions]):
         linear ramp from the first step was too fast.
         """
         length = self.context.clock.steps(self.options.sparsity_ramp)
-        return ramped(self.options.lambda1, step, self.masker_start, length)
+        return ramp_weight(self.options.lambda1, step, self.masker_start, length)
 
-    def sampled(self, mask: Tensor, batch: Batch) -> Tensor:
+    def sampled_mask(self, mask: Tensor, batch: Batch) -> Tensor:
         """The mask in L_dist: M(x) or a relaxed sample of M(x). Sparsity and smoothness use M(x)."""
         if self.options.mask_sampling == "none":
             return mask

@@ -121,7 +121,7 @@ class Method(ABC, Generic[O]):
         """A one-line warning about the logged means, or None."""
         return None
 
-    def everyones(self, values: Tensor, batch: Batch) -> Tensor:
+    def gather_over_ranks(self, values: Tensor, batch: Batch) -> Tensor:
         """Values (B, ...) of all ranks' batches, concatenated over the global batch. Collective."""
         return self.context.concatenate(values) if batch.ranks > 1 else values
 

@@ -11,7 +11,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import CareOptions
-from align_dist.places import Places, in_image
+from align_dist.places import Places, upsample_to_image
 
 
 class CARE(Supervised[CareOptions]):
@@ -37,7 +37,7 @@ def attention(cam: Tensor, mask: Tensor, inner_threshold: float, places: Places 
 
     cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [−τ, 1].
     """
-    attribution = in_image(normalise(cam), size_of(mask), places)
+    attribution = upsample_to_image(normalise(cam), size_of(mask), places)
     inner, outer = (_mean_in(attribution, region.float()) for region in (mask, 1 - mask))
     return (outer - inner.clamp_max(inner_threshold)).mean()
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.attribution import carried_over, size_of
+from align_dist.attribution import size_of, warp_maps
 from align_dist.data.batch import Batch
-from align_dist.data.sample_keys import second_views
+from align_dist.data.sample_keys import second_view_keys
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import CGCOptions
-from align_dist.methods.versions import see
-from align_dist.places import between_cells
+from align_dist.methods.versions import forward_versions
+from align_dist.places import cells_transform
 
 
 class CGC(Method[CGCOptions]):
@@ -34,26 +34,28 @@ class CGC(Method[CGCOptions]):
     takes_whole_batches = True
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.consistent}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         assert batch.views is not None
         share = super().share(batch, step)
-        second = second_views(share.sample_keys)
+        second = second_view_keys(share.sample_keys)
         values = {
             "geometry": torch.from_numpy(batch.views.between(share.sample_keys, second)),
-            "place": torch.from_numpy(batch.gathered(batch.rows)),
+            "place": torch.from_numpy(batch.gathered_positions(batch.rows)),
         }
         return replace(share, second=second, values=values)
 
-    def consistent(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         assert batch.second is not None, "the share was made without second views"
-        outputs = see(classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True)
+        outputs = forward_versions(
+            classifier, {"first": batch.images, "second": batch.second}, batch.labels, explain=True
+        )
         first, second = (view.map.clamp_min(0) for view in outputs.values())
-        geometry = between_cells(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
+        geometry = cells_transform(batch.values["geometry"], size_of(first), size_of(batch.images), self.places)
         positives = similarity(first, second, geometry.to(first.dtype))
         directions = F.normalize(second.flatten(1))
-        similarities = directions @ self.everyones(directions, batch).T
+        similarities = directions @ self.gather_over_ranks(directions, batch).T
         contrast = info_nce(positives, similarities, batch.values["place"], self.options.temperature)
         entropies = [objectives.classification(view.logits, batch.labels) for view in outputs.values()]
         return {"classification": (1.0, entropies[0] + entropies[1]), "contrast": (self.options.contrast, contrast)}
@@ -61,10 +63,10 @@ class CGC(Method[CGCOptions]):
 
 def similarity(first: Tensor, second: Tensor, geometry: Tensor) -> Tensor:
     """Cosine similarity (B,) of the first view's map in the second view's frame and the second view's map, both
-    (B, h, w), over the overlap of the views. geometry: `places.between_cells`.
+    (B, h, w), over the overlap of the views. geometry: `places.cells_transform`.
     """
-    valid = carried_over(torch.ones_like(second), geometry)
-    carried, other = carried_over(first, geometry), second * valid
+    valid = warp_maps(torch.ones_like(second), geometry)
+    carried, other = warp_maps(first, geometry), second * valid
     return (F.normalize(carried.flatten(1)) * F.normalize(other.flatten(1))).sum(1)
 
 

@@ -9,7 +9,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
 from align_dist.methods.options.baselines import DreOptions
 from align_dist.methods.regularised import Regularised
-from align_dist.methods.versions import see
+from align_dist.methods.versions import forward_versions
 
 
 class DRE(Regularised[DreOptions]):
@@ -27,7 +27,9 @@ class DRE(Regularised[DreOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mixtures = self.mixtures(batch)
-        outputs = see(classifier, {"image": batch.images, **mixtures}, batch.labels, explain=bool(mixtures))
+        outputs = forward_versions(
+            classifier, {"image": batch.images, **mixtures}, batch.labels, explain=bool(mixtures)
+        )
         return {
             "classification": (1.0, objectives.classification(outputs["image"].logits, batch.labels)),
             **self.regulariser(outputs, batch),

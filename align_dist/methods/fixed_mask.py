@@ -19,4 +19,4 @@ class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mask = self.masks(batch, step)
-        return self.guided_loss(self.seen(classifier, batch, mask), batch, mask)
+        return self.guided_loss(self.outputs(classifier, batch, mask), batch, mask)

@@ -9,7 +9,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import GradiaOptions
-from align_dist.places import Places, in_cells
+from align_dist.places import Places, pool_to_cells
 
 
 class GRADIA(Supervised[GradiaOptions]):
@@ -29,4 +29,4 @@ class GRADIA(Supervised[GradiaOptions]):
 
 def distance(cam: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
     """mean |Φ − m| over cells and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [0, 1]."""
-    return (normalise(cam) - in_cells(mask.float(), size_of(cam), places)).abs().mean()
+    return (normalise(cam) - pool_to_cells(mask.float(), size_of(cam), places)).abs().mean()

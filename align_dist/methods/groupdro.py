@@ -41,7 +41,7 @@ class GroupDRO(Method[GroupDROOptions]):
         return {"group_weights": present / present.sum()}
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.robust}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         groups = batch.groups if self.of_groups else batch.domains
@@ -50,7 +50,7 @@ class GroupDRO(Method[GroupDROOptions]):
         values = {name: torch.from_numpy(array[batch.rows]) for name, array in arrays.items()}
         return replace(super().share(batch, step), values=values)
 
-    def robust(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         losses = F.cross_entropy(classifier(batch.images).float(), batch.labels, reduction="none")
         means = group_means(
             self.context, batch, losses, batch.values["group"], batch.values["inverse"], len(self.counts)

@@ -14,7 +14,7 @@ from align_dist.methods.base import Forward, Losses
 from align_dist.methods.masked import Masked
 from align_dist.methods.options import GuidedOptions
 from align_dist.methods.regularised import Regularised
-from align_dist.methods.versions import Seen, of_another, see
+from align_dist.methods.versions import Outputs, forward_versions, other_image_values
 
 G = TypeVar("G", bound=GuidedOptions)
 
@@ -22,15 +22,15 @@ G = TypeVar("G", bound=GuidedOptions)
 class Guided(Masked[G], Regularised[G]):
     """A method with ALIGN's classifier loss: guidance of Grad-CAM, exchanged backgrounds or both, and L_reg."""
 
-    def seen(
+    def outputs(
         self, classifier: Forward, batch: Batch, mask: Tensor | None, extra: Mapping[str, Tensor] = MappingProxyType({})
-    ) -> dict[str, Seen]:
+    ) -> dict[str, Outputs]:
         """The classifier's outputs for the versions of a batch that `guided_loss` needs, and for extra versions."""
         versions = {"image": batch.images, **self.mixtures(batch), **self.exchanges(batch, mask)}
         explain = mask is not None or "mixture" in versions
-        return see(classifier, {**versions, **extra}, batch.labels, explain)
+        return forward_versions(classifier, {**versions, **extra}, batch.labels, explain)
 
-    def guided_loss(self, outputs: Mapping[str, Seen], batch: Batch, mask: Tensor | None) -> Losses:
+    def guided_loss(self, outputs: Mapping[str, Outputs], batch: Batch, mask: Tensor | None) -> Losses:
         """L_cls + λ3 L_egl + λ4 L_reg, and optionally `exchange`; in warm-up, without a mask, L_cls + λ4 L_reg.
 
         mask: (B, H, W) in [0, 1].
@@ -46,9 +46,9 @@ class Guided(Masked[G], Regularised[G]):
         """With `exchange`: each mask's region on the background of another image; empty without a mask."""
         if mask is None or self.options.exchange == 0:
             return {}
-        return {"exchanged": objectives.exchanged(batch.images, mask, of_another(batch.images))}
+        return {"exchanged": objectives.exchange_background(batch.images, mask, other_image_values(batch.images))}
 
-    def guidance(self, outputs: Mapping[str, Seen], mask: Tensor | None, labels: Tensor) -> Losses:
+    def guidance(self, outputs: Mapping[str, Outputs], mask: Tensor | None, labels: Tensor) -> Losses:
         """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; empty without a mask."""
         if mask is None:
             return {}

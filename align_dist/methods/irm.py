@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from align_dist.data.batch import Batch
-from align_dist.data.share import GlobalBatch, Share, inverse_counts, places_within
+from align_dist.data.share import GlobalBatch, Share, inverse_counts, positions_within
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.means import group_means
 from align_dist.methods.options.general import IRMOptions
@@ -36,11 +36,11 @@ class IRM(Method[IRMOptions]):
         self.sources = sum(count > 0 for count in self.context.domain_counts)
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.invariant}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         assert batch.domains is not None
-        halves = 2 * batch.domains + places_within(batch.domains) % 2
+        halves = 2 * batch.domains + positions_within(batch.domains) % 2
         arrays: dict[str, NDArray[Any]] = {
             "half": halves,
             "of_domain": inverse_counts(batch.domains),
@@ -49,7 +49,7 @@ class IRM(Method[IRMOptions]):
         values = {name: torch.from_numpy(array[batch.rows]) for name, array in arrays.items()}
         return replace(super().share(batch, step), values=values)
 
-    def invariant(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         logits, values = classifier(batch.images).float(), batch.values
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
         risks = group_means(self.context, batch, losses, batch.domains, values["of_domain"], self.domains)

@@ -12,7 +12,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.masks.fixed import source_of
 from align_dist.methods.options import FixedSourceOptions, MaskedOptions
-from align_dist.methods.versions import of_another, see
+from align_dist.methods.versions import forward_versions, other_image_values
 
 M = TypeVar("M", bound=MaskedOptions)
 F = TypeVar("F", bound=FixedSourceOptions)
@@ -25,12 +25,12 @@ class Masked(Method[M]):
         """Whether guidance is active at this step, after warm-up."""
         return step >= self.context.clock.warmup
 
-    def guiding(self, mask: Tensor) -> Tensor:
+    def guiding_mask(self, mask: Tensor) -> Tensor:
         """The guiding mask (B, H, W) of each image: its own, or, as a control, another image's.
 
         The other image is not the one that gives the background of `exchange`, whose object would always be cut out.
         """
-        return of_another(mask, 4) if self.options.shuffled else mask
+        return other_image_values(mask, 4) if self.options.shuffled else mask
 
 
 class FixedSource(Masked[F]):
@@ -38,7 +38,7 @@ class FixedSource(Masked[F]):
 
     def masks(self, batch: Batch, step: int) -> Tensor | None:
         """The guiding mask (B, H, W) of each image at a step; None in warm-up."""
-        return self.guiding(source_of(self.options)(batch)) if self.is_guided(step) else None
+        return self.guiding_mask(source_of(self.options)(batch)) if self.is_guided(step) else None
 
 
 class Supervised(FixedSource[F]):
@@ -58,7 +58,7 @@ class Supervised(FixedSource[F]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         mask = self.masks(batch, step)
-        output = see(classifier, {"image": batch.images}, batch.labels, explain=mask is not None)["image"]
+        output = forward_versions(classifier, {"image": batch.images}, batch.labels, explain=mask is not None)["image"]
         classification = objectives.classification(output.logits, batch.labels)
         if mask is None:
             return {"classification": (1.0, classification)}

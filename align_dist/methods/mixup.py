@@ -12,7 +12,7 @@ from torch import Tensor
 
 from align_dist import objectives
 from align_dist.data.batch import Batch
-from align_dist.data.share import GlobalBatch, Ids, Share, beta, generator_of
+from align_dist.data.share import GlobalBatch, Ids, Share, beta_shares, generator_of
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import MixupOptions
 
@@ -29,7 +29,7 @@ class Mixup(Method[MixupOptions]):
     options_type = MixupOptions
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.mixed}
+        return {"classifier": self.classifier_loss}
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
         rows, (partners, mixing) = batch.rows, pair_across_domains(batch, self.options.alpha, self.context.seed)
@@ -37,7 +37,7 @@ class Mixup(Method[MixupOptions]):
         values = {"mixing": torch.from_numpy(mixing[rows]), "partner_label": torch.from_numpy(batch.labels[others])}
         return Share(batch.sample_keys[rows], batch.sample_keys[others], values, batch.ranks)
 
-    def mixed(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         assert batch.second is not None, "the share was made without partners"
         share, others = batch.values["mixing"], batch.values["partner_label"]
         logits = classifier(objectives.mixture(batch.images, batch.second, share)).float()
@@ -59,7 +59,7 @@ def pair_across_domains(batch: GlobalBatch, alpha: float, seed: int) -> tuple[Id
     assert batch.domains is not None
     generator, domains = generator_of(batch, seed), np.unique(batch.domains)
     circle = domains[torch.randperm(len(domains), generator=generator).numpy()]
-    shares = beta(alpha, len(domains), generator)
+    shares = beta_shares(alpha, len(domains), generator)
     partners, mixing = np.empty(len(batch.labels), np.int64), np.empty(len(batch.labels), np.float32)
     for domain, following, share in zip(circle, np.roll(circle, -1), shares, strict=True):
         members, others = (np.flatnonzero(batch.domains == number) for number in (domain, following))

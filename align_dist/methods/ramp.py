@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def ramped(weight: float, step: int, start: int, length: int) -> float:
+def ramp_weight(weight: float, step: int, start: int, length: int) -> float:
     """A weight at a step: 0 for the first half of `length` steps after `start`, then a linear ramp to `weight`.
 
     length: 0 for the full weight at every step.

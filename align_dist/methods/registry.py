@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class Entry(NamedTuple):
-    """place: `module:Class` in align_dist.methods. options: the options model; None for the class's `options_type`,
+    """path: `module:Class` in align_dist.methods. options: the options model; None for the class's `options_type`,
     which imports the method and torch.
     """
 
-    place: str
+    path: str
     options: type[Options] | None = None
 
 
@@ -62,6 +62,6 @@ def find_options(name: str) -> type[Options]:
 
 def find_method(name: str) -> type[Method[Any]]:
     """The class of a method. Raises ConfigError for an unknown name."""
-    module, _, cls = find_entry(name).place.partition(":")
+    module, _, cls = find_entry(name).path.partition(":")
     method: type[Method[Any]] = getattr(import_module(f"align_dist.methods.{module}"), cls)
     return method

@@ -13,7 +13,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share, class_weights, pair_within_class
 from align_dist.methods.base import Losses, Method
 from align_dist.methods.options import RegularisedOptions
-from align_dist.methods.versions import Seen
+from align_dist.methods.versions import Outputs
 
 R = TypeVar("R", bound=RegularisedOptions)
 
@@ -31,7 +31,7 @@ class Regularised(Method[R]):
         arrays = {
             "mixing": mixing[rows],
             "class_weight": class_weights(batch)[rows],
-            "partner": batch.gathered(partners[rows]),
+            "partner": batch.gathered_positions(partners[rows]),
         }
         values = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return Share(share.sample_keys, batch.sample_keys[partners[rows]], values, batch.ranks)
@@ -44,7 +44,7 @@ class Regularised(Method[R]):
         mixtures = objectives.mixture(batch.images, batch.second, batch.values["mixing"])
         return {"mixture": mixtures} if batch.whole else {"mixture": mixtures, "partner": batch.second}
 
-    def regulariser(self, outputs: Mapping[str, Seen], batch: Batch) -> Losses:
+    def regulariser(self, outputs: Mapping[str, Outputs], batch: Batch) -> Losses:
         """λ4 L_reg of `image`, `mixture` and `partner`; empty without λ4.
 
         Maps of partners come from all ranks' maps; a part of a batch computes the maps itself.
@@ -52,7 +52,9 @@ class Regularised(Method[R]):
         if "mixture" not in outputs:
             return {}
         image, mixture = outputs["image"], outputs["mixture"]
-        partner = self.everyones(image.map, batch)[batch.values["partner"]] if batch.whole else outputs["partner"].map
+        partner = (
+            self.gather_over_ranks(image.map, batch)[batch.values["partner"]] if batch.whole else outputs["partner"].map
+        )
         value = objectives.mixup_regulariser(
             image.map,
             mixture.map,

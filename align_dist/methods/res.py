@@ -11,7 +11,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
 from align_dist.methods.options.baselines import ResOptions
-from align_dist.places import in_cells
+from align_dist.places import pool_to_cells
 
 STEEPNESS = 5
 # Offset of a threshold above a value, so that the value is rejected.
@@ -33,8 +33,8 @@ class RES(Supervised[ResOptions]):
     def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
         assert batch.whole, "the threshold over the global batch needs a rank's whole batch"
         attribution = normalise(cam)
-        target = in_cells(mask.float(), size_of(cam), self.places)
-        attributions, signs = self.everyones(torch.stack([attribution, 2 * target - 1], dim=1), batch).unbind(1)
+        target = pool_to_cells(mask.float(), size_of(cam), self.places)
+        attributions, signs = self.gather_over_ranks(torch.stack([attribution, 2 * target - 1], dim=1), batch).unbind(1)
         return {
             "disagreement": (self.options.weight, disagreement(attributions, signs, self.options.slack)),
             "imputation": (self.options.weight, (attribution - blurred(target)).abs().mean()),

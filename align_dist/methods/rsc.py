@@ -31,11 +31,11 @@ class RSC(Method[RSCOptions]):
             raise ConfigError("classifier.backbone: rsc needs a backbone that ends in one linear layer; try resnet50")
 
     def losses(self, step: int) -> dict[str, Loss]:
-        return {"classifier": self.challenged}
+        return {"classifier": self.classifier_loss}
 
-    def challenged(self, classifier: Forward, batch: Batch, step: int) -> Losses:
+    def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         def look(features: Tensor, head: nn.Module) -> tuple[Tensor, Tensor]:
-            feature_mask = self.kept(features.detach(), head, batch)
+            feature_mask = self.feature_mask(features.detach(), head, batch)
             return head(features * feature_mask), feature_mask
 
         logits, feature_mask = classifier(batch.images, inspect=look)
@@ -45,7 +45,7 @@ class RSC(Method[RSCOptions]):
         }
 
     @torch.no_grad()
-    def kept(self, features: Tensor, head: nn.Module, batch: Batch) -> Tensor:
+    def feature_mask(self, features: Tensor, head: nn.Module, batch: Batch) -> Tensor:
         """Whether each feature stays, (B, K). Collective: images are compared over all ranks."""
         weight: Any = head.weight
         feature_mask = below_top(weight[batch.labels], self.options.features)
@@ -54,8 +54,8 @@ class RSC(Method[RSCOptions]):
             head(inputs).float().softmax(1).gather(1, of_label) for inputs in (features, features * feature_mask)
         )
         drops = (probabilities - muted_probabilities)[:, 0]
-        everyones = self.everyones(drops, batch)
-        return feature_mask | below_top(everyones[None], self.options.images, drops)[:, None]
+        drops_of_all = self.gather_over_ranks(drops, batch)
+        return feature_mask | below_top(drops_of_all[None], self.options.images, drops)[:, None]
 
 
 def below_top(values: Tensor, share: float, compared: Tensor | None = None) -> Tensor:

@@ -12,9 +12,9 @@ from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.baselines import SgtOptions
-from align_dist.methods.versions import see
+from align_dist.methods.versions import forward_versions
 from align_dist.parallel.engine import input_gradient
-from align_dist.sampling import keys_of, uniforms
+from align_dist.sampling import random_keys, uniform_numbers
 
 
 class SGT(Method[SgtOptions]):
@@ -35,7 +35,7 @@ class SGT(Method[SgtOptions]):
 
     def classifier_loss(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         versions = {name: batch.values[name] for name in ("replaced",) if name in batch.values}
-        outputs = see(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
+        outputs = forward_versions(classifier, {"image": batch.images, **versions}, batch.labels, explain=False)
         logits = outputs["image"].logits
         losses: dict[str, tuple[float | None, Tensor]] = {
             "classification": (1.0, objectives.classification(logits, batch.labels))
@@ -49,7 +49,7 @@ class SGT(Method[SgtOptions]):
         share = super().share(batch, step)
         if self.options.weight == 0 or self.options.replacement != "random":
             return share
-        return replace(share, values={**share.values, "key": keys_of(self.context.seed, share.sample_keys)})
+        return replace(share, values={**share.values, "key": random_keys(self.context.seed, share.sample_keys)})
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         """With λ: x̃, from the input gradient before the step's update."""
@@ -65,7 +65,8 @@ class SGT(Method[SgtOptions]):
         if self.options.replacement == "mean":
             return images.mean((2, 3), keepdim=True)
         low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-        return low + (high - low) * uniforms(batch.values["key"], images[0].numel()).view(images.shape).to(images.dtype)
+        numbers = uniform_numbers(batch.values["key"], images[0].numel()).view(images.shape)
+        return low + (high - low) * numbers.to(images.dtype)
 
 
 def lowest(gradient: Tensor, fraction: float) -> Tensor:

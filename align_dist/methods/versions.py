@@ -13,7 +13,7 @@ from torch import Tensor
 from align_dist.methods.base import Forward
 
 
-class Seen(NamedTuple):
+class Outputs(NamedTuple):
     """Outputs for one version of a batch: logits (B, C), and the signed map (B, h, w) of each label, if requested."""
 
     logits: Tensor
@@ -26,17 +26,19 @@ class Seen(NamedTuple):
         return self.cam.float()
 
 
-def see(classifier: Forward, versions: Mapping[str, Tensor], labels: Tensor, explain: bool) -> dict[str, Seen]:
+def forward_versions(
+    classifier: Forward, versions: Mapping[str, Tensor], labels: Tensor, explain: bool
+) -> dict[str, Outputs]:
     """A classifier's outputs for each version (B, 3, H, W), all with labels (B,). explain: whether to compute maps."""
     count = len(versions)
     stacked = torch.cat([*versions.values()]) if count > 1 else next(iter(versions.values()))
     if not explain:
-        return dict(zip(versions, map(Seen, classifier(stacked).chunk(count)), strict=True))
+        return dict(zip(versions, map(Outputs, classifier(stacked).chunk(count)), strict=True))
     logits, cams = classifier(stacked, explain=labels.repeat(count))
-    return dict(zip(versions, map(Seen, logits.chunk(count), cams.chunk(count)), strict=True))
+    return dict(zip(versions, map(Outputs, logits.chunk(count), cams.chunk(count)), strict=True))
 
 
-def of_another(values: Tensor, parts: int = 2) -> Tensor:
+def other_image_values(values: Tensor, parts: int = 2) -> Tensor:
     """Values (B, ...) of another image of the batch for each image, the one 1 / parts of a batch away.
 
     The pairs are the same for any number of ranks and micro-batches whose sizes are multiples of `parts`, without

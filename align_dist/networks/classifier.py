@@ -18,12 +18,12 @@ from align_dist.attribution import autograd_cam, linear_head_cam, size_of
 from align_dist.input_attribution import InputAttribution
 from align_dist.modes import in_evaluation_mode, in_full_precision
 from align_dist.networks.receptive_field import last_pooling
-from align_dist.places import Places, in_cells
+from align_dist.places import Places, pool_to_cells
 
 Inspect = Callable[[Tensor, nn.Module], Any]
 
 
-class Explained(NamedTuple):
+class ClassifierOutput(NamedTuple):
     """logits: (B, C). cam: (B, h, w), signed Grad-CAM or another attribution map, at the resolution of the last feature
     map. The cells lie at the classifier's `places`.
     """
@@ -35,9 +35,9 @@ class Explained(NamedTuple):
 class Classifier(nn.Module):
     """A network that ends in pooling and a head, with attribution maps.
 
-    `classifier(images)` returns logits (B, C). `classifier(images, explain=labels)` returns `Explained`, with the map
-    of each image's label. `classifier(images, inspect=look)` returns `look(features, head)`, for the head's input
-    features (B, K) and the head. The closed form and `inspect` need global average pooling followed by one linear
+    `classifier(images)` returns logits (B, C). `classifier(images, explain=labels)` returns `ClassifierOutput`, with
+    the map of each image's label. `classifier(images, inspect=look)` returns `look(features, head)`, for the head's
+    input features (B, K) and the head. The closed form and `inspect` need global average pooling followed by one linear
     layer, which is checked at construction; for other heads (`closed_form=False`) maps come from autograd.
 
     The map of the closed form ignores the head's dropout, and equals Grad-CAM by autograd without dropout and in
@@ -78,22 +78,22 @@ class Classifier(nn.Module):
             return self._attributed(images, explain, self.attribution)
         return self._explained(images, explain)
 
-    def _attributed(self, images: Tensor, labels: Tensor, attribution: InputAttribution) -> Explained:
+    def _attributed(self, images: Tensor, labels: Tensor, attribution: InputAttribution) -> ClassifierOutput:
         """Run the ordinary forward pass, and compute the attribution with gradients enabled."""
         # Copies, because the ordinary forward pass updates statistics in place, and backward needs the old values.
         statistics = {name: value.clone() for name, value in self.network.named_buffers()}
         logits, features = self._logits_and_features(images)
         with_gradients, network = torch.is_grad_enabled(), partial(functional_call, self.network, statistics)
         with torch.enable_grad(), in_evaluation_mode(self.network), in_full_precision(logits):
-            maps = in_cells(attribution(network, images, labels, with_gradients), size_of(features))
-        return Explained(logits, maps if with_gradients else maps.detach())
+            maps = pool_to_cells(attribution(network, images, labels, with_gradients), size_of(features))
+        return ClassifierOutput(logits, maps if with_gradients else maps.detach())
 
-    def _explained(self, images: Tensor, labels: Tensor) -> Explained:
+    def _explained(self, images: Tensor, labels: Tensor) -> ClassifierOutput:
         if not self.closed_form:
             return self._explain_by_autograd(images, labels)
         logits, features = self._logits_and_features(images)
         head = self.network.get_parameter(f"{self._linear}.weight")
-        return Explained(logits, linear_head_cam(features, head, labels))
+        return ClassifierOutput(logits, linear_head_cam(features, head, labels))
 
     def _inspect(self, images: Tensor, inspect: Inspect) -> Any:
         if not self.closed_form:
@@ -126,13 +126,13 @@ class Classifier(nn.Module):
             handle.remove()
         return logits, pooling_inputs[-1]
 
-    def _explain_by_autograd(self, images: Tensor, labels: Tensor) -> Explained:
+    def _explain_by_autograd(self, images: Tensor, labels: Tensor) -> ClassifierOutput:
         """Run one forward pass with gradients enabled; results are detached where the caller disabled gradients."""
         with_gradients = torch.is_grad_enabled()
         with torch.enable_grad():
             logits, features = self._logits_and_features(images, leaf=True)
             cam = autograd_cam(logits, features, labels)
-        return Explained(logits, cam) if with_gradients else Explained(logits.detach(), cam.detach())
+        return ClassifierOutput(logits, cam) if with_gradients else ClassifierOutput(logits.detach(), cam.detach())
 
     def export(self) -> dict[str, Tensor]:
         """The plain network's state dict, which `torchvision.models.resnet50(num_classes=C)` loads directly."""

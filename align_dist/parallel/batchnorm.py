@@ -90,26 +90,26 @@ def _learning(module: nn.Module) -> list[_BatchNorm]:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class StatisticsSnapshot:
     """Buffers that forward passes update, and copies of their earlier values, one tensor per dtype."""
 
-    moving: dict[torch.dtype, list[Tensor]]
-    before: dict[torch.dtype, Tensor]
+    buffers: dict[torch.dtype, list[Tensor]]
+    copies: dict[torch.dtype, Tensor]
 
 
-def remember_statistics(module: nn.Module) -> Statistics:
+def snapshot_statistics(module: nn.Module) -> StatisticsSnapshot:
     """Copy the current statistics of every BatchNorm in training mode."""
-    moving: dict[torch.dtype, list[Tensor]] = {}
+    buffers: dict[torch.dtype, list[Tensor]] = {}
     for child in _learning(module):
         for value in child.buffers():
-            moving.setdefault(value.dtype, []).append(value)
-    return Statistics(moving, {dtype: _flat(values) for dtype, values in moving.items()})
+            buffers.setdefault(value.dtype, []).append(value)
+    return StatisticsSnapshot(buffers, {dtype: _flat(values) for dtype, values in buffers.items()})
 
 
-def keep_statistics(statistics: Statistics, healthy: Tensor) -> None:
+def restore_statistics(snapshot: StatisticsSnapshot, healthy: Tensor) -> None:
     """Restore the earlier statistics where `healthy`, a 0-d tensor on the device, is 0, without the host waiting."""
-    for dtype, values in statistics.moving.items():
-        kept_values = torch.where(healthy > 0, _flat(values), statistics.before[dtype])
+    for dtype, values in snapshot.buffers.items():
+        kept_values = torch.where(healthy > 0, _flat(values), snapshot.copies[dtype])
         _copy_into(values, kept_values)
 
 

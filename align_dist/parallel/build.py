@@ -66,7 +66,7 @@ def make_engine(
     return ZeroEngine(module, optimiser, engine_settings, group, gradient_clip=clip, precision=precision)
 
 
-def check_shares(config: RunConfig, group: Group) -> None:
+def check_batch_size(config: RunConfig, group: Group) -> None:
     """Raise ConfigError where the global batch cannot be split into equal parts for all ranks."""
     size, ranks, parts = config.data.batch_size, group.world_size, config.data.micro_batches
     if size % (ranks * parts):
@@ -74,7 +74,7 @@ def check_shares(config: RunConfig, group: Group) -> None:
             f"data.batch_size: {size} images cannot be split equally over {ranks} ranks of {parts} micro-batches; "
             f"set a multiple of {ranks * parts}"
         )
-    multiple = config.options.part_multiple
+    multiple = config.options.part_divisor
     if size % (multiple * ranks * parts):
         raise ConfigError(
             f"data.batch_size: {config.method} pairs images, and the parts of {size} on {ranks} ranks of {parts} "

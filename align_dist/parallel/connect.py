@@ -16,7 +16,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from align_dist.config import DistributedConfig
 from align_dist.errors import LostRankError, MachineError, first_line
 from align_dist.machine import available_cores
-from align_dist.parallel.devices import identity_of, index_of, refuse_shared
+from align_dist.parallel.devices import check_distinct_gpus, gpu_index, identity_of
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import free_port
 from align_dist.parallel.ranks import Ranks, find_ranks
@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 
 @contextmanager
-def connected(config: DistributedConfig, device: str, environment: Mapping[str, str] = os.environ) -> Iterator[Group]:
+def process_group(
+    config: DistributedConfig, device: str, environment: Mapping[str, str] = os.environ
+) -> Iterator[Group]:
     """Connect the ranks, and yield the run's group. device: `cpu` or `cuda`; a CUDA rank gets its local rank's GPU.
 
     Raises MachineError for ranks that cannot connect, LostRankError where a later collective fails.
@@ -43,12 +45,12 @@ def connected(config: DistributedConfig, device: str, environment: Mapping[str, 
         )
     timeout = timedelta(seconds=config.timeout)
     if device == "cuda":
-        torch.cuda.set_device(index_of(ranks, torch.cuda.device_count()))
+        torch.cuda.set_device(gpu_index(ranks, torch.cuda.device_count()))
     _join(ranks, _backend(config.backend, device), timeout, environment)
     try:
         control = dist.new_group(backend="gloo", timeout=timeout)
         if device == "cuda":
-            refuse_shared(
+            check_distinct_gpus(
                 _gather_objects(identity_of(torch.cuda.current_device(), environment), ranks.world_size, control)
             )
         cores = _own_cores(ranks.world_size, control)

@@ -14,7 +14,7 @@ from align_dist.parallel.ranks import Ranks
 Identity = tuple[str, str]
 
 
-def index_of(ranks: Ranks, visible: int) -> int:
+def gpu_index(ranks: Ranks, visible: int) -> int:
     """Index of a rank's GPU among the `visible` GPUs; 0 for a single one, as with Slurm's --gpus-per-task=1.
 
     Raises MachineError for more ranks than GPUs.
@@ -36,7 +36,7 @@ def identity_of(index: int, environment: Mapping[str, str]) -> Identity:
     return socket.gethostname(), slices or str(torch.cuda.get_device_properties(index).uuid)
 
 
-def refuse_shared(identities: Sequence[Identity]) -> None:
+def check_distinct_gpus(identities: Sequence[Identity]) -> None:
     """Raise MachineError where two ranks have the same GPU. identities: by rank."""
     owners: dict[Identity, int] = {}
     for rank, identity in enumerate(identities):

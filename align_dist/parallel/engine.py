@@ -110,13 +110,13 @@ def total(terms: Terms) -> Tensor:
     return torch.stack([term.float() for term in terms.values()]).sum()
 
 
-def guarded(loss: Tensor) -> Tensor:
+def nan_unless_finite(loss: Tensor) -> Tensor:
     """The loss, with a NaN gradient where the loss is not finite, so that an all-reduce informs every rank."""
     finite = torch.isfinite(loss.detach())
     return loss * torch.where(finite, 1.0, float("nan")).to(loss.dtype)
 
 
-def forget(optimiser: torch.optim.Optimizer) -> None:
+def zero_optimiser_state(optimiser: torch.optim.Optimizer) -> None:
     """Zero an optimiser's state in place, the initial state of Adam, AdamW and SGD, without moving shards."""
     for entry in optimiser.state.values():
         for value in entry.values():
@@ -129,12 +129,12 @@ def mean_of(parts: list[Terms]) -> Terms:
     return {name: torch.stack([terms[name].detach() for terms in parts]).mean(0) for name in parts[0]}
 
 
-def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Trainable parameters by name, in the order of the optimiser's state."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def laid_out_like(parameters: Sequence[Tensor], saved: dict[str, Any]) -> dict[str, Any]:
+def in_memory_format_of(parameters: Sequence[Tensor], saved: dict[str, Any]) -> dict[str, Any]:
     """An optimiser's state dict with each tensor of a parameter's shape in the parameter's memory format.
 
     Fused kernels read parameter and state in memory order, and would silently mix up two memory formats.

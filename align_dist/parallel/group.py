@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from align_dist.errors import UserError
-from align_dist.files import disk_errors_in_words
+from align_dist.files import storage_errors
 from align_dist.machine import available_cores
 from align_dist.parallel.collectives import concatenate_over_ranks, sum_over_ranks
 
@@ -66,7 +66,7 @@ class Group:
         dist.all_gather_object(values, value, group=self.control)
         return values
 
-    def first(self, action: Callable[[], T]) -> T:
+    def run_on_first(self, action: Callable[[], T]) -> T:
         """Run `action` on rank 0, and return its result, or raise its UserError, on every rank."""
         if self.world_size == 1:
             return action()
@@ -74,7 +74,7 @@ class Group:
         dist.broadcast_object_list(outcomes, src=0, group=self.control)
         return _value_of(outcomes[0])
 
-    def together(self, action: Callable[[], T]) -> T:
+    def run_on_all(self, action: Callable[[], T]) -> T:
         """Run `action` on every rank. A UserError on any rank is raised on all ranks, that of the lowest rank first."""
         if self.world_size == 1:
             return action()
@@ -82,12 +82,12 @@ class Group:
         errors = [error for _, error in self.gather((None, outcome[1])) if error is not None]
         return _value_of((outcome[0], errors[0] if errors else None))
 
-    def read(self, action: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
-        """Like `first`, for tensors and plain values on the host, loaded by torch's restricted unpickler."""
+    def broadcast_from_first(self, action: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
+        """Like `run_on_first`, for tensors and plain values on the host, loaded by torch's restricted unpickler."""
         if self.world_size == 1:
             return action()
         state, error = _outcome(action) if self.is_first else (None, None)
-        self.first(lambda: _value_of((None, error)))
+        self.run_on_first(lambda: _value_of((None, error)))
         buffer = io.BytesIO()
         if self.is_first:
             torch.save(state, buffer)
@@ -116,7 +116,7 @@ class Group:
 
 def _outcome(action: Callable[[], T]) -> tuple[T | None, UserError | None]:
     try:
-        with disk_errors_in_words():
+        with storage_errors():
             return action(), None
     except UserError as error:
         return None, error
@@ -125,6 +125,6 @@ def _outcome(action: Callable[[], T]) -> tuple[T | None, UserError | None]:
 def _value_of(outcome: tuple[T | None, UserError | None]) -> T:
     value, error = outcome
     if error is not None:
-        error.agreed = True
+        error.raised_on_all_ranks = True
         raise error
     return cast(T, value)

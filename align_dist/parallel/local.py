@@ -17,17 +17,17 @@ def free_port() -> int:
 
 
 def start_ranks(
-    count: int, arguments: Sequence[str], added: Mapping[str, str] | None = None
+    count: int, arguments: Sequence[str], extra_environment: Mapping[str, str] | None = None
 ) -> list[subprocess.Popen[str]]:
     """Start `python ARGUMENTS` once per rank, with pipes for its output. A single rank gets no launcher variables.
 
-    added: environment variables in addition to this process's environment.
+    extra_environment: environment variables in addition to this process's environment.
     """
     launcher = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     processes = []
     for rank in range(count):
         variables = {name: str(value) for name, value in {**launcher, "RANK": rank, "LOCAL_RANK": rank}.items()}
-        environment = {**os.environ, **(added or {}), **(variables if count > 1 else {})}
+        environment = {**os.environ, **(extra_environment or {}), **(variables if count > 1 else {})}
         command = [sys.executable, *arguments]
         processes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

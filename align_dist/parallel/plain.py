@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.parallel.batchnorm import keep_statistics, remember_statistics
+from align_dist.parallel.batchnorm import restore_statistics, snapshot_statistics
 from align_dist.parallel.engine import (
     Engine,
     Part,
     Terms,
     Update,
-    forget,
-    guarded,
-    laid_out_like,
+    in_memory_format_of,
     mean_of,
+    nan_unless_finite,
     total,
-    trainable,
+    trainable_parameters,
+    zero_optimiser_state,
 )
 
 
@@ -48,19 +48,19 @@ class PlainEngine:
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
         self.optimiser.zero_grad(set_to_none=True)
-        statistics = remember_statistics(self.module)
+        snapshot = snapshot_statistics(self.module)
         part_terms = []
         for index, part in enumerate(parts):
             with self._reducing(index == len(parts) - 1):
                 part_terms.append(terms_of(part))
-                guarded(total(part_terms[-1]) / len(parts)).backward()
+                nan_unless_finite(total(part_terms[-1]) / len(parts)).backward()
         norm = self.clip()
         self.healthy = self.healthy * torch.isfinite(norm)
         # A fused optimiser skips the step on the device where found_inf is 1, without waiting for the host.
         self.optimiser.found_inf = 1 - self.healthy  # type: ignore[attr-defined]
         self.optimiser.step()
         self._average_statistics()
-        keep_statistics(statistics, self.healthy)
+        restore_statistics(snapshot, self.healthy)
         return Update(mean_of(part_terms), norm.detach())
 
     def weights(self) -> dict[str, Tensor]:
@@ -74,11 +74,11 @@ class PlainEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.load_weights(state["module"])
-        parameters = list(trainable(self.module).values())
-        self.optimiser.load_state_dict(laid_out_like(parameters, state["optimiser"]))
+        parameters = list(trainable_parameters(self.module).values())
+        self.optimiser.load_state_dict(in_memory_format_of(parameters, state["optimiser"]))
 
     def reset_optimiser(self) -> None:
-        forget(self.optimiser)
+        zero_optimiser_state(self.optimiser)
 
     def local_copy(self) -> Engine:
         return self
@@ -110,7 +110,7 @@ class PlainEngine:
 
 def make_optimiser(module: nn.Module, name: str, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD with momentum 0.9, fused, because fused optimisers support `found_inf` (and are fastest)."""
-    parameters = list(trainable(module).values())
+    parameters = list(trainable_parameters(module).values())
     if name == "sgd":
         return torch.optim.SGD(parameters, learning_rate, momentum=0.9, weight_decay=weight_decay, fused=True)
     kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam

@@ -9,7 +9,7 @@ import torch
 from align_dist.parallel.group import Group
 
 
-def use_cores(threads: int, group: Group, environment: Mapping[str, str]) -> None:
+def set_torch_threads(threads: int, group: Group, environment: Mapping[str, str]) -> None:
     """Set torch's number of threads. threads: the value of training.threads, 0 for the rank's cores."""
     torch.set_num_threads(thread_count(threads, group.cores, group.world_size, environment))
 

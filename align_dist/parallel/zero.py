@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from align_dist.errors import MachineError
 from align_dist.parallel import zero_state
-from align_dist.parallel.batchnorm import average_statistics, keep_statistics, remember_statistics
+from align_dist.parallel.batchnorm import average_statistics, restore_statistics, snapshot_statistics
 from align_dist.parallel.deepspeed_settings import zero_stage
-from align_dist.parallel.engine import Engine, Part, Terms, Update, forget, guarded, mean_of, total
+from align_dist.parallel.engine import (
+    Engine,
+    Part,
+    Terms,
+    Update,
+    mean_of,
+    nan_unless_finite,
+    total,
+    zero_optimiser_state,
+)
 from align_dist.parallel.group import Group
 from align_dist.parallel.plain import PlainEngine
 
@@ -52,16 +61,16 @@ class ZeroEngine:
         return self._engine(*inputs, **keywords)
 
     def update(self, terms_of: Callable[[Part], Terms], parts: Sequence[Part]) -> Update:
-        statistics = remember_statistics(self.module)
+        snapshot = snapshot_statistics(self.module)
         part_terms = []
         for index, part in enumerate(parts):
             part_terms.append(terms_of(part))
-            self._engine.backward(guarded(total(part_terms[-1])))  # divides by the number of parts
+            self._engine.backward(nan_unless_finite(total(part_terms[-1])))  # divides by the number of parts
             if index < len(parts) - 1:
                 self._engine.step()  # counts the part; nothing is reduced or updated before the last part
         norm = self._step_whole() if self.stage == 0 else self._step_sharded()
         average_statistics(self.module, self._group)
-        keep_statistics(statistics, self.healthy)
+        restore_statistics(snapshot, self.healthy)
         return Update(mean_of(part_terms), norm)
 
     def _step_whole(self) -> Tensor:
@@ -97,7 +106,7 @@ class ZeroEngine:
         )
 
     def reset_optimiser(self) -> None:
-        forget(self.optimiser)
+        zero_optimiser_state(self.optimiser)
 
     def local_copy(self) -> Engine:
         if self._reader is None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.parallel.engine import laid_out_like, trainable
+from align_dist.parallel.engine import in_memory_format_of, trainable_parameters
 
 
 def gather_weights(module: nn.Module, stage: int) -> dict[str, Tensor]:
@@ -33,7 +33,7 @@ def scatter_weights(module: nn.Module, weights: dict[str, Tensor], stage: int) -
         module.load_state_dict({k: v for k, v in weights.items() if k not in names}, strict=False)
         _fill_shards(module, weights)
     if stage > 0:
-        for name, parameter in trainable(module).items():
+        for name, parameter in trainable_parameters(module).items():
             _set_master(parameter, weights[name], stage)
 
 
@@ -43,7 +43,7 @@ def gather_optimiser(sharded: Any, optimiser: torch.optim.Optimizer, module: nn.
         return _copied(optimiser.state_dict())
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    parameters = list(trainable(module).values())
+    parameters = list(trainable_parameters(module).values())
     settings = {key: value for key, value in optimiser.param_groups[0].items() if key != "params"}
     groups = [{**settings, "params": list(range(len(parameters)))}]
     shards = [optimiser.state[flat] for flat in _flat_parameters(sharded, stage) if optimiser.state.get(flat)]
@@ -63,14 +63,14 @@ def scatter_optimiser(
 ) -> None:
     """Load an optimiser's state in torch's form into the shards of this rank."""
     if stage == 0:
-        optimiser.load_state_dict(laid_out_like(list(trainable(module).values()), saved))
+        optimiser.load_state_dict(in_memory_format_of(list(trainable_parameters(module).values()), saved))
         return
     for group in optimiser.param_groups:
         group.update({k: v for k, v in saved["param_groups"][0].items() if k != "params"})
     if not saved["state"]:
         optimiser.state.clear()
         return
-    first, parameters = saved["state"][0], list(trainable(module).values())
+    first, parameters = saved["state"][0], list(trainable_parameters(module).values())
     counts = {key: value for key, value in first.items() if value.dim() == 0}
     keys = [key for key in first if key not in counts]
     for flat in _flat_parameters(sharded, stage):

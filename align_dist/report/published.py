@@ -10,13 +10,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from align_dist.errors import ConfigError, nearest_name
 from align_dist.report.measures import Measure, measure
-from align_dist.schema.text import Described, read_description, typed
+from align_dist.schema.text import Section, read_description, with_yaml_types
 from align_dist.schema.values import Positive
 
 FOLDER = Path(__file__).with_name("published")
 
 
-class Notation(Described):
+class Notation(Section):
     """A paper's presentation of a metric, where different from `Measure`.
 
     unmeasured: the reason why no run has the metric, for a metric of the paper alone.
@@ -33,7 +33,7 @@ class Notation(Described):
         return replace(measure(metric), **self.model_dump(exclude={"unmeasured"}, exclude_none=True))
 
 
-class Numbers(Described):
+class Numbers(Section):
     """Published numbers of a metric on a benchmark, in the table's unit: method -> one number per domain, then the
     average where the table has averages. A missing number is null.
     """
@@ -42,7 +42,7 @@ class Numbers(Described):
     methods: dict[str, tuple[float | None, ...]]
 
 
-class PaperTable(Described):
+class PaperTable(Section):
     """A table's shape and numbers. Benchmarks, domains, methods and metrics have the same names as in results.
 
     source: where the numbers were published. protocol: of the runs that fill the table; a domain is trained on
@@ -97,7 +97,7 @@ class PaperTable(Described):
         return dict(zip(places, numbers.methods[method], strict=True)).get(domain)
 
 
-class Paper(Described):
+class Paper(Section):
     """A paper's short name, title, URL and tables."""
 
     name: str
@@ -122,7 +122,7 @@ def read_paper(name: str) -> Paper:
 def parse_paper(path: Path) -> Paper:
     """The tables in a file. Raises ConfigError in one line: the file, the first invalid key and the problem."""
     try:
-        return Paper.model_validate(typed(read_description(path, "paper's tables")))
+        return Paper.model_validate(with_yaml_types(read_description(path, "paper's tables")))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import torch
 
 from align_dist.errors import CheckpointError
-from align_dist.files import sync_folder, unwritable, write_whole
+from align_dist.files import sync_folder, unwritable, write_atomically
 from align_dist.runs.folder import NEWEST, PREVIOUS
 
 # Of what a checkpoint holds: another number for any other form. The first ones had none.
@@ -37,7 +37,7 @@ def save_weights(path: Path, state: dict[str, Any]) -> None:
         file.write(digest + b"\n")
         file.write(payload)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def load_weights(path: Path, remedy: str = "take another file, or train again") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.files import write_whole
+from align_dist.files import write_atomically
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -90,7 +90,7 @@ def write_details(folder: Path, details: Mapping[str, Details]) -> None:
     """Write one file a domain, each atomically. Raises StorageError."""
     for domain, of_domain in details.items():
         save: Any = np.savez_compressed  # whose stub takes no other names than its own
-        write_whole(folder / f"{domain}.npz", partial(save, **_arrays(of_domain)))
+        write_atomically(folder / f"{domain}.npz", partial(save, **_arrays(of_domain)))
 
 
 def read_details(path: Path, with_examples: bool = True) -> Details | None:

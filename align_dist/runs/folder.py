@@ -84,7 +84,8 @@ class RunFolder:
         self.begun = True
         start = environment(ranks) | dict(arithmetic or {}) | ({"fingerprint": fingerprint} if fingerprint else {})
         # Where this start is to pause and other methods' options are no part of the run.
-        whole = config.alone().model_copy(update={"training": config.training.model_copy(update={"until": None})})
+        training = config.training.model_copy(update={"until": None})
+        whole = config.with_own_options_only().model_copy(update={"training": training})
         self.describe(whole)
         if classes:
             write_text(self.classes, json.dumps({"classes": list(classes)}) + "\n")

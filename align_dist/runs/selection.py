@@ -4,7 +4,7 @@ validation: the best average accuracy on the source domains' validation part; ti
 validation_worst_group: the best accuracy there of the group that fares worst, where the benchmark has groups.
 oracle: the best accuracy on the target domains' validation part, which no one has in earnest.
 last: the end of the run.
-All but the last choose after warm-up, for every method alike: see `Schedule.selectable`. What is chosen is part of the
+All but the last choose after warm-up, for every method alike: see `Schedule.may_select`. What is chosen is part of the
 next checkpoint; the files of selections are copies from the newest one, and written anew where a crash has left others.
 """
 

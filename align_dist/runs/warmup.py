@@ -25,7 +25,7 @@ from align_dist.runs.checkpoint import load_checkpoint, read_checkpoint, save_ch
 from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
 from align_dist.runs.metrics import copy_metrics
 from align_dist.runs.position import Position, checkpoint_of
-from align_dist.schema.values import told_of
+from align_dist.schema.values import option_metadata
 
 REMEDY = "delete the file, and the same command trains the warm-up again"
 
@@ -54,8 +54,8 @@ def trunk_of(config: RunConfig) -> RunConfig:
     Every setting that is silent in warm-up has its default, so that runs with one warm-up have one trunk; it is ERM's
     where the method does nothing of its own in warm-up.
     """
-    own = config.with_method("erm") if config.options.plain_warmup else config
-    values = own.alone().model_dump(mode="json")
+    own = config.with_method("erm") if config.options.has_erm_warmup else config
+    values = own.with_own_options_only().model_dump(mode="json")
     for key in silent_in_warmup(own.method):
         _forget(values, key.split("."))
     values["experiment"], values["variant"] = f"{config.experiment}/{WARMUPS}", ""
@@ -69,7 +69,7 @@ def branch_step(config: RunConfig) -> int:
     """The step before which a run is nothing but its warm-up."""
     clock = schedule_of(config).clock
     # A method without options is its own warm-up, and others': it leaves the trunk where they may.
-    return config.options.begins(clock) if type(config.options).model_fields else clock.warmup
+    return config.options.shared_warmup(clock) if type(config.options).model_fields else clock.warmup
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def begin_at(config: RunConfig, warmup: Warmup) -> None:
 def _after_warmup(part: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in part.model_fields.items():
         nested = field.annotation
-        if told_of(field, "after_warmup"):
+        if option_metadata(field, "after_warmup"):
             yield f"{prefix}{name}"
         elif isinstance(nested, type) and issubclass(nested, BaseModel):
             yield from _after_warmup(nested, f"{prefix}{name}.")

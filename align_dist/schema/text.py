@@ -1,7 +1,7 @@
 """YAML whose values stay text, so that the schema decides what `15`, `no`, `007` or `1e-3` mean.
 
 YAML infers types from spelling alone: a domain named `15` would be a number, a domain named `no` false, and `1e-3` a
-string. Here a plain value is a `Text`, which a field of a `Described` model converts to the field's type.
+string. Here a plain value is a `Text`, which a field of a `Section` model converts to the field's type.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Text(str):
     """A value written without quotes."""
 
 
-class Described(BaseModel):
+class Section(BaseModel):
     """A section of a config: no unknown keys, frozen, plain values converted to the fields' types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -141,10 +141,10 @@ def _unquoted(text: str) -> str:
     return Text(text)
 
 
-def typed(value: Any) -> Any:
+def with_yaml_types(value: Any) -> Any:
     """Plain values with YAML's own types (numbers, booleans, None), for values without a field."""
     if isinstance(value, dict):
-        return {key: typed(inner) for key, inner in value.items()}
+        return {key: with_yaml_types(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [typed(inner) for inner in value]
+        return [with_yaml_types(inner) for inner in value]
     return safe_load(value) if isinstance(value, Text) else value

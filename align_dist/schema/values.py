@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from align_dist.schema.distributions import Distribution
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 
 
 def _check_duration(value: Any) -> str:
@@ -30,7 +30,7 @@ LARGEST_SEED = 2**63 - 1
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
 
-class OptimiserConfig(Described):
+class OptimiserConfig(Section):
     """A network's optimiser. schedule: `cosine` is half a cosine from the rate to 0 over the network's training."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
@@ -65,7 +65,7 @@ def leaves(part: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Field
             yield f"{prefix}{name}", field
 
 
-def told_of(field: FieldInfo, what: Literal["after_warmup", "search"]) -> Any:
+def option_metadata(field: FieldInfo, what: Literal["after_warmup", "search"]) -> Any:
     """The metadata of a field made by `option`; None for any other field."""
     extra = field.json_schema_extra
     return extra.get(what) if isinstance(extra, dict) else None

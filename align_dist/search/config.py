@@ -18,8 +18,8 @@ from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars
 from align_dist.schedule import Schedule
 from align_dist.schema.distributions import KINDS, Choice, Distribution
-from align_dist.schema.text import Described, read_description, typed
-from align_dist.schema.values import Count, Positive, Seed, Weight, leaves, told_of
+from align_dist.schema.text import Section, read_description, with_yaml_types
+from align_dist.schema.values import Count, Positive, Seed, Weight, leaves, option_metadata
 
 DISTRIBUTION: TypeAdapter[Distribution] = TypeAdapter(Distribution)
 # Of sufficiency less is better: what the explanation keeps should be enough.
@@ -38,7 +38,7 @@ REFUSED = {
 }
 
 
-class Objective(Described):
+class Objective(Section):
     """A number of the source domains' validation part, to be maximised; nothing else can be named.
 
     accuracy; combined: accuracy + weight × metric (− for sufficiency, of which less is better); pareto: accuracy
@@ -80,7 +80,7 @@ def read_validations(folder: Path, schedule: Schedule, objective: Objective) -> 
     scalars = read_scalars(RunFolder(folder).metrics)
     series = {name: scalars.get(f"validation/{name}", {}) for name in objective.metrics}
     steps = [step for step in series["accuracy"] if all(step in values for values in series.values())]
-    return {step: {name: series[name][step] for name in series} for step in steps if schedule.selectable(step)}
+    return {step: {name: series[name][step] for name in series} for step in steps if schedule.may_select(step)}
 
 
 def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) -> list[dict[str, float]]:
@@ -90,7 +90,7 @@ def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) ->
     return [{CLOCK: n, "step": step, "objective": x, "is_last": int(step == schedule.length)} for n, step, x in scores]
 
 
-class Scheduler(Described):
+class Scheduler(Section):
     """asha: stops the worse of the trials that have come equally far. grace, max: in validations since guidance began,
     the first rung and the latest possible one (none: short of the trial's end), after which a trial is trained to its
     end; factor: one in so many goes on at a rung.
@@ -102,14 +102,14 @@ class Scheduler(Described):
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
 
 
-class Confirmation(Described):
+class Confirmation(Section):
     """How many of the best trials are trained again, on how many other seeds: the best is then so on the average."""
 
     finalists: Count = 3
     seeds: Count = 2
 
 
-class SearchConfig(Described):
+class SearchConfig(Section):
     """A search. What its trials are follows from all but samples, concurrency and resources.
 
     space: what varies, by dotted key of a run; left out, what the method's options name.
@@ -165,7 +165,7 @@ def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Se
         raise ConfigError(f"{path}: no such search; the ready ones are in configs/search/")
     given = read_description(path, "search")
     if "space" in given:
-        given["space"] = typed(given["space"])  # of many keys, whose types are the base run's
+        given["space"] = with_yaml_types(given["space"])  # of many keys, whose types are the base run's
     if "benchmark" in given or "training" in given:
         raise ConfigError(f"{path}: a run's config, not a search; a search names it as `config: {path}`")
     own = given.get("overrides") or []
@@ -196,7 +196,7 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
 
 def default_space(method: str) -> dict[str, Distribution]:
     """Where a search looks unless told otherwise: what the method's options say of themselves, by dotted key."""
-    ranges = {key: told_of(field, "search") for key, field in leaves(find_options(method), f"{method}.")}
+    ranges = {key: option_metadata(field, "search") for key, field in leaves(find_options(method), f"{method}.")}
     return {key: DISTRIBUTION.validate_python(plain) for key, plain in ranges.items() if plain}
 
 
@@ -237,7 +237,7 @@ def _one_line(error: ValidationError) -> str:
     where = list(dict.fromkeys(str(part) for part in first["loc"]))  # a kind of distribution is named twice
     key, kind, message = ".".join(where), first["type"], first["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        parts: dict[str, type[Described]] = {"objective": Objective, "scheduler": Scheduler, "confirm": Confirmation}
+        parts: dict[str, type[Section]] = {"objective": Objective, "scheduler": Scheduler, "confirm": Confirmation}
         part = parts.get(where[0], SearchConfig)
         return f"{key}: unknown key; did you mean {_nearest(where[-1], list(part.model_fields))}?"
     if kind == "missing":

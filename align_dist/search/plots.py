@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from align_dist.files import write_whole
+from align_dist.files import write_atomically
 from align_dist.search.config import Objective, SearchConfig
 from align_dist.search.sampler import study_of
 from align_dist.search.trials import Trial
@@ -37,7 +37,7 @@ def draw_plots(search: SearchConfig, trials: Sequence[Trial]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna calls its pictures by matplotlib experimental
             figure = np.atleast_1d(draw()).flat[0].figure
-        write_whole(search.folder() / f"{name}.png", partial(figure.savefig, format="png", bbox_inches="tight"))
+        write_atomically(search.folder() / f"{name}.png", partial(figure.savefig, format="png", bbox_inches="tight"))
         pyplot.close(figure)
 
 

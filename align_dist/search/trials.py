@@ -141,7 +141,7 @@ def check_lengths(search: SearchConfig, trials: Sequence[Trial]) -> int:
     """
     later = length_variants(search, search.base()) if len(trials) < search.samples else ()
     schedules = [schedule_of(config) for config in (*(trial.config for trial in trials), *later)]
-    most = max(sum(s.due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
+    most = max(sum(s.is_due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
     if search.scheduler.kind == "asha" and search.scheduler.grace >= most:
         grace = f"{search.scheduler.grace} guided validations are no less than any trial has ({most})"
         raise ConfigError(f"scheduler.grace: {grace}, nothing would be stopped; lower it")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from align_dist.assembly import schedule_of
-from align_dist.data.tree import beton_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.errors import ConfigError, LostRankError, MachineError, Preempted, UserError, first_line
 from align_dist.files import locked, read_json, unwritable, write_text
 from align_dist.parallel.group import Group
@@ -171,7 +171,7 @@ def _alone(search: SearchConfig) -> Iterator[None]:
     """While inside, no other process runs this search. Raises ConfigError where one does and where the folder holds
     trials of another search, StorageError where the folder cannot be written, DataError for a beton not its own.
     """
-    beton_of(search.base().benchmark)  # or every trial would end with what this raises
+    checked_manifest(search.base().benchmark)  # or every trial would end with what this raises
     folder = search.folder()
     path, identity = folder / "description.json", json.loads(json.dumps(search.identity()))
     try:

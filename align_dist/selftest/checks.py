@@ -20,15 +20,15 @@ from align_dist.doctor import findings
 from align_dist.errors import MachineError, UserError
 from align_dist.files import write_text
 from align_dist.runs.provenance import environment
-from align_dist.selftest.made import make_run
+from align_dist.selftest.synthetic import make_run
 from align_dist.selftest.trials import (
     Trial,
     distance,
     finish,
     images_per_second,
     kill_and_finish,
-    terms_apart,
-    without_waiting,
+    loss_difference,
+    train_without_waiting,
 )
 
 # Largest distance between two runs' weights, as a share of how far training moved the weights. Rounding errors grow
@@ -116,7 +116,7 @@ def _in_bfloat16(against: Trial) -> Check:
 
     def work() -> str:
         finish(trial)
-        difference = terms_apart(trial, against)
+        difference = loss_difference(trial, against)
         message = f"losses {difference:.2g} from {against.name}'s (at most {BFLOAT16:g})"
         if not difference <= BFLOAT16:
             raise MachineError(message)
@@ -141,7 +141,7 @@ def _ended(trial: Trial) -> str:
 
 
 def _not_waiting(trial: Trial) -> str:
-    without_waiting(trial)
+    train_without_waiting(trial)
     return "in warm-up, with the masker's head start, and guided"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from align_dist.assembly import assemble, learners_of, make_networks
+from align_dist.assembly import assemble, make_networks, networks_of
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
 from align_dist.errors import MachineError
@@ -93,8 +93,8 @@ def distance(trial: Trial, other: Trial) -> float:
     """Distance between two runs' weights over the distance that training moved the second's; the largest network's."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
-    learners = learners_of(config, len(classes), make_schedule(config.training, 1.0).clock)
-    start = make_networks(config, learners, torch.device("cpu"), Group())
+    trainable_networks = networks_of(config, len(classes), make_schedule(config.training, 1.0).clock)
+    start = make_networks(config, trainable_networks, torch.device("cpu"), Group())
     weights, reference, shares = weights_of(trial), weights_of(other), []
     for name, engine in start.items():
         moved = _norm(reference[name], engine.weights())
@@ -102,7 +102,7 @@ def distance(trial: Trial, other: Trial) -> float:
     return max(shares)
 
 
-def terms_apart(trial: Trial, other: Trial) -> float:
+def loss_difference(trial: Trial, other: Trial) -> float:
     """Largest relative difference between two runs' loss terms, over the steps up to the end of warm-up."""
     terms, reference = _terms(trial), _terms(other)
     return max(abs(terms[key] - value) / max(abs(value), 1e-3) for key, value in reference.items())
@@ -119,13 +119,13 @@ def _terms(trial: Trial) -> dict[tuple[int, str], float]:
     }
 
 
-def without_waiting(trial: Trial) -> None:
+def train_without_waiting(trial: Trial) -> None:
     """Train in this process through every phase while torch raises where the host waits for the device."""
     run = assemble(trial.config)
     batches = run.loader.shares(lambda step: share_of(run, run.order.batch(step), step), run.schedule.length)
     for step, batch in enumerate(batches):
         # The first steps of each phase choose algorithms and create the optimisers' states.
-        starts = [*(learner.start for learner in run.learners.values()), run.schedule.warmup]
+        starts = [*(network.start for network in run.trainable_networks.values()), run.schedule.warmup]
         settled = step >= 2 and all(not 0 <= step - start < 2 for start in starts)
         torch.cuda.set_sync_debug_mode("error" if settled else "default")
         try:

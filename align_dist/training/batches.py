@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
-from align_dist.data.sample_keys import SampleKeys, sample_of, unaugmented
+from align_dist.data.sample_keys import SampleKeys, sample_ids, unaugmented
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.parallel.group import Group
 
@@ -38,7 +38,7 @@ def _shares_from(run: Assembly, first: int) -> Callable[[int], Share]:
 
 def share_of(run: Assembly, sample_keys: SampleKeys, step: int) -> Share:
     """What this rank reads of a global batch, and takes along, for a step."""
-    samples, group, loader = sample_of(sample_keys), run.group, run.loader
+    samples, group, loader = sample_ids(sample_keys), run.group, run.loader
     labels, domains = loader.labels[samples], loader.domains[samples]
     groups = None if loader.groups is None else loader.groups[samples]
     classes = len(run.manifest.classes)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import RunConfig
-from align_dist.schema.values import leaves, told_of
+from align_dist.schema.values import leaves, option_metadata
 
 
 def write_hyperparameters(
@@ -24,7 +24,7 @@ def write_hyperparameters(
     options = {
         f"{config.method}.{name}": getattr(config.options, name)
         for name, field in leaves(type(config.options))
-        if told_of(field, "search")
+        if option_metadata(field, "search")
     }
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **options, **others}
     _columns, *session = hparams(settings, dict(metrics))

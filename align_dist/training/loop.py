@@ -45,11 +45,11 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
             session.progress.advance(step)
             if step % run.config.training.log_every == 0 or schedule.is_stop(step) or leaving:
                 _report(session, step)
-            if schedule.due(step, schedule.validate_every):
+            if schedule.is_due(step, schedule.validate_every):
                 _validate(session, position)
-            if schedule.due(step, schedule.pictures_every):
+            if schedule.is_due(step, schedule.pictures_every):
                 _draw(session, step)
-            if schedule.due(step, schedule.checkpoint_every) or step == schedule.end or leaving:
+            if schedule.is_due(step, schedule.checkpoint_every) or step == schedule.end or leaving:
                 save(run, folder, position)
             leave_if_asked(request, folder.path, step)
     if position.step == schedule.length:
@@ -80,9 +80,9 @@ def _session(run: Assembly, folder: RunFolder, position: Position) -> Iterator[_
 def _step(run: Assembly, batch: Batch, step: int) -> Scalars:
     """One step of the method, at the learning rates and with the random numbers of that step."""
     for name, engine in run.method.networks.items():
-        learner = run.learners[name]
-        end = run.schedule.length if learner.end is None else learner.end
-        engine.set_learning_rate(learning_rate(learner.optimiser, step, learner.start, end))
+        network = run.trainable_networks[name]
+        end = run.schedule.length if network.end is None else network.end
+        engine.set_learning_rate(learning_rate(network.optimiser, step, network.start, end))
     seed = run.config.seed * 1_000_003 + step + run.group.rank * 2**40
     torch.manual_seed(seed % 2**63)  # dropout draws from here
     return run.method.step(batch, step)
@@ -97,21 +97,21 @@ def _validate(session: _Session, position: Position) -> None:
     """Validation, and a warning once guidance could have shown the network where to look and its maps collapse."""
     run, step = session.run, position.step
     values = validate(run, position)
-    run.group.first(lambda: session.monitor.write(step, values))
+    run.group.run_on_first(lambda: session.monitor.write(step, values))
     session.progress.tell(step, {name: values[name] for name in SHOWN if name in values})
-    if run.schedule.selectable(step):
+    if run.schedule.may_select(step):
         _warn(session, step, "collapse", collapse_warning(values, len(explained_samples(run))))
 
 
 def _draw(session: _Session, step: int) -> None:
     """Pictures, and the gradient norm of each term: one rank's work, on plain networks."""
-    reading = session.run.with_local_networks()
+    local_run = session.run.with_local_networks()
 
     def draw() -> None:
-        draw_validation(reading, session.folder, step, session.monitor)
-        session.monitor.write(step, gradient_norms(reading.method, probe_batch(reading, step), step))
+        draw_validation(local_run, session.folder, step, session.monitor)
+        session.monitor.write(step, gradient_norms(local_run.method, probe_batch(local_run, step), step))
 
-    session.run.group.first(draw)
+    session.run.group.run_on_first(draw)
 
 
 def _warn(session: _Session, step: int, kind: str, warning: str | None) -> None:

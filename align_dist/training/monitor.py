@@ -67,7 +67,7 @@ class Monitor:
         seconds = max(time.perf_counter() - self._since, 1e-9)
         speed = {IMAGES_PER_SECOND: self._images / seconds, WAITING_FOR_DATA: self._waited / seconds}
         self._pending, self._images, self._waited, self._since = [], 0, 0.0, time.perf_counter()
-        self._run.group.first(lambda: self.write(step, {**means, **speed}))
+        self._run.group.run_on_first(lambda: self.write(step, {**means, **speed}))
         return {**means, **speed}
 
     def first_of_its_kind(self, kind: str, warning: str | None) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from align_dist.attribution import saliency, size_of
 from align_dist.data.batch import Batch
 from align_dist.data.sample_keys import unaugmented
-from align_dist.networks.backbones import statistics
+from align_dist.networks.backbones import input_normalisation
 from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor
 
@@ -60,7 +60,7 @@ def draw_pictures(run: Assembly, folder: RunFolder, parts: Mapping[str, Ids], st
 
     for part, samples in parts.items():
         shown = choose(samples, run.loader.labels)
-        (batch,) = run.loader.all_of(unaugmented(shown), len(shown))
+        (batch,) = run.loader.batches_of(unaugmented(shown), len(shown))
         columns, captions = explain_batch(run, batch)
         sheet = contact_sheet(columns, captions)
         folder.pictures.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     from align_dist.training.contact_sheet import overlay
 
     options = run.config.classifier
-    mean, std = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in statistics(options.backbone))
+    mean, std = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in input_normalisation(options.backbone))
     images = (batch.images * std + mean).clamp(0, 1)
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)

@@ -28,7 +28,7 @@ def save(run: Assembly, folder: RunFolder, position: Position) -> None:
         write_selected(folder.selected, {name: position.selected[name] for name in position.unwritten})
         position.unwritten.clear()
 
-    run.group.first(write)
+    run.group.run_on_first(write)
 
 
 def finish(run: Assembly, folder: RunFolder, position: Position) -> None:
@@ -39,7 +39,7 @@ def finish(run: Assembly, folder: RunFolder, position: Position) -> None:
         write_selected(folder.selected, {"last": last})
         folder.write_trained(position.step, {**position.selected_steps, "last": position.step})
 
-    run.group.first(write)
+    run.group.run_on_first(write)
 
 
 def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
@@ -58,7 +58,7 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
         forget_after(folder.metrics, 0 if state is None else state["position"]["step"])
         return state
 
-    state = run.group.read(read)
+    state = run.group.broadcast_from_first(read)
     if state is None:
         return Position()
     # A checkpoint that was branched off a shared warm-up names the networks that had not begun there.

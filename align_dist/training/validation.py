@@ -23,22 +23,22 @@ WORST_GROUP = "validation/worst_group_accuracy"
 
 def validate(run: Assembly, position: Position) -> Values:
     """Measures on the validation parts; selects the weights that are best by each rule, once warm-up is over."""
-    step, reading = position.step, run.with_local_networks()
+    step, local_run = position.step, run.with_local_networks()
     weights = cache(lambda: weights_now(step, run.method.networks, run.group))  # one copy for all that select it
 
     def better(name: str, best: Best, accuracy: float) -> Best:
-        if accuracy < best.accuracy or not run.schedule.selectable(step):
+        if accuracy < best.accuracy or not run.schedule.may_select(step):
             return best
         position.selected[name] = weights()
         position.unwritten.add(name)
         return Best(accuracy, step)
 
-    values = {f"validation/{name}": value for name, value in _measure_validation(reading, step).items()}
+    values = {f"validation/{name}": value for name, value in _measure_validation(local_run, step).items()}
     position.validation = better("validation", position.validation, values["validation/accuracy"])
     if WORST_GROUP in values:
         position.worst_group = better("validation_worst_group", position.worst_group, values[WORST_GROUP])
     if "oracle" in run.config.evaluation.selections and run.split.target_validation:
-        targets = [_accuracy_on(reading, samples) for samples in run.split.target_validation.values()]
+        targets = [_accuracy_on(local_run, samples) for samples in run.split.target_validation.values()]
         values["oracle/accuracy"] = sum(targets) / len(targets)
         position.oracle = better("oracle", position.oracle, values["oracle/accuracy"])
     return values
@@ -59,7 +59,7 @@ def _measure_validation(run: Assembly, step: int) -> Values:
     explained = explained_samples(run)
     if len(explained) == 0:
         return values
-    if run.config.evaluation.explain_validation and run.schedule.selectable(step):
+    if run.config.evaluation.explain_validation and run.schedule.may_select(step):
         values |= means_of(explain(run, explained))
     return values | collapse_of(run, explained)
 

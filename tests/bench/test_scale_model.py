@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from align_dist.bench.scale_model import RANKS, VOLUME, Measured, communication_seconds, efficiency
+from align_dist.bench.scale_model import RANKS, VOLUME, ScalingMeasurement, communication_seconds, efficiency
 
-EXAMPLE = Measured(seconds=1.0, gradient_bytes=100, messages=2, bandwidth=50.0, latency=0.01)
+EXAMPLE = ScalingMeasurement(seconds=1.0, gradient_bytes=100, messages=2, bandwidth=50.0, latency=0.01)
 
 
 def test_a_ring_worked_by_hand() -> None:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from refusals import raises
 
-from align_dist.bench.timing import Look, look, refuse_company, share_of_others
+from align_dist.bench.timing import LoadSnapshot, check_quiet, load_snapshot, share_of_others
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import MachineError
 from align_dist.machine import available_cores
@@ -19,9 +19,9 @@ from align_dist.machine import available_cores
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
-def a_look(clock: float, busy: float, own: float, **others: float) -> Look:
+def a_look(clock: float, busy: float, own: float, **others: float) -> LoadSnapshot:
     """Others' ids are the lengths of their names."""
-    return Look(clock, busy, own, {len(name): (name, seconds) for name, seconds in others.items()})
+    return LoadSnapshot(clock, busy, own, {len(name): (name, seconds) for name, seconds in others.items()})
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,15 @@ def test_a_refusal_is_one_line_that_names_the_busiest() -> None:
     cores = available_cores()
     before, after = a_look(0, 0, 0, old=50.0), a_look(10, 8.0 * cores, 0, old=50.5, young=7.0)
     with raises(MachineError, "80%", "young"):
-        refuse_company(before, after, "before")
-    refuse_company(before, a_look(10, 0.5 * cores, 0, old=50.5), "before")
+        check_quiet(before, after, "before")
+    check_quiet(before, a_look(10, 0.5 * cores, 0, old=50.5), "before")
 
 
 def test_a_thread_of_the_kernel_that_takes_another_name_has_worked_no_more_for_it() -> None:
     cores = available_cores()
     before, after = a_look(0, 0, 0, old=50.0), a_look(10, 8.0 * cores, 0, new=50.5, young=7.0)
     with raises(MachineError, "young"):
-        refuse_company(before, after, "before")
+        check_quiet(before, after, "before")
 
 
 @pytest.fixture
@@ -84,20 +84,20 @@ def test_the_work_of_ones_own_children_is_not_anothers(busy: list[subprocess.Pop
     )
     assert beside.stdin is not None and beside.stdout is not None
     beside.stdout.readline()
-    before = look()
+    before = load_snapshot()
     ids = {process.pid for process in busy}
     assert not ids & before.others.keys()
-    while look().own - before.own < 0.5:
+    while load_snapshot().own - before.own < 0.5:
         assert all(process.poll() is None for process in busy)
     said, _ = beside.communicate("now\n")
     assert float(said) > 0.2
 
 
 SEEN_FROM_BESIDE = """
-from align_dist.bench.timing import look, share_of_others
-before = look()
+from align_dist.bench.timing import load_snapshot, share_of_others
+before = load_snapshot()
 print("ready", flush=True)
 input()
-after = look()
+after = load_snapshot()
 print(after.busy - before.busy - (after.own - before.own))
 """

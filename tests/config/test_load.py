@@ -163,5 +163,5 @@ def test_a_run_is_named_by_its_own_methods_options(empty: Path) -> None:
         parse_config({"method": "erm", "align": {"lambda1": -1}})
     several = parse_config(values)
     assert several.with_method("fixed_mask") == parse_config({"method": "fixed_mask", **values})
-    assert "mask: grey" in to_yaml(several) and "mask: grey" not in to_yaml(several.alone())
-    assert several.alone().identity == several.identity
+    assert "mask: grey" in to_yaml(several) and "mask: grey" not in to_yaml(several.with_own_options_only())
+    assert several.with_own_options_only().identity == several.identity

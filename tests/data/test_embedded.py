@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from align_dist.config import parse_config
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.catalogue import Catalogue
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.embedded import background_class, digit_instances, make_embedded
 from align_dist.data.prepare import prepare
 from align_dist.data.scenes import compose
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, DataError, StorageError
 
 
@@ -133,10 +133,10 @@ def test_a_beton_of_another_agreement_is_refused_and_a_run_on_it_has_another_id(
     told = {"betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
     usual = parse_config({"benchmark": {**told, "root": str(root)}})
     manifest = prepare(usual.benchmark)
-    assert manifest.agreement == 0.7 and beton_of(usual.benchmark) == manifest
+    assert manifest.agreement == 0.7 and checked_manifest(usual.benchmark) == manifest
     half = parse_config({"benchmark": {**told, "root": str(tmp_path / "nowhere"), "agreement": 0.5}})
     with raises(DataError, "benchmark.agreement 0.7", "0.5"):
-        beton_of(half.benchmark)
+        checked_manifest(half.benchmark)
     assert usual.identity != half.identity
     with raises(ConfigError, "agreement"):
         parse_config({"benchmark": {"name": "pacs", "agreement": 0.5}})

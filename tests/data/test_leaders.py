@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from align_dist.data.leaders import follow_leaders
+from align_dist.data.leaders import cluster_by_leaders
 
 
 def clustered(count: int) -> np.ndarray:
@@ -28,20 +28,20 @@ def test_many_blocks_and_threads_choose_as_a_plain_search_does(workers: int) -> 
             leaders.append(index)
             expected.append(index)
     assert 1000 < len(leaders) < 8000
-    assert follow_leaders(hashes, 0, 24, workers).tolist() == expected
+    assert cluster_by_leaders(hashes, 0, 24, workers).tolist() == expected
 
 
 def test_given_leaders_lead_though_they_are_alike() -> None:
     hashes = np.repeat(clustered(9)[:2], [3, 2], axis=0)
-    assert follow_leaders(hashes, 2, 24).tolist() == [0, 1, 0, 3, 3]
-    assert follow_leaders(hashes, 5, 24).tolist() == [0, 1, 2, 3, 4]
+    assert cluster_by_leaders(hashes, 2, 24).tolist() == [0, 1, 0, 3, 3]
+    assert cluster_by_leaders(hashes, 5, 24).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_progress_ends_with_all_hashes() -> None:
     told: list[int] = []
-    follow_leaders(clustered(9000), 0, 24, 2, told.append)
+    cluster_by_leaders(clustered(9000), 0, 24, 2, told.append)
     assert told == sorted(told) and len(told) > 1 and told[-1] == 9000
 
 
 def test_no_hashes_have_no_leaders() -> None:
-    assert follow_leaders(np.empty((0, 4), np.uint64), 0, 24).tolist() == []
+    assert cluster_by_leaders(np.empty((0, 4), np.uint64), 0, 24).tolist() == []

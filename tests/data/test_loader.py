@@ -21,7 +21,7 @@ from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
 from align_dist.data.manifest import Manifest
-from align_dist.data.sample_keys import Order, make_order, pack, unaugmented
+from align_dist.data.sample_keys import Order, make_order, pack_keys, unaugmented
 from align_dist.errors import DataError
 from align_dist.machine import available_cores
 
@@ -149,8 +149,8 @@ def test_a_draw_gives_its_picture_in_any_company(one: Loader, order: Order) -> N
     sample_keys = np.concatenate([order.batch(step) for step in range(12)])
     together = by_draw(list(one.batches(order.batch, 12)))
     shuffled = np.random.default_rng(0).permutation(sample_keys)
-    assert_same(together, by_draw(list(one.all_of(shuffled, 7))))
-    assert_same(together, by_draw([*one.all_of(sample_keys[::2], 5), *one.all_of(sample_keys[1::2], 36)]))
+    assert_same(together, by_draw(list(one.batches_of(shuffled, 7))))
+    assert_same(together, by_draw([*one.batches_of(sample_keys[::2], 5), *one.batches_of(sample_keys[1::2], 36)]))
 
 
 def test_resuming_in_the_middle_gives_the_rest(one: Loader, order: Order) -> None:
@@ -166,14 +166,14 @@ def resized(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def test_pass_zero_is_the_whole_picture_resized(geometric: Loader, files: Files) -> None:
     """Pillow's antialiased bilinear interpolation, on the picture as it was painted."""
-    for batch in geometric.all_of(unaugmented(np.arange(COUNT)), 8):
+    for batch in geometric.batches_of(unaugmented(np.arange(COUNT)), 8):
         for sample, shown in zip(batch.samples.tolist(), pixels(batch), strict=True):
             expected = resized(paint(sample, grey=True))
             assert np.abs(shown.permute(1, 2, 0).numpy() - expected).max() < 1.01
 
 
 def test_jpegs_are_decoded_with_their_channels_in_order(one: Loader) -> None:
-    for batch in one.all_of(unaugmented(np.arange(COUNT)), COUNT):
+    for batch in one.batches_of(unaugmented(np.arange(COUNT)), COUNT):
         for sample, shown in zip(batch.samples.tolist(), pixels(batch), strict=True):
             expected = resized(paint(sample, grey=False))
             assert np.abs(shown.permute(1, 2, 0).numpy() - expected).mean() < 4
@@ -183,7 +183,7 @@ def test_jpegs_are_decoded_with_their_channels_in_order(one: Loader) -> None:
 def test_a_jpeg_much_larger_than_the_output_is_decoded_smaller_and_looks_the_same(files: Files, side: int) -> None:
     """A quarter and a half of the picture: the crops of pass 0 and of later passes are where they were."""
     small = Loader(files.colour, side, 0, GEOMETRY_ONLY, masks=True, workers=1)
-    for batch in small.all_of(np.concatenate([pack(np.arange(COUNT), number) for number in (0, 1, 2)]), COUNT):
+    for batch in small.batches_of(np.concatenate([pack_keys(np.arange(COUNT), number) for number in (0, 1, 2)]), COUNT):
         assert batch.masks is not None
         grey = (pixels(batch) * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
         assert (grey - 255 * batch.masks).abs().mean() < 3
@@ -196,22 +196,22 @@ def test_a_damaged_picture_is_an_error_and_not_another_ones_pixels(files: Files,
     content[start : start + 400] = bytes(400)
     path.write_bytes(content)
     loader = Loader(path, SIDE, 0, Augmentation(), workers=1)
-    error = in_time(lambda: list(loader.all_of(unaugmented(np.arange(COUNT)), 8)))
+    error = in_time(lambda: list(loader.batches_of(unaugmented(np.arange(COUNT)), 8)))
     assert isinstance(error, DataError) and str(path) in str(error)
 
 
 def test_evaluation_sees_every_image_once_and_a_short_last_batch(one: Loader) -> None:
-    batches = list(one.all_of(unaugmented(np.arange(COUNT)[::-1]), 5))
+    batches = list(one.batches_of(unaugmented(np.arange(COUNT)[::-1]), 5))
     assert [len(batch.images) for batch in batches] == [5, 5, 5, 5, 2]
     assert torch.cat([batch.samples for batch in batches]).tolist() == list(range(COUNT))[::-1]
-    assert list(one.all_of(unaugmented(np.arange(0)), 5)) == []
+    assert list(one.batches_of(unaugmented(np.arange(0)), 5)) == []
 
 
 def test_masks_move_with_their_pictures(geometric: Loader) -> None:
-    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in (1, 2, 3)])
-    plain = by_draw(list(geometric.all_of(unaugmented(np.arange(COUNT)), 11)))
+    sample_keys = np.concatenate([pack_keys(np.arange(COUNT), number) for number in (1, 2, 3)])
+    plain = by_draw(list(geometric.batches_of(unaugmented(np.arange(COUNT)), 11)))
     moved = 0
-    for batch in geometric.all_of(sample_keys, 11):
+    for batch in geometric.batches_of(sample_keys, 11):
         assert batch.masks is not None
         assert torch.allclose(pixels(batch), 255 * batch.masks[:, None].expand(-1, 3, -1, -1), atol=1e-3)
         moved += sum(
@@ -223,9 +223,9 @@ def test_masks_move_with_their_pictures(geometric: Loader) -> None:
 
 def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files: Files, geometric: Loader) -> None:
     settings: Any = {"masks": True, "masks_in_training": False, "workers": 1}
-    sample_keys = pack(np.arange(COUNT), np.arange(COUNT) % 2)
-    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).all_of(sample_keys, COUNT)
-    (plain,) = geometric.all_of(unaugmented(np.arange(COUNT)), COUNT)
+    sample_keys = pack_keys(np.arange(COUNT), np.arange(COUNT) % 2)
+    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).batches_of(sample_keys, COUNT)
+    (plain,) = geometric.batches_of(unaugmented(np.arange(COUNT)), COUNT)
     assert found.masks is not None and plain.masks is not None
     assert torch.equal(found.masks[::2], plain.masks[::2])
     assert not found.masks[1::2].any()
@@ -233,10 +233,10 @@ def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files:
 
 def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
     """The coloured picture's luminance follows its mask closely only where no colour was changed."""
-    sample_keys = pack(np.arange(COUNT), 1)
+    sample_keys = pack_keys(np.arange(COUNT), 1)
     weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     differences, correlations = [], []
-    for batch in one.all_of(sample_keys, COUNT):
+    for batch in one.batches_of(sample_keys, COUNT):
         assert batch.masks is not None
         for grey, mask in zip((pixels(batch) * weights).sum(1), 255 * batch.masks, strict=True):
             differences.append(float((grey - mask).abs().mean()))
@@ -247,9 +247,9 @@ def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
 
 def test_half_of_the_pictures_are_flipped_and_a_tenth_is_grey(one: Loader) -> None:
     """1,320 draws: the standard deviations of the shares are 0.014 and 0.008."""
-    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in range(1, 61)])
+    sample_keys = np.concatenate([pack_keys(np.arange(COUNT), number) for number in range(1, 61)])
     flipped, grey = [], []
-    for batch in one.all_of(sample_keys, 120):
+    for batch in one.batches_of(sample_keys, 120):
         assert batch.masks is not None
         flipped += (batch.masks[..., : SIDE // 2].mean((1, 2)) > batch.masks[..., SIDE // 2 :].mean((1, 2))).tolist()
         levels = pixels(batch)
@@ -260,8 +260,11 @@ def test_half_of_the_pictures_are_flipped_and_a_tenth_is_grey(one: Loader) -> No
 
 def test_passes_and_seeds_give_other_pixels_of_the_same_picture(geometric: Loader, files: Files) -> None:
     other = Loader(files.grey, SIDE, 2, GEOMETRY_ONLY, masks=True, workers=1)
-    sample_keys = np.concatenate([pack(np.arange(COUNT), number) for number in (0, 1, 2)])
-    first, second = by_draw(list(geometric.all_of(sample_keys, 11))), by_draw(list(other.all_of(sample_keys, 11)))
+    sample_keys = np.concatenate([pack_keys(np.arange(COUNT), number) for number in (0, 1, 2)])
+    first, second = (
+        by_draw(list(geometric.batches_of(sample_keys, 11))),
+        by_draw(list(other.batches_of(sample_keys, 11))),
+    )
     for sample in range(COUNT):
         pictures = [first[sample + (number << 32)][0] for number in (0, 1, 2)]
         pictures += [second[sample + (number << 32)][0] for number in (1, 2)]
@@ -337,5 +340,5 @@ def test_more_workers_than_cores_are_no_traceback(files: Files, workers: int) ->
 
 def test_numbas_own_types_are_left_as_they_were(one: Loader) -> None:
     """Functions that were compiled for a row of bytes are found by this type."""
-    assert len(next(one.all_of(unaugmented(np.arange(2)), 2)).images) == 2
+    assert len(next(one.batches_of(unaugmented(np.arange(2)), 2)).images) == 2
     assert numba.uint8[::1].mutable

@@ -12,8 +12,8 @@ from PIL import Image
 from refusals import raises
 
 from align_dist.data.mask_values import MaskValues, decide_reading
-from align_dist.data.masks import decode_mask, look_at_mask
-from align_dist.data.pixels import open_picture
+from align_dist.data.masks import decode_mask, inspect_mask
+from align_dist.data.pixels import open_image
 from align_dist.errors import DataError
 
 SQUARE = np.zeros((12, 16), np.uint8)
@@ -41,7 +41,7 @@ def stored(picture: Image.Image) -> bytes:
 def read(files: Sequence[bytes], asked: MaskValues = "auto") -> list[np.ndarray]:
     """Each file's mask in [0, 255], (H, W), as a benchmark of these files stores it."""
     names = [f"{index}.png" for index in range(len(files))]
-    reading = decide_reading(names, [look_at_mask(open_picture(data)) for data in files], asked)
+    reading = decide_reading(names, [inspect_mask(open_image(data)) for data in files], asked)
     masks = [decode_mask(data, 100, reading) for data in files]
     assert all(np.array_equal(mask[..., 0], mask[..., channel]) for mask in masks for channel in (1, 2))
     return [mask[..., 0] for mask in masks]

@@ -15,11 +15,11 @@ from refusals import raises
 
 from align_dist.config import BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.prepare import prepare
 from align_dist.data.sample_keys import unaugmented
-from align_dist.data.tree import beton_of
 from align_dist.errors import DataError
 
 TREE = {"farm": {"cow": 3, "dog": 3}}
@@ -112,25 +112,25 @@ def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(roo
     assert manifest.group_indices == (0, 1, 0, 3, 3, 2) and manifest.parts == tuple(PARTS)
     loader = Loader(asked.beton, 32, 0, Augmentation(), workers=1)
     assert loader.groups is not None and loader.groups.tolist() == [0, 1, 0, 3, 3, 2]
-    (batch,) = loader.all_of(unaugmented(np.array([5, 0, 3, 1])), 4)
+    (batch,) = loader.batches_of(unaugmented(np.array([5, 0, 3, 1])), 4)
     assert batch.groups is not None and batch.groups.tolist() == [2, 0, 3, 1]
     halves = [part.groups.tolist() for part in batch.parts(2) if part.groups is not None]
     assert halves == [[2, 3], [0, 1]]
     write_csv(path, ["image", "attribute", "split"], replaced(1, [NAMES[1], "on grass", "test"]))
     with raises(DataError, "1 of another group", "1 of another part"):
-        beton_of(asked)
+        checked_manifest(asked)
 
 
 def test_a_beton_without_what_the_csv_says_is_refused_also_without_its_pictures(root: Path, tmp_path: Path) -> None:
     plain = BenchmarkConfig(name="folders", root=root, betons=tmp_path / "betons", storage="raw")
     assert prepare(plain).group_names == ()
     loader = Loader(plain.beton, 32, 0, Augmentation(), workers=1)
-    (batch,) = loader.all_of(unaugmented(np.arange(6)), 6)
+    (batch,) = loader.batches_of(unaugmented(np.arange(6)), 6)
     assert loader.groups is None and batch.groups is None
     path = write_csv(tmp_path / "m.csv", ["image", "split"], [[line[0], line[2]] for line in listed()])
     for there in (root, tmp_path / "nowhere"):
         with raises(DataError, "--force"):
-            beton_of(plain.model_copy(update={"metadata": path, "root": there}))
+            checked_manifest(plain.model_copy(update={"metadata": path, "root": there}))
 
 
 def make_waterbirds(folder: Path) -> list[list[str]]:

@@ -14,9 +14,9 @@ from PIL import Image
 from refusals import raises
 
 from align_dist.config import BenchmarkConfig, RunConfig, to_yaml
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import Manifest
 from align_dist.data.prepare import prepare
-from align_dist.data.tree import beton_of
 from align_dist.errors import DataError
 from align_dist.run import train_run
 
@@ -92,7 +92,7 @@ def test_a_list_of_values_chooses_and_is_in_the_manifest(benchmark: BenchmarkCon
     manifest = prepare(chosen)
     assert manifest.mask_values == (128,) and prepare(chosen) == manifest
     with raises(DataError, "benchmark.mask_values"):
-        beton_of(chosen.model_copy(update={"mask_values": (64,)}))
+        checked_manifest(chosen.model_copy(update={"mask_values": (64,)}))
     assert stored(chosen, manifest, "mask", "photo/dog/dog_001.png").sum() == 255 * 15 * 20 * 3
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from align_dist.data.pixels import FRAMES, TRANSPARENT, decode_image, open_picture, remarks_on
+from align_dist.data.pixels import FRAMES, TRANSPARENT, decode_image, open_image, remarks_on
 
 RAMP = np.linspace(0, 1, 20)[None].repeat(6, axis=0)
 
@@ -83,7 +83,7 @@ def test_transparent_pixels_are_white_whatever_colour_they_hide(mode: str) -> No
     pixels = decode_image(data, 100)
     expected = (70, 70, 70) if mode in ("LA", "L") else (200, 0, 0)
     assert (pixels[:, :2] == expected).all() and (pixels[:, 2:] == 255).all()
-    assert remarks_on(open_picture(data)) == (TRANSPARENT,)
+    assert remarks_on(open_image(data)) == (TRANSPARENT,)
 
 
 def test_a_transparent_level_of_16_bits_is_white() -> None:
@@ -93,7 +93,7 @@ def test_a_transparent_level_of_16_bits_is_white() -> None:
     place = data.index(b"IDAT") - 4
     data[place:place] = (2).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
     assert decode_image(bytes(data), 100)[..., 0].tolist() == [[0, 255, 255], [255, 0, 156]]
-    assert remarks_on(open_picture(bytes(data))) == (TRANSPARENT,)
+    assert remarks_on(open_image(bytes(data))) == (TRANSPARENT,)
 
 
 def test_half_transparent_pixels_are_half_white() -> None:
@@ -102,7 +102,7 @@ def test_half_transparent_pixels_are_half_white() -> None:
 
 
 def test_an_alpha_channel_that_hides_nothing_is_not_remarked() -> None:
-    picture = open_picture(stored(Image.new("RGBA", (4, 4), (1, 2, 3, 255)), "PNG"))
+    picture = open_image(stored(Image.new("RGBA", (4, 4), (1, 2, 3, 255)), "PNG"))
     assert remarks_on(picture) == ()
 
 
@@ -126,12 +126,12 @@ def test_the_first_of_several_frames_is_used_and_remarked(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     data = stored(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert (decode_image(data, 100) == (255, 0, 0)).all()
-    assert remarks_on(open_picture(data)) == (FRAMES,)
-    assert remarks_on(open_picture(stored(frames[0], kind))) == ()
+    assert remarks_on(open_image(data)) == (FRAMES,)
+    assert remarks_on(open_image(stored(frames[0], kind))) == ()
 
 
 def test_a_telephones_preview_is_no_second_frame() -> None:
     large, preview = Image.new("RGB", (32, 32), "red"), Image.new("RGB", (8, 8), "red")
     data = stored(large, "MPO", save_all=True, append_images=[preview])
-    assert open_picture(data).format == "MPO"
-    assert remarks_on(open_picture(data)) == ()
+    assert open_image(data).format == "MPO"
+    assert remarks_on(open_image(data)) == ()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from align_dist.data.sample_keys import Order, SampleKeys, make_order, pack, permutation, sample_of, unaugmented
+from align_dist.data.sample_keys import Order, SampleKeys, make_order, pack_keys, permutation, sample_ids, unaugmented
 
 Ids = NDArray[np.int64]
 # Five samples and seven, a batch of three and two, seed 7.
@@ -42,14 +42,14 @@ def drawn_before(order: Order, steps: int) -> SampleKeys:
 )
 def test_a_draw_holds_its_sample_and_its_pass(samples: list[int], pass_number: int) -> None:
     ids = np.array(samples, np.int64)
-    sample_keys = pack(ids, pass_number)
+    sample_keys = pack_keys(ids, pass_number)
     assert sample_keys.dtype == np.uint64
-    assert np.array_equal(sample_of(sample_keys), ids)
+    assert np.array_equal(sample_ids(sample_keys), ids)
     assert [int(draw) for draw in sample_keys] == [pass_number * 2**32 + sample for sample in samples]
 
 
 def test_passes_may_differ_from_draw_to_draw() -> None:
-    sample_keys = pack(np.array([5, 5, 7]), np.array([1, 2, 3]))
+    sample_keys = pack_keys(np.array([5, 5, 7]), np.array([1, 2, 3]))
     assert sample_keys.tolist() == [5 + 2**32, 5 + 2 * 2**32, 7 + 3 * 2**32]
 
 
@@ -65,7 +65,7 @@ def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: 
     steps = -(-3 * len(everything) // batch_size)
     sample_keys = drawn_before(order, steps)[: 3 * len(everything)]
     for number, one_pass in enumerate(np.split(sample_keys, 3), start=1):
-        assert np.array_equal(np.sort(sample_of(one_pass)), everything)
+        assert np.array_equal(np.sort(sample_ids(one_pass)), everything)
         assert (passes_of(one_pass) == number).all()
 
 
@@ -75,12 +75,12 @@ def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...
     order = make_order(parts, batch_size, seed, balanced=True)
     sample_keys = drawn_before(order, 2 * max(map(len, parts)))
     for part in parts:
-        own = sample_keys[np.isin(sample_of(sample_keys), part)]
+        own = sample_keys[np.isin(sample_ids(sample_keys), part)]
         complete = len(own) // len(part)
         assert complete >= 1
         for number in range(1, complete + 1):
             one_pass = own[(number - 1) * len(part) : number * len(part)]
-            assert np.array_equal(np.sort(sample_of(one_pass)), np.sort(part))
+            assert np.array_equal(np.sort(sample_ids(one_pass)), np.sort(part))
             assert (passes_of(one_pass) == number).all()
 
 
@@ -89,7 +89,7 @@ def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...
 def test_balanced_shares_differ_by_one_image_at_most_and_the_first_domains_have_more(
     parts: tuple[Ids, ...], batch_size: int, seed: int, step: int
 ) -> None:
-    batch = sample_of(make_order(parts, batch_size, seed, balanced=True).batch(step))
+    batch = sample_ids(make_order(parts, batch_size, seed, balanced=True).batch(step))
     shares = [int(np.isin(batch, part).sum()) for part in parts]
     assert sum(shares) == len(batch) == batch_size
     assert max(shares) - min(shares) <= 1
@@ -120,7 +120,7 @@ def test_a_domain_smaller_than_its_share_is_passed_over_several_times_in_one_bat
     order = make_order((np.array([3, 8]), np.arange(10, 30)), 10, 0, balanced=True)
     small = order.batch(0)[:5]
     assert passes_of(small).tolist() == [1, 1, 2, 2, 3]
-    assert Counter(sample_of(small[:4]).tolist()) == {3: 2, 8: 2}
+    assert Counter(sample_ids(small[:4]).tolist()) == {3: 2, 8: 2}
 
 
 def by_definition(order: Order, step: int) -> list[int]:
@@ -145,7 +145,7 @@ def test_a_batch_is_a_piece_of_its_passes_permutations(order: Order, steps: list
 def test_the_order_of_a_seed_is_the_one_it_always_was() -> None:
     """As written by the first version: a checkpoint of then resumes with the batches of then."""
     order = make_order((np.arange(5), np.arange(5, 12)), 5, seed=7, balanced=True)
-    assert [sample_of(order.batch(step)).tolist() for step in range(4)] == FIRST_STEPS
+    assert [sample_ids(order.batch(step)).tolist() for step in range(4)] == FIRST_STEPS
     assert [passes_of(order.batch(step)).tolist() for step in range(4)] == FIRST_PASSES
 
 
@@ -153,7 +153,7 @@ def test_an_order_keeps_one_permutation_a_stream_however_long_it_is_used() -> No
     order = make_order((np.arange(40), np.arange(40, 70)), 8, seed=0, balanced=True)
     for step in range(100):
         order.batch(step)
-    assert sum(len(samples) for _, samples in order.kept.values()) == 70
+    assert sum(len(samples) for _, samples in order.permutations.values()) == 70
 
 
 def test_seeds_passes_and_streams_are_shuffled_apart() -> None:

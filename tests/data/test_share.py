@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from align_dist.data.share import GlobalBatch, class_weights, pair_within_class, places_within
+from align_dist.data.share import GlobalBatch, class_weights, pair_within_class, positions_within
 
 
 def batch_of(labels: list[int], first: int = 0, classes: int = 5, rank: int = 0, ranks: int = 1) -> GlobalBatch:
@@ -76,8 +76,8 @@ def test_gathered_places_are_where_the_ranks_shares_stand_one_after_another(size
     batch = batch_of([0] * (size * ranks), ranks=ranks)
     joined = np.concatenate([batch_of([0] * (size * ranks), rank=rank, ranks=ranks).rows for rank in range(ranks)])
     places = np.arange(size * ranks)
-    assert np.array_equal(joined[batch.gathered(places)], places)
+    assert np.array_equal(joined[batch.gathered_positions(places)], places)
 
 
 def test_places_count_each_groups_images_in_order() -> None:
-    assert places_within(np.array([4, 0, 4, 4, 0])).tolist() == [0, 0, 1, 2, 1]
+    assert positions_within(np.array([4, 0, 4, 4, 0])).tolist() == [0, 0, 1, 2, 1]

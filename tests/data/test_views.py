@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from align_dist.attribution import carried_over
+from align_dist.attribution import warp_maps
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
-from align_dist.data.sample_keys import pack, sample_of, second_views
+from align_dist.data.sample_keys import pack_keys, sample_ids, second_view_keys
 from align_dist.data.share import Share
 
 SIDE = 48
@@ -37,22 +37,22 @@ def loader(tmp_path_factory: pytest.TempPathFactory) -> Loader:
 
 
 def test_a_second_view_is_the_same_picture_another_way() -> None:
-    sample_keys = pack(np.arange(5), 7)
-    second = second_views(sample_keys)
-    assert np.array_equal(sample_of(second), sample_of(sample_keys)) and not (second == sample_keys).any()
-    assert np.array_equal(second_views(sample_keys), second)
+    sample_keys = pack_keys(np.arange(5), 7)
+    second = second_view_keys(sample_keys)
+    assert np.array_equal(sample_ids(second), sample_ids(sample_keys)) and not (second == sample_keys).any()
+    assert np.array_equal(second_view_keys(sample_keys), second)
 
 
 def test_the_first_view_carried_over_is_the_second_where_it_reaches(loader: Loader) -> None:
-    sample_keys = pack(np.arange(12), 1)
-    second = second_views(sample_keys)
+    sample_keys = pack_keys(np.arange(12), 1)
+    second = second_view_keys(sample_keys)
     geometry = torch.from_numpy(loader.views.between(sample_keys, second))
     (batch,) = loader.shares(lambda _: Share(sample_keys, second, {"geometry": geometry}), 1)
     assert batch.second is not None
     ones = torch.ones(12, SIDE, SIDE)
-    inside = carried_over(ones, batch.values["geometry"]) > 0.999
+    inside = warp_maps(ones, batch.values["geometry"]) > 0.999
     for channel in (0, 1):
-        found = carried_over(batch.images[:, channel], batch.values["geometry"])
+        found = warp_maps(batch.images[:, channel], batch.values["geometry"])
         apart = (found - batch.second[:, channel]).abs()[inside]
         assert inside.float().mean() > 0.3
         # Pixels are whole levels and crops are resized: a level or two of 255, of a deviation of about a quarter.
@@ -63,7 +63,7 @@ def test_the_first_view_carried_over_is_the_second_where_it_reaches(loader: Load
 
 
 def test_a_picture_as_it_is_reaches_all_of_itself(loader: Loader) -> None:
-    boxes = loader.views.boxes(pack(np.arange(12), 0))
+    boxes = loader.views.boxes(pack_keys(np.arange(12), 0))
     assert np.array_equal(boxes, np.tile([0.0, 0.0, 1.0, 1.0, 0.0], (12, 1)))
-    whole = loader.views.between(pack(np.arange(12), 0), pack(np.arange(12), 0))
+    whole = loader.views.between(pack_keys(np.arange(12), 0), pack_keys(np.arange(12), 0))
     assert np.array_equal(whole, np.tile(np.float32([[1, 0, 0], [0, 1, 0]]), (12, 1, 1)))

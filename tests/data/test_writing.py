@@ -23,7 +23,7 @@ from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton, verify_beton
 from align_dist.data.manifest import ImageField
 from align_dist.data.scan import scan
-from align_dist.data.writing import Pictures, exclusive_partial, write_pictures
+from align_dist.data.writing import SampleDataset, locked_partial, write_samples
 from align_dist.errors import DataError, MachineError, StorageError
 
 RAW = ImageField("raw", 64, 90)
@@ -42,7 +42,7 @@ except UserError as error:
 """
 
 
-class Fatal(Pictures):
+class Fatal(SampleDataset):
     """A sample whose reading kills the worker, as the kernel does when memory runs out."""
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
@@ -57,7 +57,7 @@ def folder(tmp_path: Path, pictures: Any) -> Path:
     return root
 
 
-def records(kind: type[Pictures], folder: Path) -> Pictures:
+def records(kind: type[SampleDataset], folder: Path) -> SampleDataset:
     samples = read_benchmark("folders", folder).samples
     columns = dict.fromkeys(("label", "domain", "sample"), [0] * len(samples))
     return kind(samples, scan(samples, 64, 2), columns, 64)
@@ -82,11 +82,11 @@ from pathlib import Path
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.manifest import ImageField
 from align_dist.data.scan import scan
-from align_dist.data.writing import Pictures, write_pictures
+from align_dist.data.writing import SampleDataset, write_samples
 samples = read_benchmark("folders", Path({str(folder)!r})).samples
 facts = scan(samples, 64, 2)
-pictures = Pictures([*samples] * 50, [*facts] * 50, dict.fromkeys(("label", "domain", "sample"), [0] * 6000), 64)
-write_pictures(pictures, Path(sys.argv[1]), ImageField("raw", 64, 90), 2)
+pictures = SampleDataset([*samples] * 50, [*facts] * 50, dict.fromkeys(("label", "domain", "sample"), [0] * 6000), 64)
+write_samples(pictures, Path(sys.argv[1]), ImageField("raw", 64, 90), 2)
 """
     finished = run_with_shared_memory(SMALL, ["-c", many, str(tmp_path / "a")])
     assert finished.returncode == 0, finished.stderr
@@ -104,18 +104,18 @@ def test_without_semaphores_one_line_names_shared_memory(folder: Path, tmp_path:
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(folder: Path, tmp_path: Path) -> None:
     with raises(DataError):
-        write_pictures(records(Fatal, folder), tmp_path / "a", RAW, 2)
+        write_samples(records(Fatal, folder), tmp_path / "a", RAW, 2)
     assert multiprocessing.active_children() == []
 
 
 def test_a_picture_that_changes_between_the_passes_is_named(folder: Path, tmp_path: Path) -> None:
-    pictures = records(Pictures, folder)
+    pictures = records(SampleDataset, folder)
     shutil.copy(pictures.samples[1].path, pictures.samples[5].path)
     with raises(DataError, "cat_005.png"):
-        write_pictures(pictures, tmp_path / "a", RAW, 2)
+        write_samples(pictures, tmp_path / "a", RAW, 2)
     pictures.samples[5].path.unlink()
     with raises(DataError, "cat_005.png"):
-        write_pictures(pictures, tmp_path / "a", RAW, 2)
+        write_samples(pictures, tmp_path / "a", RAW, 2)
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_an_interrupt_stops_the_workers_and_leaves_nothing(tmp_path: Path, pictu
 def test_a_second_writer_of_the_same_beton_is_refused(folder: Path, tmp_path: Path) -> None:
     destination = tmp_path / "a.beton"
     with (
-        exclusive_partial(destination) as partial,
+        locked_partial(destination) as partial,
         raises(DataError, destination),
     ):
         prepare_beton(read_benchmark("folders", folder), destination, max_side=64, mode="raw")

@@ -31,7 +31,7 @@ def test_pictures_get_the_probabilities_that_evaluation_gives_them(trained: RunF
     model = align_dist.load(trained.path)
     samples = np.arange(0, 96, 5)
     loader = assemble(config).loader
-    batches = list(loader.all_of(unaugmented(samples), 8))
+    batches = list(loader.batches_of(unaugmented(samples), 8))
     expected = torch.cat([torch.softmax(model.classifier(batch.images), dim=1) for batch in batches])
     labels = torch.cat([batch.labels for batch in batches])
     paths = paths_of(config)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, pair_within_class
-from align_dist.methods.ramp import ramped
+from align_dist.methods.ramp import ramp_weight
 from align_dist.networks.backbones import build_pretrained
 from align_dist.sampling import logistic_noise, relaxed_sample
 
@@ -200,8 +200,8 @@ def test_the_classifier_is_guided_by_the_updated_masker() -> None:
 
 def test_sparsity_waits_half_its_ramp_and_then_grows() -> None:
     """From the masker's step 2 on, over 8 steps: nothing for 4, then a quarter more each step."""
-    assert [ramped(2.0, step, 2, 8) for step in range(2, 13)] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert {ramped(2.0, step, 2, 0) for step in range(2, 9)} == {2.0}
+    assert [ramp_weight(2.0, step, 2, 8) for step in range(2, 13)] == [0, 0, 0, 0, 0, 0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert {ramp_weight(2.0, step, 2, 0) for step in range(2, 9)} == {2.0}
     options: dict[str, Any] = {"masker_head_start": "2 steps", "sparsity_ramp": "2 epochs"}
     method = make_method("align", warmup=4, lambda1=2.0, lambda4=0.0, **options)
     for step, weight in ((2, 0.0), (7, 0.5), (12, 2.0)):
@@ -235,14 +235,14 @@ def test_a_sampled_mask_is_seen_by_distinction_alone() -> None:
 def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch() -> None:
     batch, grey = make_batch(), torch.full((6, 32, 32), 0.5)
     method: Any = make_method("align", mask_sampling="relaxed")
-    whole = method.sampled(grey, with_share(batch, method))
+    whole = method.sampled_mask(grey, with_share(batch, method))
     later = replace(batch, sample_keys=batch.sample_keys + np.uint64(1 << 32))
-    assert float((method.sampled(grey, with_share(later, method)) - whole).abs().mean()) > 0.1
+    assert float((method.sampled_mask(grey, with_share(later, method)) - whole).abs().mean()) > 0.1
     for rank in range(2):
         share = with_share(batch, method, rank=rank, ranks=2)
-        assert torch.equal(method.sampled(grey[rank::2], share), whole[rank::2])
+        assert torch.equal(method.sampled_mask(grey[rank::2], share), whole[rank::2])
     for part, rows in zip(with_share(batch, method).parts(2), (slice(0, None, 2), slice(1, None, 2)), strict=True):
-        assert torch.equal(method.sampled(grey[rows], part), whole[rows])
+        assert torch.equal(method.sampled_mask(grey[rows], part), whole[rows])
 
 
 @pytest.mark.parametrize(("area", "advice"), [(0.01, "lower align.lambda1"), (0.3, None), (0.9, "raise align.lambda1")])

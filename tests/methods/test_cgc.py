@@ -11,7 +11,7 @@ from weights import trained_with_and_without_a_pause
 
 from align_dist.config import RunConfig
 from align_dist.methods.cgc import info_nce, similarity
-from align_dist.places import Places, between_cells
+from align_dist.places import Places, cells_transform
 
 IDENTITY = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
 MIRRORED = IDENTITY * torch.tensor([[-1.0], [1.0]])
@@ -59,7 +59,7 @@ def test_terms_are_those_written_out() -> None:
         return network(images, explain=batch.labels).cam.clamp_min(0).detach()
 
     first, second = maps(batch.images), maps(batch.second)
-    geometry = between_cells(batch.values["geometry"], (4, 4), (SIDE, SIDE), Places(0, 8))
+    geometry = cells_transform(batch.values["geometry"], (4, 4), (SIDE, SIDE), Places(0, 8))
     grid = F.affine_grid(geometry, [6, 1, *first.shape[1:]], align_corners=False)
     moved, reached = (F.grid_sample(m[:, None], grid, align_corners=False)[:, 0] for m in (first, first * 0 + 1))
     each = []

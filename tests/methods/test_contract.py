@@ -38,7 +38,7 @@ STEPS = range(WARMUP + 3)
 IN_PARTS = [
     case
     for case, (name, options) in CASES.items()
-    if not find_method(name).takes_whole_batches and 2 % find_options(name).model_validate(options).part_multiple == 0
+    if not find_method(name).takes_whole_batches and 2 % find_options(name).model_validate(options).part_divisor == 0
 ]
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -91,7 +91,7 @@ def test_warm_up_is_erm_to_the_bit_and_what_follows_is_not(case: str) -> None:
     that has no warm-up to share is itself from the first step on.
     """
     method, erm = made(case, **unregularised(case)), make_method("erm")
-    begins = WARMUP if method.options.begins(method.context.clock) else 0
+    begins = WARMUP if method.options.shared_warmup(method.context.clock) else 0
     is_erm = CASES[case][0] in ("erm", "dre")
     for step in STEPS:
         take_step(method, make_batch(step), step)

@@ -10,7 +10,7 @@ from shares import look, take_step
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.methods.masks.fixed import eroded, gaussian, luminance
+from align_dist.methods.masks.fixed import erode, gaussian, luminance
 from align_dist.places import Places
 
 
@@ -58,7 +58,7 @@ def test_an_eroded_mask_is_what_has_the_mask_all_around_it() -> None:
     expected = torch.zeros(6, 32, 32)
     expected[:, 5:8, 11] = 1
     expected[:, 31, :3] = 0.5
-    assert torch.equal(eroded(masks, 1), expected)
+    assert torch.equal(erode(masks, 1), expected)
     given, shrunk = (make_method("fixed_mask", mask="given", erosion=pixels) for pixels in (0, 1))
     take_step(shrunk, make_batch(masks=masks), 0)
     take_step(given, make_batch(masks=expected), 0)

@@ -51,7 +51,7 @@ def test_by_hand() -> None:
     logits = torch.zeros(6, 3)
     logits[batch.domains == 0, 0] = 100.0
     logits[batch.domains == 1, 1:] = torch.tensor(1.5).log()  # p = 1 / (1 + 1.5 + 1.5)
-    losses = method.robust(lambda images: logits, with_share(batch, method), 0)
+    losses = method.classifier_loss(lambda images: logits, with_share(batch, method), 0)
     torch.testing.assert_close(method.state["group_weights"], torch.tensor([1 / 3, 2 / 3]))
     torch.testing.assert_close(losses["robust"][1], 2 / 3 * torch.tensor(4.0).log())
 
@@ -85,7 +85,7 @@ def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
     ],
 )
 def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, told: str | None) -> None:
-    found = GroupDROOptions(over=over).lacking(domains, groups)
+    found = GroupDROOptions(over=over).unmet_requirement(domains, groups)
     assert found is None if told is None else found is not None and found.startswith(told)
 
 

@@ -46,10 +46,10 @@ def test_a_masker_may_begin_with_the_run_and_reach_its_sparsity_at_the_end() -> 
 
 def test_warm_up_is_what_a_method_does_before_its_own_options_act() -> None:
     clock = Clock(20, 10, 4.0)
-    assert AlignOptions().begins(clock) == FixedMaskOptions().begins(clock) == 10
-    assert AlignOptions(masker_head_start="1 epochs").begins(clock) == 6
-    assert Options().begins(clock) == 0, "nothing guides ERM, so there is no warm-up to share"
-    assert AlignOptions().begins(Clock(20, 20, 4.0)) == 20, "without guidance"
+    assert AlignOptions().shared_warmup(clock) == FixedMaskOptions().shared_warmup(clock) == 10
+    assert AlignOptions(masker_head_start="1 epochs").shared_warmup(clock) == 6
+    assert Options().shared_warmup(clock) == 0, "nothing guides ERM, so there is no warm-up to share"
+    assert AlignOptions().shared_warmup(Clock(20, 20, 4.0)) == 20, "without guidance"
 
 
 def test_only_given_masks_are_read() -> None:
@@ -61,10 +61,10 @@ def test_only_given_masks_are_read() -> None:
 @pytest.mark.parametrize("options", [HaicsOptions, GradiaOptions, CareOptions, ResOptions])
 def test_supervision_is_by_given_masks_unless_told_otherwise_and_begins_after_warm_up(options: type[Any]) -> None:
     assert options().reads_masks and not options(mask="grey").reads_masks
-    assert (options(shuffled=True).part_multiple, options().part_multiple) == (4, 1)
-    assert options().begins(Clock(20, 10, 4.0)) == 10
+    assert (options(shuffled=True).part_divisor, options().part_divisor) == (4, 1)
+    assert options().shared_warmup(Clock(20, 10, 4.0)) == 10
 
 
 @pytest.mark.parametrize("options", [DreOptions, SgtOptions])
 def test_what_acts_from_the_first_step_reads_no_masks_and_has_no_warm_up_to_share(options: type[Any]) -> None:
-    assert not options().reads_masks and options().begins(Clock(20, 10, 4.0)) == 0
+    assert not options().reads_masks and options().shared_warmup(Clock(20, 10, 4.0)) == 0

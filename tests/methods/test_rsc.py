@@ -50,7 +50,7 @@ def test_what_is_muted_by_hand() -> None:
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[2.0, 0.5, 0.0], [0.0, 0.5, 2.0]]))
     batch = type(make_batch())(torch.empty(2), torch.tensor([0, 1]), torch.empty(2), torch.empty(2), np.empty(2))
-    kept = method.kept(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.1]]), head, batch)
+    kept = method.feature_mask(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.1]]), head, batch)
     assert kept.tolist() == [[False, True, True], [True, True, True]]
 
 

@@ -21,7 +21,7 @@ from align_dist.attribution import normalise, size_of
 from align_dist.methods.care import attention
 from align_dist.methods.gradia import distance
 from align_dist.methods.res import blurred, disagreement, threshold
-from align_dist.places import Places, in_cells
+from align_dist.places import Places, pool_to_cells
 
 # What a map of 0 and a largest value is normalised to.
 TOP = 1 / 1.01
@@ -205,7 +205,7 @@ def terms_of(name: str, cam: Tensor, mask: Tensor) -> dict[str, Tensor]:
         return {"guidance": distance(cam, mask, off)}
     if name == "care":
         return {"attention": attention(cam, mask, 0.5, off)}
-    wanted = in_cells(mask, size_of(cam), off)
+    wanted = pool_to_cells(mask, size_of(cam), off)
     return {
         "disagreement": disagreement(normalise(cam), 2 * wanted - 1, 0.1),
         "imputation": (normalise(cam) - blurred(wanted)).abs().mean(),

@@ -11,8 +11,8 @@ from refusals import raises
 from torch import Tensor, nn
 
 from align_dist.errors import CheckpointError, ConfigError, MachineError, UserError
-from align_dist.networks.backbones import BACKBONES, IMAGENET, build_backbone, statistics, with_new_head
-from align_dist.networks.cached_weights import check_hash, only_weights
+from align_dist.networks.backbones import BACKBONES, IMAGENET, build_backbone, input_normalisation, with_new_head
+from align_dist.networks.cached_weights import check_hash, weights_only_loading
 from align_dist.networks.classifier import Classifier
 
 torch.set_num_threads(1)
@@ -168,14 +168,14 @@ def test_a_file_of_the_right_hash_is_taken(tmp_path: Path) -> None:
 def test_weights_are_read_as_weights_alone_whoever_reads_them(tmp_path: Path) -> None:
     """A hash in a name is eight digits, which can be met: torchvision's own reader would run what is in the file."""
     torch.save({"fc.weight": Evil(tmp_path / "ran")}, tmp_path / "net.pth")
-    with only_weights(tmp_path / "net.pth"), pytest.raises(pickle.UnpicklingError):
+    with weights_only_loading(tmp_path / "net.pth"), pytest.raises(pickle.UnpicklingError):
         torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))
     assert not (tmp_path / "ran").exists()
     torch.save({"fc.weight": torch.ones(2)}, tmp_path / "net.pth")
-    with only_weights(tmp_path / "net.pth"):
+    with weights_only_loading(tmp_path / "net.pth"):
         assert torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))["fc.weight"].tolist() == [1, 1]
     (tmp_path / "net.pth").write_bytes(b"PK torn")
-    with raises(CheckpointError, "net.pth"), only_weights(tmp_path / "net.pth"):
+    with raises(CheckpointError, "net.pth"), weights_only_loading(tmp_path / "net.pth"):
         torch.hub.load_state_dict_from_url("file:///net.pth", str(tmp_path))
 
 
@@ -218,7 +218,7 @@ def test_pretrained_lite0_sees_what_is_there(lite_weights: dict[str, Tensor], pi
     network = build_backbone("efficientnet_lite0", 1000, pretrained=True, small_images=False).eval()
     network.load_state_dict(lite_weights)
     pixels = resize(getattr(data, picture)(), (224, 224), anti_aliasing=True)
-    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in statistics("efficientnet_lite0"))
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in input_normalisation("efficientnet_lite0"))
     image = (torch.from_numpy(pixels).float().permute(2, 0, 1) - mean) / deviation
     with torch.no_grad():
         assert int(network(image[None]).argmax()) in answers
@@ -228,4 +228,4 @@ def test_torchvisions_networks_are_normalised_as_their_weights_were() -> None:
     from torchvision.models import ResNet50_Weights
 
     transforms = ResNet50_Weights.IMAGENET1K_V2.transforms()
-    assert statistics("resnet50") == IMAGENET == (tuple(transforms.mean), tuple(transforms.std))
+    assert input_normalisation("resnet50") == IMAGENET == (tuple(transforms.mean), tuple(transforms.std))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from align_dist.config import DistributedConfig
 from align_dist.errors import CheckpointError, ConfigError, UserError
-from align_dist.parallel.connect import connected
+from align_dist.parallel.connect import process_group
 from align_dist.parallel.group import Group
 
 
@@ -21,7 +21,7 @@ def result_of(action: Callable[[], Any]) -> Any:
     try:
         return action()
     except UserError as error:
-        return [type(error).__name__, str(error), error.agreed]
+        return [type(error).__name__, str(error), error.raised_on_all_ranks]
 
 
 def fail(error: UserError) -> NoReturn:
@@ -50,21 +50,25 @@ def answers(group: Group) -> dict[str, Any]:
         "is_first": group.is_first,
         "any": [group.any(flag) for flag in (False, True, rank == 0, rank == last)],
         "gather": group.gather({"rank": rank, "tensor": torch.full((2,), float(rank))}),
-        "first": group.first(lambda: noted({"by": rank})),
+        "first": group.run_on_first(lambda: noted({"by": rank})),
         "calls": calls,
-        "first fails": result_of(lambda: group.first(lambda: fail(CheckpointError(f"no file, says {rank}")))),
-        "together": group.together(lambda: rank * 10),
-        "last fails": result_of(lambda: group.together(lambda: fail(ConfigError("last")) if rank == last else rank)),
-        "all fail": result_of(lambda: group.together(lambda: fail(ConfigError(f"rank {rank}")))),
-        "read": group.read(saved_state if rank == 0 else lambda: fail(ConfigError("only rank 0 reads"))),
-        "read none": group.read(lambda: None),
-        "read fails": result_of(lambda: group.read(lambda: fail(CheckpointError(f"torn, says {rank}")))),
+        "first fails": result_of(lambda: group.run_on_first(lambda: fail(CheckpointError(f"no file, says {rank}")))),
+        "together": group.run_on_all(lambda: rank * 10),
+        "last fails": result_of(lambda: group.run_on_all(lambda: fail(ConfigError("last")) if rank == last else rank)),
+        "all fail": result_of(lambda: group.run_on_all(lambda: fail(ConfigError(f"rank {rank}")))),
+        "read": group.broadcast_from_first(
+            saved_state if rank == 0 else lambda: fail(ConfigError("only rank 0 reads"))
+        ),
+        "read none": group.broadcast_from_first(lambda: None),
+        "read fails": result_of(
+            lambda: group.broadcast_from_first(lambda: fail(CheckpointError(f"torn, says {rank}")))
+        ),
         "mean_": mean(torch.tensor([rank, 2.0])),
         "still in step": group.gather(rank),
     }
 
 
 if __name__ == "__main__":
-    with connected(DistributedConfig(timeout=60), "cpu") as joined:
+    with process_group(DistributedConfig(timeout=60), "cpu") as joined:
         found = answers(joined)
         torch.save(found, Path(sys.argv[1]) / f"{joined.rank}.pt")

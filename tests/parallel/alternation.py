@@ -31,8 +31,8 @@ from align_dist.methods.registry import find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.receptive_field import places_of
-from align_dist.parallel.build import check_shares, make_engine
-from align_dist.parallel.connect import connected
+from align_dist.parallel.build import check_batch_size, make_engine
+from align_dist.parallel.connect import process_group
 from align_dist.parallel.engine import Engine, Terms
 from align_dist.parallel.group import Group
 from align_dist.schedule import make_schedule
@@ -103,7 +103,7 @@ def take_steps(method: Method[Any], trial: Trial, size: int, group: Group) -> li
 
 
 def train(config: RunConfig, trial: Trial, folder: Path, group: Group) -> dict[str, Any]:
-    check_shares(config, group)
+    check_batch_size(config, group)
     networks = make_networks(config, group, trial.closed_form)
     parts = config.data.micro_batches
     context = Context(clock_of(config), config.seed, parts, group.concatenate, group.sum, (60, 60))
@@ -138,7 +138,7 @@ def outcome(settings: dict[str, Any], folder: Path, group: Group) -> dict[str, A
 
 def main(folder: Path, engine: str, trials: dict[str, dict[str, Any]]) -> None:
     torch.set_num_threads(1)
-    with connected(DistributedConfig(engine=engine, timeout=TIMEOUT), "cpu") as group:
+    with process_group(DistributedConfig(engine=engine, timeout=TIMEOUT), "cpu") as group:
         for name, settings in trials.items():
             result = outcome(settings, folder, group)
             if group.is_first:

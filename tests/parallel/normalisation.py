@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from align_dist.config import DistributedConfig
 from align_dist.parallel.batchnorm import synchronise_batchnorm
-from align_dist.parallel.connect import connected
+from align_dist.parallel.connect import process_group
 
 FEATURES, COUNT, STEPS = 3, 12, 3
 CASES: dict[str, Callable[[], nn.Module]] = {
@@ -70,7 +70,7 @@ def steps_of(module: nn.Module, rows: slice) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    with connected(DistributedConfig(engine=sys.argv[2], timeout=60), "cpu") as group:
+    with process_group(DistributedConfig(engine=sys.argv[2], timeout=60), "cpu") as group:
         share = slice(group.rank, None, group.world_size)
         seen = {}
         for case in CASES:

@@ -87,8 +87,11 @@ def test_alone_nothing_communicates() -> None:
     group, values = Group(), torch.tensor([1.0, 2.0])
     assert group.is_first and group.any(True) and not group.any(False)
     assert group.gather("mine") == ["mine"]
-    assert group.first(lambda: 1) == 1 and group.together(lambda: 2) == 2
-    assert group.read(lambda: {"step": 3}) == {"step": 3} and group.read(lambda: None) is None
+    assert group.run_on_first(lambda: 1) == 1 and group.run_on_all(lambda: 2) == 2
+    assert (
+        group.broadcast_from_first(lambda: {"step": 3}) == {"step": 3}
+        and group.broadcast_from_first(lambda: None) is None
+    )
     assert group.mean_(values) is values and values.tolist() == [1.0, 2.0]
 
 

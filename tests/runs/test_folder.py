@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from align_dist.config import RunConfig
-from align_dist.data.tree import beton_of
+from align_dist.data.comparison import checked_manifest
 from align_dist.errors import CheckpointError, ConfigError, DataError
 from align_dist.machine import describe_machine
 from align_dist.run import train_run
@@ -40,7 +40,7 @@ def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     folder.begin(squares)
     with pytest.raises(ConfigError, match="holds another run"):
         folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
-    assert folder.config() == squares.alone()
+    assert folder.config() == squares.with_own_options_only()
 
 
 def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
@@ -78,7 +78,7 @@ def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_p
 def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: RunConfig, tmp_path: Path) -> None:
     config = squares.model_copy(update={"runs": tmp_path})
     folder = RunFolder(config.folder)
-    folder.begin(config, 1, beton_of(config.benchmark).fingerprint)
+    folder.begin(config, 1, checked_manifest(config.benchmark).fingerprint)
     folder.write_results([])
     said: list[str] = []
     train_run(config, said.append)

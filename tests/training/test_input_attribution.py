@@ -45,7 +45,7 @@ def test_a_sheet_names_the_attribution_that_it_shows(squares: RunConfig) -> None
     for attribution in ("grad_cam", "input_gradient"):
         classifier = squares.classifier.model_copy(update={"attribution": attribution})
         run = assemble(squares.model_copy(update={"classifier": classifier}))
-        (batch,) = run.loader.all_of(unaugmented(np.arange(3)), 3)
+        (batch,) = run.loader.batches_of(unaugmented(np.arange(3)), 3)
         columns, _ = explain_batch(run, batch)
         maps = run.method.classifier.module.eval()(batch.images, explain=batch.labels).cam
         (name,) = (name for name in columns if name in ("Grad-CAM", "input gradient"))

@@ -18,12 +18,12 @@ def source_of(options: FixedSourceOptions) -> MaskSource:
         "constant": constant(options.constant),
         "gaussian": gaussian,
         "grey": grey,
-        "given": lambda batch: eroded(given(batch), options.erosion),
+        "given": lambda batch: erode(beton_masks(batch), options.erosion),
     }
     return sources[options.mask]
 
 
-def given(batch: Batch) -> Tensor:
+def beton_masks(batch: Batch) -> Tensor:
     """The masks in the beton: true masks, masks from a folder, or masks of a segmentation model (the paper's m-SAM for
     SAM).
     """
@@ -31,7 +31,7 @@ def given(batch: Batch) -> Tensor:
     return batch.masks
 
 
-def eroded(masks: Tensor, pixels: int) -> Tensor:
+def erode(masks: Tensor, pixels: int) -> Tensor:
     """Masks (B, H, W) eroded by `pixels`: each pixel is the minimum over a square window inside the image."""
     return -F.max_pool2d(-masks[:, None].float(), 2 * pixels + 1, 1, pixels)[:, 0] if pixels else masks
 

@@ -21,10 +21,10 @@ class LearnedMask:
 
     def __call__(self, batch: Batch) -> Tensor:
         with torch.no_grad(), frozen(self.masker) as masker, self.masker.autocast():
-            mask: Tensor = masker(batch.images, features_in(batch))
+            mask: Tensor = masker(batch.images, features_of(batch))
             return mask.float()
 
-    def prepared(self, batch: Batch) -> Batch:
+    def with_features(self, batch: Batch) -> Batch:
         """The batch with the masker's features of its images."""
         with torch.no_grad(), self.masker.autocast():
             features: list[Tensor] = self.masker.module.features(batch.images)  # type: ignore[operator]
@@ -33,6 +33,6 @@ class LearnedMask:
         )
 
 
-def features_in(batch: Batch) -> list[Tensor]:
-    """The features that `prepared` added, in order; empty without features."""
+def features_of(batch: Batch) -> list[Tensor]:
+    """The features that `with_features` added, in order; empty without features."""
     return [value for name, value in batch.values.items() if name.startswith(PREFIX)]

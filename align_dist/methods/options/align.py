@@ -10,13 +10,13 @@ from align_dist.errors import ConfigError
 from align_dist.methods.clock import Clock
 from align_dist.methods.options.guided import GuidedOptions
 from align_dist.schema.distributions import LogUniform
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 from align_dist.schema.values import Count, Duration, OptimiserConfig, Positive, Weight, option
 
 LITE = "efficientnet_lite0"
 
 
-class MaskerOptions(Described):
+class MaskerOptions(Section):
     """area: the mask's mean before training. The optimiser's schedule starts when the masker starts to learn."""
 
     kind: Literal["small", "large", "pretrained"] = "small"
@@ -59,18 +59,21 @@ class AlignOptions(GuidedOptions):
     evidence_classes: Annotated[int, Field(ge=1, le=999)] = option(10, after_warmup=True)
 
     @property
-    def part_multiple(self) -> int:
-        return max(super().part_multiple, 2 if self.removed_pixels == "another_image" else 1)
+    def part_divisor(self) -> int:
+        return max(super().part_divisor, 2 if self.removed_pixels == "another_image" else 1)
 
-    def begins(self, clock: Clock) -> int:
+    def shared_warmup(self, clock: Clock) -> int:
+        return self.masker_start(clock)
+
+    def masker_start(self, clock: Clock) -> int:
         """The step at which the masker starts to learn."""
         return max(0, clock.warmup - clock.steps(self.masker_head_start))
 
-    def ends(self, clock: Clock) -> int:
+    def masker_end(self, clock: Clock) -> int:
         """The step at which the masker stops learning."""
         if self.masker_length is None:
             return clock.length
-        return min(clock.length, self.begins(clock) + clock.steps(self.masker_length))
+        return min(clock.length, self.masker_start(clock) + clock.steps(self.masker_length))
 
     def check(self, clock: Clock) -> None:
         head_start, ramp = clock.steps(self.masker_head_start), clock.steps(self.sparsity_ramp)
@@ -79,13 +82,13 @@ class AlignOptions(GuidedOptions):
                 f"align.masker_head_start: {self.masker_head_start} ({head_start} steps) is longer than "
                 f"training.warmup ({clock.warmup} steps); shorten it"
             )
-        masker_steps = self.ends(clock) - self.begins(clock)
+        masker_steps = self.masker_end(clock) - self.masker_start(clock)
         if masker_steps < 1 and clock.warmup < clock.length:
             raise ConfigError(
                 f"align.masker_length: {self.masker_length} is less than one step, and masks would come from an "
                 "untrained masker; make it longer"
             )
-        if self.alternation != "batch" and self.ends(clock) <= clock.warmup < clock.length:
+        if self.alternation != "batch" and self.masker_end(clock) <= clock.warmup < clock.length:
             raise ConfigError(
                 f"align.alternation: {self.alternation} needs a masker that learns after warm-up, and "
                 "align.masker_length ends before; make that longer, or set batch"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from align_dist.methods.clock import Clock
-from align_dist.schema.text import Described
+from align_dist.schema.text import Section
 
 
-class Options(Described):
+class Options(Section):
     """The base of options, and the options of a method without any."""
 
     @property
@@ -15,25 +15,25 @@ class Options(Described):
         return False
 
     @property
-    def part_multiple(self) -> int:
+    def part_divisor(self) -> int:
         """A divisor of the images in a rank's part, for methods that pair images within a batch
-        (`methods.versions.of_another`); else 1.
+        (`methods.versions.other_image_values`); else 1.
         """
         return 1
 
     @property
-    def plain_warmup(self) -> bool:
-        """Whether the steps before `begins` are ERM's, for any options."""
+    def has_erm_warmup(self) -> bool:
+        """Whether the steps before `shared_warmup` are ERM's, for any options."""
         return True
 
-    def begins(self, clock: Clock) -> int:
-        """The step before which `after_warmup` options have no effect; 0 where no warm-up can be shared."""
+    def shared_warmup(self, clock: Clock) -> int:
+        """Steps before which `after_warmup` options have no effect; 0 where no warm-up can be shared."""
         return 0
 
     def check(self, clock: Clock) -> None:
         """Raise ConfigError for inconsistent durations."""
 
-    def lacking(self, domains: int, groups: int) -> str | None:
+    def unmet_requirement(self, domains: int, groups: int) -> str | None:
         """The problem and remedy for a number of source domains and groups of the training images, or None."""
         return None
 

@@ -36,7 +36,7 @@ class IRMOptions(Options):
                 f"({clock.length} steps), and the penalty would never reach its weight; shorten it"
             )
 
-    def lacking(self, domains: int, groups: int) -> str | None:
+    def unmet_requirement(self, domains: int, groups: int) -> str | None:
         return None if domains > 1 else f"compares source domains, and there is only one; {SEVERAL}"
 
 
@@ -52,7 +52,7 @@ class GroupDROOptions(Options):
         """Whether groups and not domains are weighted, for a benchmark with that number of groups."""
         return self.over == "groups" or (self.over == "auto" and groups > 0)
 
-    def lacking(self, domains: int, groups: int) -> str | None:
+    def unmet_requirement(self, domains: int, groups: int) -> str | None:
         if not self.weighs_groups(groups):
             return None if domains > 1 else f"weighs source domains here, and there is only one; {SEVERAL}"
         if groups > 1:

@@ -21,10 +21,10 @@ class MaskedOptions(Options):
     shuffled: bool = option(False, after_warmup=True)
 
     @property
-    def part_multiple(self) -> int:
+    def part_divisor(self) -> int:
         return 4 if self.shuffled else 1
 
-    def begins(self, clock: Clock) -> int:
+    def shared_warmup(self, clock: Clock) -> int:
         return clock.warmup
 
 
@@ -60,7 +60,7 @@ class RegularisedOptions(Options):
     regulariser_sparsity: Literal["mean", "column_maximum"] = "mean"
 
     @property
-    def plain_warmup(self) -> bool:
+    def has_erm_warmup(self) -> bool:
         return self.lambda4 == 0
 
 
@@ -78,8 +78,8 @@ class GuidedOptions(MaskedOptions, RegularisedOptions):
     exchange: Weight = option(0.0, after_warmup=True)
 
     @property
-    def part_multiple(self) -> int:
-        return max(super().part_multiple, 2 if self.exchange > 0 else 1)
+    def part_divisor(self) -> int:
+        return max(super().part_divisor, 2 if self.exchange > 0 else 1)
 
 
 class FixedMaskOptions(FixedSourceOptions, GuidedOptions):

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from align_dist.config import BenchmarkConfig
-from align_dist.data.benchmarks import read_described
+from align_dist.data.benchmarks import read_configured_benchmark
 from align_dist.data.beton import digests_with_masks, verify_beton
-from align_dist.data.catalogue import Catalogue, Sample, attach_masks, make_catalogue, relative, shown
-from align_dist.data.contents import NO_STAMP, Stamp, digests_of, stamp_of
-from align_dist.data.folders import reading
+from align_dist.data.catalogue import Catalogue, Sample, attach_masks, make_catalogue, printable, relative_name
+from align_dist.data.folders import read_errors
+from align_dist.data.hashing import NO_STAMP, Stamp, digests_of, stamp_of
 from align_dist.data.manifest import Manifest
 from align_dist.errors import DataError
 
@@ -20,7 +20,7 @@ from align_dist.errors import DataError
 Key = tuple[str, str, str]
 
 
-def beton_of(benchmark: BenchmarkConfig, quick: bool = True, compare: bool = True) -> Manifest:
+def checked_manifest(benchmark: BenchmarkConfig, quick: bool = True, compare: bool = True) -> Manifest:
     """The manifest of a benchmark's intact beton. Raises DataError as `verify_beton` does, and for a beton that differs
     from the config.
 
@@ -77,22 +77,22 @@ def tree_differences(benchmark: BenchmarkConfig, manifest: Manifest) -> list[str
     DataError for folders that the benchmark's reader refuses.
     """
     if _has_content(benchmark.root):
-        catalogue = read_described(benchmark)
+        catalogue = read_configured_benchmark(benchmark)
         changes = _picture_differences(catalogue, manifest)
         differences = [f"under {benchmark.root} {', '.join(changes)}"] if changes else []
     elif manifest.has_masks and benchmark.masks is not None and _has_content(benchmark.masks):
-        with reading(benchmark.masks):
+        with read_errors(benchmark.masks):
             catalogue, differences = attach_masks(_catalogue_of(manifest, benchmark.root), benchmark.masks), []
     else:
         return []
     return differences + _mask_differences(catalogue, manifest)
 
 
-def with_times_now(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
+def with_current_times(benchmark: BenchmarkConfig, manifest: Manifest) -> Manifest:
     """The manifest of a compared beton with current file times, so that no file is hashed again."""
     if not _has_content(benchmark.root):
         return manifest
-    catalogue = read_described(benchmark)
+    catalogue = read_configured_benchmark(benchmark)
     samples = _by_key(catalogue)
     ordered = [samples[key] for key in _keys(manifest)]
     masks = tuple(stamp_of(sample.mask) for sample in ordered if sample.mask is not None)
@@ -172,7 +172,7 @@ def _changed_places(paths: Sequence[Path], stamps: Sequence[Stamp], digests: Seq
 
 def _by_key(catalogue: Catalogue) -> dict[Key, Sample]:
     root = catalogue.root
-    return {(relative(sample.path, root), sample.domain, sample.label): sample for sample in catalogue.samples}
+    return {(relative_name(sample.path, root), sample.domain, sample.label): sample for sample in catalogue.samples}
 
 
 def _keys(manifest: Manifest) -> Iterator[Key]:
@@ -194,7 +194,7 @@ def _catalogue_of(manifest: Manifest, root: Path) -> Catalogue:
 
 def _count_text(names: Iterable[str], event: str) -> str:
     listed = list(names)
-    return f"{len(listed):,} {event} (first {shown(listed[0])})" if listed else ""
+    return f"{len(listed):,} {event} (first {printable(listed[0])})" if listed else ""
 
 
 def _has_content(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from align_dist.errors import DataError
 MOST_POINTS = 0.03  # largest deviation of a part from its fraction without a warning
 
 
-def check_task(manifest: Manifest, split: Split) -> None:
+def check_split(manifest: Manifest, split: Split) -> None:
     """Raise DataError for a split on which no metric would be meaningful."""
     check_classes_differ(manifest.classes)
     labels = np.array(manifest.labels)
@@ -31,7 +31,7 @@ def check_task(manifest: Manifest, split: Split) -> None:
             )
 
 
-def task_warnings(manifest: Manifest, split: Split, validation_fraction: float, test_fraction: float) -> list[str]:
+def split_warnings(manifest: Manifest, split: Split, validation_fraction: float, test_fraction: float) -> list[str]:
     """Warnings about a split: missing classes, copies in two parts, parts far from their fraction."""
     return [
         *_missed_fractions(manifest, split, validation_fraction, test_fraction),
@@ -129,7 +129,7 @@ def _class_warning(manifest: Manifest, labels: Iterable[int], message: str) -> l
     return [f"{len(indices):,} classes: {message} (first: '{manifest.classes[indices[0]]}')"] if indices else []
 
 
-def copies_elsewhere(manifest: Manifest, split: Split, other: Manifest) -> list[str]:
+def copies_in_other_benchmark(manifest: Manifest, split: Split, other: Manifest) -> list[str]:
     """A warning where another benchmark, used for testing, holds copies of training or validation images."""
     used, all_ids = np.concatenate([split.train, split.validation]), np.arange(len(other))
     message = f"test images of {other.benchmark} are byte copies of training or validation images"

@@ -15,9 +15,9 @@ from PIL import Image
 from refusals import raises
 
 from align_dist.config import BenchmarkConfig, parse_config
+from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import manifest_path, read_manifest, with_fingerprint
 from align_dist.data.prepare import prepare
-from align_dist.data.tree import beton_of
 from align_dist.errors import ConfigError, DataError
 from align_dist.runs.folder import RunFolder
 
@@ -55,7 +55,7 @@ def masked(benchmark: BenchmarkConfig, tmp_path: Path) -> BenchmarkConfig:
 def assert_refused(benchmark: BenchmarkConfig, *parts: str) -> None:
     """Whoever uses the beton is told in one line, and the beton stays as it is."""
     before = benchmark.beton.read_bytes()
-    for use in (beton_of, prepare):
+    for use in (checked_manifest, prepare):
         with raises(DataError, "--force", "benchmark.betons=FOLDER", *parts):
             use(benchmark)
     assert benchmark.beton.read_bytes() == before
@@ -89,7 +89,7 @@ def test_a_changed_tree_is_refused_with_counts(
     change(benchmark.root)
     assert_refused(benchmark, *parts)
     manifest = prepare(benchmark, force=True)
-    assert beton_of(benchmark) == manifest
+    assert checked_manifest(benchmark) == manifest
 
 
 def test_other_bytes_of_the_same_length_are_noticed_by_their_hash(benchmark: BenchmarkConfig) -> None:
@@ -111,22 +111,22 @@ def test_a_new_class_in_every_domain_is_refused(benchmark: BenchmarkConfig) -> N
 def test_another_tree_is_refused_where_the_names_are_the_same(
     benchmark: BenchmarkConfig, tmp_path: Path, pictures: Any
 ) -> None:
-    before = beton_of(benchmark)
+    before = checked_manifest(benchmark)
     copied = benchmark.model_copy(update={"root": shutil.copytree(benchmark.root, tmp_path / "copy")})
-    assert beton_of(copied) == before
+    assert checked_manifest(copied) == before
     other = benchmark.model_copy(update={"root": pictures(tmp_path / "two", TREE, side=48)})
     assert_refused(other, str(other.root), "14 replaced (first paint/cat/cat_000.png)")
-    assert beton_of(benchmark) == before
+    assert checked_manifest(benchmark) == before
     prepare(other, force=True)
-    assert beton_of(other).paths == before.paths and beton_of(other).fingerprint != before.fingerprint
+    assert checked_manifest(other).paths == before.paths and checked_manifest(other).fingerprint != before.fingerprint
 
 
 def test_touched_files_are_the_same_and_their_new_times_are_noted(benchmark: BenchmarkConfig) -> None:
     # Not its whole stat: reading moves the time of access.
-    before, written = beton_of(benchmark), benchmark.beton.stat().st_mtime_ns
+    before, written = checked_manifest(benchmark), benchmark.beton.stat().st_mtime_ns
     for path in benchmark.root.rglob("*.png"):
         os.utime(path)
-    assert beton_of(benchmark) == before
+    assert checked_manifest(benchmark) == before
     noted = prepare(benchmark)
     assert noted.fingerprint == before.fingerprint and noted.stamps != before.stamps
     assert read_manifest(manifest_path(benchmark.beton)) == noted
@@ -141,11 +141,11 @@ def test_an_unchanged_tree_is_there_already(benchmark: BenchmarkConfig) -> None:
 
 
 def test_a_beton_is_used_without_its_pictures(benchmark: BenchmarkConfig, tmp_path: Path) -> None:
-    before = beton_of(benchmark)
+    before = checked_manifest(benchmark)
     shutil.rmtree(benchmark.root)
-    assert beton_of(benchmark) == before
+    assert checked_manifest(benchmark) == before
     benchmark.root.mkdir()
-    assert beton_of(benchmark) == before
+    assert checked_manifest(benchmark) == before
 
 
 def test_a_folder_within_the_root_is_found(tmp_path: Path, pictures: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_folder_within_the_root_is_found(tmp_path: Path, pictures: Any) -> Non
     pictures(tmp_path / "above" / "terra_incognita", tree)
     described = BenchmarkConfig(name="terra_incognita", root=tmp_path / "above", betons=tmp_path / "betons")
     prepare(described)
-    assert len(beton_of(described)) == 16
+    assert len(checked_manifest(described)) == 16
     (described.root / "terra_incognita" / "location_46" / "cat" / "cat_001.png").unlink()
     assert_refused(described, "1 gone (first location_46/cat/cat_001.png)")
 
@@ -172,27 +172,27 @@ def test_a_beton_of_other_storage_or_without_masks_is_refused(
     other = benchmark.model_copy(update=asked)
     assert other.beton == benchmark.beton
     with pytest.raises(DataError) as caught:
-        beton_of(other)
+        checked_manifest(other)
     assert all(part in str(caught.value) for part in parts)
 
 
 def test_quality_says_nothing_of_raw_pixels(benchmark: BenchmarkConfig) -> None:
     raw = benchmark.model_copy(update={"storage": "raw"})
     manifest = prepare(raw)
-    assert beton_of(raw.model_copy(update={"quality": 50})) == manifest
+    assert checked_manifest(raw.model_copy(update={"quality": 50})) == manifest
 
 
 @pytest.mark.parametrize("with_pictures_there", [True, False])
 def test_other_masks_are_refused_and_touched_ones_are_not(
     masked: BenchmarkConfig, tmp_path: Path, with_pictures_there: bool
 ) -> None:
-    before = beton_of(masked)
+    before = checked_manifest(masked)
     if not with_pictures_there:
         shutil.rmtree(masked.root)
     copied = masked.model_copy(update={"masks": shutil.copytree(masked.masks, tmp_path / "copied")})
     for path in copied.masks.rglob("*.png"):
         os.utime(path)
-    assert beton_of(copied) == before
+    assert checked_manifest(copied) == before
     other = masked.model_copy(update={"masks": make_masks(tmp_path / "other", value=254)})
     assert_refused(other, "14 other masks (first ", str(tmp_path / "other" / "paint" / "cat" / "cat_000.png"))
 
@@ -205,18 +205,18 @@ def test_masks_are_part_of_the_digest_and_of_what_a_run_is(
     prepare(other)
     runs = [parse_config({"benchmark": each.model_dump(mode="json")}) for each in (benchmark, masked, other)]
     named = [with_fingerprint(run) for run in runs]
-    assert [run.benchmark.fingerprint for run in named] == [beton_of(run.benchmark).fingerprint for run in runs]
+    assert [run.benchmark.fingerprint for run in named] == [checked_manifest(run.benchmark).fingerprint for run in runs]
     assert len({run.identity for run in named}) == 3 == len({run.folder for run in named})
     again = masked.model_copy(update={"betons": tmp_path / "again"})
     prepare(again)
-    assert beton_of(again).fingerprint == beton_of(masked).fingerprint
+    assert checked_manifest(again).fingerprint == checked_manifest(masked).fingerprint
 
 
 def test_a_run_described_with_other_pictures_is_refused(benchmark: BenchmarkConfig, masked: BenchmarkConfig) -> None:
-    described = benchmark.model_copy(update={"fingerprint": beton_of(masked).fingerprint})
+    described = benchmark.model_copy(update={"fingerprint": checked_manifest(masked).fingerprint})
     for compare in (True, False):
         with raises(DataError, "benchmark.fingerprint=null"):
-            beton_of(described, compare=compare)
+            checked_manifest(described, compare=compare)
     run = parse_config({"benchmark": described.model_dump(mode="json")})
     assert with_fingerprint(run) == run
 
@@ -238,7 +238,7 @@ def test_pictures_left_out_as_unreadable_are_asked_for_and_looked_at(
     skipping = benchmark.model_copy(update={"on_unreadable": "skip", "betons": tmp_path / "skipped"})
     manifest = prepare(skipping)
     os.utime(broken)
-    assert beton_of(skipping) == manifest and len(manifest) == 13
+    assert checked_manifest(skipping) == manifest and len(manifest) == 13
     failing = skipping.model_copy(update={"on_unreadable": "fail"})
     assert_refused(failing, "1 left out as unreadable", "photo/cat/cat_002.png")
     broken.write_bytes(whole)

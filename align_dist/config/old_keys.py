@@ -12,7 +12,7 @@ RENAMED = {"fixed_mask": "mask"}
 OF_TRAINING = ("masker_head_start", "sparsity_ramp")
 
 
-def refuse_moved(values: dict[str, Any], method: str) -> None:
+def refuse_old_keys(values: dict[str, Any], method: str) -> None:
     """Raise ConfigError for the first key that has moved to another section."""
     for key in _old_keys(values):
         if key == "objective.changes":

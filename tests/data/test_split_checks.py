@@ -9,8 +9,8 @@ from manifests import make_manifest
 from refusals import raises
 
 from align_dist.data.manifest import Manifest
+from align_dist.data.split_checks import check_split, copies_in_other_benchmark, fixed_warnings, split_warnings
 from align_dist.data.splits import Split, make_split
-from align_dist.data.task_checks import check_task, copies_elsewhere, fixed_warnings, task_warnings
 from align_dist.errors import DataError
 
 
@@ -20,7 +20,7 @@ def single_source(manifest: Manifest, **changes: Any) -> Split:
 
 
 def warnings(manifest: Manifest, **changes: Any) -> list[str]:
-    lines = task_warnings(manifest, single_source(manifest, **changes), 0.2, 0.2)
+    lines = split_warnings(manifest, single_source(manifest, **changes), 0.2, 0.2)
     assert all("\n" not in line for line in lines)
     return lines
 
@@ -32,7 +32,7 @@ def sound() -> Manifest:
 
 @pytest.mark.parametrize("setting", ["off", "copies", "near"])
 def test_a_sound_task_has_no_warnings(setting: str) -> None:
-    check_task(sound(), single_source(sound()))
+    check_split(sound(), single_source(sound()))
     assert warnings(sound(), keep_together=setting) == []
 
 
@@ -51,7 +51,7 @@ def test_a_target_without_a_validation_part_is_told() -> None:
     (line,) = warnings(manifest)
     assert "'LabelMe'" in line and "0 of 4" in line and "20.0%" in line
     # A search that sees no target is told nothing of them.
-    assert task_warnings(manifest, single_source(manifest).without_tests(), 0.2, 0.2) == []
+    assert split_warnings(manifest, single_source(manifest).without_tests(), 0.2, 0.2) == []
 
 
 def test_classes_that_only_a_target_has_are_counted() -> None:
@@ -79,7 +79,7 @@ def test_copies_of_training_images_in_a_target_are_counted() -> None:
     hashes = list(manifest.hashes)
     trained, validated, tested = int(split.train[5]), int(split.validation[0]), int(split.tests["Caltech101"][0])
     hashes[100], hashes[103], hashes[107] = hashes[trained], hashes[validated], hashes[tested]
-    (line,) = task_warnings(replace(manifest, hashes=tuple(hashes)), split, 0.2, 0.2)
+    (line,) = split_warnings(replace(manifest, hashes=tuple(hashes)), split, 0.2, 0.2)
     assert line.startswith("2 of 80") and "'LabelMe'" in line and f"100.png = {trained}.png" in line
 
 
@@ -87,10 +87,10 @@ def test_copies_that_a_setting_lets_a_cut_go_through_are_counted() -> None:
     manifest = replace(sound(), hashes=tuple(str(index // 8) for index in range(160)))
     split = single_source(manifest, keep_together="off")
     trained = {manifest.hashes[index] for index in split.train}
-    lines = task_warnings(manifest, split, 0.2, 0.2)
+    lines = split_warnings(manifest, split, 0.2, 0.2)
     count = sum(manifest.hashes[index] in trained for index in split.validation)
     assert count > 0 and lines[0].startswith(f"{count} of {len(split.validation)} validation")
-    kept = task_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
+    kept = split_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
     assert not [line for line in kept if "copies" in line]
 
 
@@ -115,18 +115,20 @@ def test_copies_in_another_benchmark_are_counted() -> None:
     trained, tested = int(split.train[7]), int(split.tests["Caltech101"][0])
     other = replace(make_manifest([0, 1, 2, 3], [0] * 4), benchmark="elsewhere")
     strangers = replace(other, hashes=("w", "x", "y", manifest.hashes[tested]))
-    assert copies_elsewhere(manifest, split, strangers) == []
-    (line,) = copies_elsewhere(manifest, split, replace(other, hashes=("w", "x", manifest.hashes[trained], "z")))
+    assert copies_in_other_benchmark(manifest, split, strangers) == []
+    (line,) = copies_in_other_benchmark(
+        manifest, split, replace(other, hashes=("w", "x", manifest.hashes[trained], "z"))
+    )
     assert line.startswith("1 of 4") and "elsewhere" in line and f"2.png = {trained}.png" in line
 
 
 def test_tasks_without_a_meaning_are_refused() -> None:
     one = make_manifest([0] * 80, [0] * 40 + [1] * 40)
     with raises(DataError, "'class0'"):
-        check_task(one, single_source(one))
+        check_split(one, single_source(one))
     alone = make_manifest([*[0] * 40, *np.arange(40) % 2], [0] * 40 + [1] * 40)
     with raises(DataError, "'class0'"):
-        check_task(alone, single_source(alone))
+        check_split(alone, single_source(alone))
     strangers = make_manifest([*np.arange(40) % 2, *(2 + np.arange(40) % 2)], [0] * 40 + [1] * 40)
     with raises(DataError, "'LabelMe'"):
-        check_task(strangers, single_source(strangers))
+        check_split(strangers, single_source(strangers))
