@@ -49,7 +49,7 @@ def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) ->
             labels.setdefault(flat[key], {})[label] = None
     if len(labels) < 2 or key in ("method", "variant"):
         return ""
-    return "; ".join(f"{value} ({', '.join(of_value)})" for value, of_value in labels.items())
+    return "; ".join(f"{value} ({', '.join(value_labels)})" for value, value_labels in labels.items())
 
 
 def read_settings(path: Path) -> dict[str, str]:

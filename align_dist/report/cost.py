@@ -23,7 +23,7 @@ def cost_table(runs: Sequence[Run]) -> Table:
     by_label: dict[str, list[Run]] = {}
     for run in runs:
         by_label.setdefault(run.label, []).append(run)
-    rows = tuple(_line(label, of_label) for label, of_label in by_label.items())
+    rows = tuple(_line(label, label_runs) for label, label_runs in by_label.items())
     header = ("method", "runs", "minutes", "images/s", "waiting for data %", "ranks")
     return Table("Cost", header, rows, (NOTE,))
 

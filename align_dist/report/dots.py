@@ -35,13 +35,13 @@ def dot_plot(lines: Mapping[Line, Sequence[Row]], columns: Sequence[Column], bas
         for index, column in enumerate(shown):
             form = measure(column.metric)
             scaled = {
-                label: {seed: value * form.scale for seed, value in of_seeds.items()}
-                for label, of_seeds in values[column].items()
+                label: {seed: value * form.scale for seed, value in by_seed.items()}
+                for label, by_seed in values[column].items()
             }
             _draw(panels[0, index], scaled, looks)
             panels[0, index].set_title(column.title if form.scale == 1 else f"{column.title} {_unit(column)}".strip())
             if paired:
-                differences = {label: _minus(of_seeds, scaled[baseline]) for label, of_seeds in scaled.items()}
+                differences = {label: _minus(by_seed, scaled[baseline]) for label, by_seed in scaled.items()}
                 _draw(panels[1, index], {k: v for k, v in differences.items() if k != baseline}, looks)
                 panels[1, index].axvline(0, color=GREY, linewidth=0.9)
                 panels[1, index].set_title(f"minus {baseline}, paired by seed")
@@ -68,8 +68,8 @@ def _minus(values: SeedValues, baseline: SeedValues) -> SeedValues:
 
 def _draw(axes: Axes, values: Mapping[str, SeedValues], looks: Mapping[str, Look]) -> None:
     """One row a label, from above: a dot for each seed, the mean and its standard error."""
-    for place, (label, of_seeds) in enumerate(values.items()):
-        look, numbers = looks[label], list(of_seeds.values())
+    for place, (label, by_seed) in enumerate(values.items()):
+        look, numbers = looks[label], list(by_seed.values())
         if not numbers:
             continue
         axes.plot(numbers, [place] * len(numbers), linestyle="", marker=".", color=look.color, alpha=0.45)

@@ -48,10 +48,12 @@ def same_images(runs: Sequence[RunDetails], domain: str) -> tuple[int, list[Show
     if not by_seed:
         return 0, []
     seed = max(by_seed, key=lambda seed: (len(by_seed[seed]), -seed))
-    details = {label: read_details(path) for label, path in by_seed[seed].items()}
-    examples = {label: of_label.examples for label, of_label in details.items() if of_label and of_label.examples}
+    details_by_label = {label: read_details(path) for label, path in by_seed[seed].items()}
+    examples = {label: details.examples for label, details in details_by_label.items() if details and details.examples}
     common = sorted(set.intersection(*({int(sample) for sample in e.samples} for e in examples.values())))
-    return seed, [Shown(label, _select(of_label, common)) for label, of_label in examples.items()] if common else []
+    return seed, [
+        Shown(label, _select(label_examples, common)) for label, label_examples in examples.items()
+    ] if common else []
 
 
 def choose_images(methods: Sequence[Shown]) -> list[Choice]:

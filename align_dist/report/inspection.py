@@ -50,19 +50,19 @@ def details_of(run: Run) -> RunDetails:
 def by_domain(runs: Sequence[RunDetails]) -> Domains:
     """The details of all runs in the order of domains' names."""
     domains: dict[str, dict[str, list[Details]]] = {}
-    for run, of_run in runs:
-        for domain, details in of_run.items():
+    for run, details_by_domain in runs:
+        for domain, details in details_by_domain.items():
             domains.setdefault(domain, {}).setdefault(run.label, []).append(details)
     return dict(sorted(domains.items()))
 
 
 def curve_plot(domains: Domains) -> str:
     """An <svg> of insertion and deletion curves, two panels a domain; empty without curves."""
-    with_curves = {domain: _with_curves(of_labels) for domain, of_labels in domains.items()}
+    with_curves = {domain: _with_curves(by_label) for domain, by_label in domains.items()}
     panels = [
-        (f"{kind}, {domain}", of_labels, draw)
-        for domain, of_labels in with_curves.items()
-        if of_labels
+        (f"{kind}, {domain}", by_label, draw)
+        for domain, by_label in with_curves.items()
+        if by_label
         for kind, draw in (("insertion", _draw_insertion), ("deletion", _draw_deletion))
     ]
     return _plot(panels, "Insertion and deletion curves", "share of pixels", "probability")
@@ -70,16 +70,14 @@ def curve_plot(domains: Domains) -> str:
 
 def calibration_plot(domains: Domains) -> str:
     """An <svg> of reliability diagrams, one panel a domain."""
-    panels = [(domain, of_labels, _draw_calibration) for domain, of_labels in domains.items()]
+    panels = [(domain, by_label, _draw_calibration) for domain, by_label in domains.items()]
     return _plot(panels, "Reliability diagrams", "confidence", "accuracy")
 
 
 def calibration_table(domains: Domains) -> Table:
     """Expected calibration error by method and domain, mean over seeds."""
-    labels = list(dict.fromkeys(label for of_labels in domains.values() for label in of_labels))
-    rows = tuple(
-        (label, *(_mean_error(of_labels.get(label, ())) for of_labels in domains.values())) for label in labels
-    )
+    labels = list(dict.fromkeys(label for by_label in domains.values() for label in by_label))
+    rows = tuple((label, *(_mean_error(by_label.get(label, ())) for by_label in domains.values())) for label in labels)
     return Table("Expected calibration error, mean over seeds", ("method", *domains), rows)
 
 
@@ -87,22 +85,22 @@ def _mean_error(seeds: Sequence[Details]) -> str:
     return f"{np.mean([details.calibration_error for details in seeds]):.3f}" if seeds else MISSING
 
 
-def confusion_plot(of_labels: Mapping[str, Sequence[Details]], domain: str) -> str:
+def confusion_plot(by_label: Mapping[str, Sequence[Details]], domain: str) -> str:
     """An <svg> of a domain's confusion matrices, one panel a method: shares of the images of a true class.
 
     Empty for more than 30 classes, which no panel has room for.
     """
-    classes = next(iter(of_labels.values()))[0].classes
+    classes = next(iter(by_label.values()))[0].classes
     if len(classes) > MOST_CLASSES:
         return ""
-    rows, columns = -(-len(of_labels) // COLUMNS), min(COLUMNS, len(of_labels))
+    rows, columns = -(-len(by_label) // COLUMNS), min(COLUMNS, len(by_label))
     with drawing():
         figure = new_figure(PANEL * columns + 0.9, PANEL * rows + 0.6)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         image = None
         for axes in panels.flat:
             axes.set_axis_off()
-        for axes, (label, seeds) in zip(panels.flat, of_labels.items(), strict=False):
+        for axes, (label, seeds) in zip(panels.flat, by_label.items(), strict=False):
             axes.set_axis_on()
             counts = np.sum([details.confusion for details in seeds], axis=0)
             shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -113,11 +111,11 @@ def confusion_plot(of_labels: Mapping[str, Sequence[Details]], domain: str) -> s
             axes.set_yticks(range(len(classes)), classes)
         if image is not None:
             figure.colorbar(image, ax=panels, shrink=0.7, label="share of the true class (rows)")
-        return to_svg(figure, f"Confusion on {domain} by true and predicted class for {', '.join(of_labels)}")
+        return to_svg(figure, f"Confusion on {domain} by true and predicted class for {', '.join(by_label)}")
 
 
-def _with_curves(of_labels: Mapping[str, Sequence[Details]]) -> dict[str, list[Details]]:
-    kept = {label: [details for details in seeds if details.curves] for label, seeds in of_labels.items()}
+def _with_curves(by_label: Mapping[str, Sequence[Details]]) -> dict[str, list[Details]]:
+    kept = {label: [details for details in seeds if details.curves] for label, seeds in by_label.items()}
     return {label: seeds for label, seeds in kept.items() if seeds}
 
 
@@ -126,7 +124,7 @@ def _plot(
 ) -> str:
     if not panels:
         return ""
-    labels = list(dict.fromkeys(label for _, of_labels, _ in panels for label in of_labels))
+    labels = list(dict.fromkeys(label for _, by_label, _ in panels for label in by_label))
     looks = looks_of(labels)
     rows, columns = -(-len(panels) // COLUMNS), min(COLUMNS, len(panels))
     with drawing():
@@ -134,8 +132,8 @@ def _plot(
         axes_grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
         for axes in axes_grid.flat[len(panels) :]:
             axes.set_axis_off()
-        for axes, (title, of_labels, draw) in zip(axes_grid.flat, panels, strict=False):
-            for label, seeds in of_labels.items():
+        for axes, (title, by_label, draw) in zip(axes_grid.flat, panels, strict=False):
+            for label, seeds in by_label.items():
                 draw(axes, seeds, looks[label], label)
             axes.set_title(title)
             axes.set_xlabel(x_label)

@@ -70,7 +70,7 @@ def sections_of(runs: Sequence[Run], finished: Sequence[RunDetails], origin: Map
     Raises DataError for runs that must not be averaged.
     """
     rows = [row for run, _ in finished for row in run.rows]
-    done = [run for run, _ in finished]
+    finished_runs = [run for run, _ in finished]
     makers: list[tuple[str, str, Callable[[], list[str]]]] = [
         ("missing", "What is missing", lambda: _missing(runs)),
         ("results", "Results", lambda: _results(rows)),
@@ -78,14 +78,14 @@ def sections_of(runs: Sequence[Run], finished: Sequence[RunDetails], origin: Map
         ("faithfulness", "Insertion and deletion", lambda: _faithfulness(finished)),
         ("confusion", "Classes", lambda: _confusion(finished)),
         ("calibration", "Calibration", lambda: _calibration(finished)),
-        ("training", "Training", lambda: _training(done)),
-        ("cost", "Cost", lambda: [to_html(cost_table(done))]),
+        ("training", "Training", lambda: _training(finished_runs)),
+        ("cost", "Cost", lambda: [to_html(cost_table(finished_runs))]),
         ("tables", "Further tables", lambda: _further_tables(rows)),
-        ("settings", "Settings", lambda: _settings(done)),
+        ("settings", "Settings", lambda: _settings(finished_runs)),
         ("origin", "How this report was made", lambda: [definitions(origin)]),
     ]
     sections = [Section(name, heading, section(heading, *make(), name=name)) for name, heading, make in makers]
-    return [made for made in sections if made.html]
+    return [part for part in sections if part.html]
 
 
 def _missing(runs: Sequence[Run]) -> list[str]:
@@ -104,11 +104,11 @@ def _missing(runs: Sequence[Run]) -> list[str]:
 def _results(rows: Sequence[Row]) -> list[str]:
     """For each comparison its first table and the same as dots; what the measures say."""
     parts: list[str] = []
-    for name, of_comparison in _comparisons(rows).items():
-        tables = _tables(of_comparison)
+    for name, comparison_rows in _comparisons(rows).items():
+        tables = _tables(comparison_rows)
         parts += [_titled(name, tables[0])] if tables else []
-        selection = _selections(of_comparison)[0]
-        for group, lines in _by_group(lines_of(of_comparison, selection)).items():
+        selection = _selections(comparison_rows)[0]
+        for group, lines in _by_group(lines_of(comparison_rows, selection)).items():
             parts.append(figure(dot_plot(lines, summary_columns(lines), BASELINE), _group_text(group)))
             if columns := background_columns(lines):
                 caption = "Objects before their own background, another of their class, and one of any class."
@@ -118,8 +118,8 @@ def _results(rows: Sequence[Row]) -> list[str]:
 
 def _by_group(lines: Mapping[Line, Sequence[Row]]) -> dict[Group, dict[Line, Sequence[Row]]]:
     groups: dict[Group, dict[Line, Sequence[Row]]] = {}
-    for line, of_line in lines.items():
-        groups.setdefault(line.group, {})[line] = of_line
+    for line, line_rows in lines.items():
+        groups.setdefault(line.group, {})[line] = line_rows
     return groups
 
 
@@ -171,7 +171,7 @@ def _meanings(rows: Sequence[Row]) -> str:
 
 def _galleries(finished: Sequence[RunDetails]) -> list[str]:
     parts: list[str] = []
-    for comparison, runs in _of_one_source(finished).items():
+    for comparison, runs in _by_comparison(finished).items():
         for domain in sorted({domain for _, domains in runs for domain in domains}):
             seed, methods = same_images(runs, domain)
             if methods:
@@ -181,11 +181,11 @@ def _galleries(finished: Sequence[RunDetails]) -> list[str]:
     if not parts:
         return []
     without = [run.folder.name for run, domains in finished if not domains]
-    left = [paragraph(WITHOUT_DETAILS + ", ".join(without), "soft")] if without else []
-    return [paragraph(GALLERY_NOTE, "soft"), *left, *parts]
+    note = [paragraph(WITHOUT_DETAILS + ", ".join(without), "soft")] if without else []
+    return [paragraph(GALLERY_NOTE, "soft"), *note, *parts]
 
 
-def _of_one_source(finished: Sequence[RunDetails]) -> dict[str, list[RunDetails]]:
+def _by_comparison(finished: Sequence[RunDetails]) -> dict[str, list[RunDetails]]:
     """Runs by what they may be compared in, with a prefix for headings where there are several."""
     groups: dict[Group, list[RunDetails]] = {}
     for run in finished:
@@ -198,7 +198,7 @@ def _of_one_source(finished: Sequence[RunDetails]) -> dict[str, list[RunDetails]
 def _faithfulness(finished: Sequence[RunDetails]) -> list[str]:
     return [
         figure(plot, comparison.removesuffix(": "))
-        for comparison, runs in _of_one_source(finished).items()
+        for comparison, runs in _by_comparison(finished).items()
         if (plot := curve_plot(by_domain(runs)))
     ]
 
@@ -207,15 +207,15 @@ def _confusion(finished: Sequence[RunDetails]) -> list[str]:
     """Confusion matrices by domain."""
     return [
         folded(f"{comparison}{domain}", figure(plot))
-        for comparison, runs in _of_one_source(finished).items()
-        for domain, of_labels in by_domain(runs).items()
-        if (plot := confusion_plot(of_labels, domain))
+        for comparison, runs in _by_comparison(finished).items()
+        for domain, by_label in by_domain(runs).items()
+        if (plot := confusion_plot(by_label, domain))
     ]
 
 
 def _calibration(finished: Sequence[RunDetails]) -> list[str]:
     parts: list[str] = []
-    for comparison, runs in _of_one_source(finished).items():
+    for comparison, runs in _by_comparison(finished).items():
         domains = by_domain(runs)
         if domains:
             plot = figure(calibration_plot(domains), comparison.removesuffix(": "))
@@ -238,6 +238,6 @@ def _settings(runs: Sequence[Run]) -> list[str]:
         if path.exists():
             heading = f"{run.label}, seed {run.rows[0].seed}: {run.folder.name}"
             parts.append(folded(heading, preformatted(path.read_text("utf-8", errors="replace"))))
-    found = environments(runs)
-    versions = {environment: f"{count} of {len(runs)} runs" for environment, count in found.items()}
+    counts = environments(runs)
+    versions = {environment: f"{count} of {len(runs)} runs" for environment, count in counts.items()}
     return [*parts, definitions(versions) if versions else ""]

@@ -88,9 +88,9 @@ class Details:
 
 def write_details(folder: Path, details: Mapping[str, Details]) -> None:
     """Write one file a domain, each atomically. Raises StorageError."""
-    for domain, of_domain in details.items():
+    for domain, domain_details in details.items():
         save: Any = np.savez_compressed  # whose stub takes no other names than its own
-        write_atomically(folder / f"{domain}.npz", partial(save, **_arrays(of_domain)))
+        write_atomically(folder / f"{domain}.npz", partial(save, **_arrays(domain_details)))
 
 
 def read_details(path: Path, with_examples: bool = True) -> Details | None:
