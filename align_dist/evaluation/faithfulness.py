@@ -86,21 +86,11 @@ def _replacement_curve(
     return torch.cat(points).T
 
 
-def insertion_auc(
-    predict: Predict,
-    images: Tensor,
-    saliency: Tensor,
-    *,
-    pixels_per_step: int | None = None,
-    largest_batch: int = LARGEST_BATCH,
-) -> Tensor:
-    """Trapezoid area (B,) in [0, 1] under `insertion_curve`; higher is better."""
-    curve = insertion_curve(predict, images, saliency, pixels_per_step=pixels_per_step, largest_batch=largest_batch)
-    return area_under(curve)
-
-
 def area_under(curve: Tensor) -> Tensor:
-    """Trapezoid area (B,) of curves (B, points) whose points are evenly spaced over [0, 1]."""
+    """Trapezoid area (B,) in [0, 1] under curves (B, points) whose points are evenly spaced over [0, 1].
+
+    Insertion AUC, higher is better, or deletion AUC, lower is better.
+    """
     return (curve.sum(1) - (curve[:, 0] + curve[:, -1]) / 2) / (curve.shape[1] - 1)
 
 

@@ -13,7 +13,6 @@ from align_dist.evaluation.faithfulness import (
     Predict,
     area_under,
     deletion_curve,
-    insertion_auc,
     insertion_curve,
     soft_sufficiency_comprehensiveness,
     sufficiency_comprehensiveness,
@@ -63,7 +62,9 @@ def test_insertion_auc_of_a_linear_model_is_analytic() -> None:
     curve = insertion_curve(predict, image, share[None], pixels_per_step=32)
     torch.testing.assert_close(curve[0], torch.stack(expected))
     area = sum((a + b) / 2 for a, b in pairwise(expected)) / 8
-    assert insertion_auc(predict, image, share[None], pixels_per_step=32).item() == pytest.approx(float(area))
+    assert area_under(insertion_curve(predict, image, share[None], pixels_per_step=32)).item() == pytest.approx(
+        float(area)
+    )
 
 
 def test_the_deletion_curve_of_a_linear_model_is_analytic() -> None:
@@ -108,7 +109,7 @@ def test_true_evidence_beats_its_reverse_on_every_measure() -> None:
     image, share = evidence()
     predict = linear_model(share / 3)
     good, bad = share[None], -share[None]
-    assert insertion_auc(predict, image, good) > insertion_auc(predict, image, bad)
+    assert area_under(insertion_curve(predict, image, good)) > area_under(insertion_curve(predict, image, bad))
     suff_good, comp_good = sufficiency_comprehensiveness(predict, image, good)
     suff_bad, comp_bad = sufficiency_comprehensiveness(predict, image, bad)
     assert suff_good < suff_bad and comp_good > comp_bad
@@ -146,11 +147,11 @@ def test_batching_over_steps_changes_nothing(seed: int, largest_batch: int) -> N
 @given(st.integers(0, 10**6))
 def test_each_image_is_measured_alone_and_only_the_order_of_pixels_matters(seed: int) -> None:
     predict, (images, saliency) = softmax_model(seed), random_images(seed)
-    together = insertion_auc(predict, images, saliency, pixels_per_step=6)
+    together = area_under(insertion_curve(predict, images, saliency, pixels_per_step=6))
     one = [slice(i, i + 1) for i in range(4)]
-    alone = torch.cat([insertion_auc(predict, images[i], saliency[i], pixels_per_step=6) for i in one])
+    alone = torch.cat([area_under(insertion_curve(predict, images[i], saliency[i], pixels_per_step=6)) for i in one])
     torch.testing.assert_close(together, alone)
-    stretched = insertion_auc(predict, images, saliency * 4, pixels_per_step=6)
+    stretched = area_under(insertion_curve(predict, images, saliency * 4, pixels_per_step=6))
     torch.testing.assert_close(together, stretched)
 
 
