@@ -145,7 +145,9 @@ def _add_reading(verbs: _Verbs) -> None:
     instead.add_argument("--table", metavar="PAPER", help="a paper's tables instead: paper (ALIGN's own), dre")
     instead.add_argument("--minus", metavar="METHOD", help="differences to this one, such as erm, paired by seed")
     instead.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
+    instead.add_argument("--gallery", type=Path, metavar="FILE", help="a PNG of all methods on the same images")
     report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
+    report.add_argument("--domain", metavar="NAME", help="with --gallery: default: the first target domain")
 
     explain = _verb(verbs, "explain", "class, attribution and mask of new pictures, by a trained run", _explain)
     explain.add_argument("folder", type=Path, metavar="RUN")

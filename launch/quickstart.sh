@@ -10,3 +10,4 @@ for method in erm align; do
   "$align" train configs/quickstart.yaml "method=$method" "$@"
 done
 "$align" report runs/quickstart --html runs/quickstart/report.html
+"$align" report runs/quickstart --gallery runs/quickstart/gallery.png

@@ -21,12 +21,16 @@ def run_report(options: argparse.Namespace) -> None:
 
     if options.figure and not options.against:
         raise ConfigError("report --figure: is of --against KEY, such as --against benchmark.agreement; name both")
-    if options.html and (options.against or options.table or options.minus):
+    if options.html and (options.against or options.table or options.minus or options.gallery):
         raise ConfigError("report --html: the page has the usual tables; leave out what takes their place, or --html")
+    if options.domain and not options.gallery:
+        raise ConfigError("report --domain: is of --gallery FILE; name both")
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
         raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
+    if options.gallery:
+        return _report_gallery(options, runs)
     if options.against:
         return _report_sweep(options, runs)
     if options.table:
@@ -42,6 +46,15 @@ def run_report(options: argparse.Namespace) -> None:
 
         write_report(options.folders, options.html)
         print(options.html)
+
+
+def _report_gallery(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.gallery_figure import write_gallery
+    from align_dist.report.inspection import details_of, in_order
+
+    write_gallery([details_of(run) for run in in_order(runs)], options.domain or "", options.gallery)
+    print(options.gallery)
+    _say_left_out(runs)
 
 
 def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:

@@ -124,7 +124,7 @@ def _row(methods: Sequence[Shown], choice: Choice, classes: Sequence[str]) -> st
         confidence = f"{predicted} {examples.confidences[choice.place]:.0%}"
         mark = "\N{CHECK MARK}" if predicted == true else "\N{BALLOT X}"
         caption = f"{label}: {confidence} {mark}"
-        tiles = _tiles(examples, choice.place)
+        tiles = tiles_of(examples, choice.place)
         what = ", ".join(("Grad-CAM", "overlay", "learned mask")[: len(tiles)])
         parts.append(_figure(_strip(tiles), caption, f"{what} of {label} for {true}; predicted {confidence}"))
     return f'<div class="row"><h4>{choice.rule}</h4><div class="tiles">{"".join(parts)}</div></div>'
@@ -138,7 +138,7 @@ def _figure(strip: Bytes, caption: str, name: str) -> str:
     return figure(picture(stream.getvalue(), name, "webp", (strip.shape[1], strip.shape[0])), caption, "tile")
 
 
-def _tiles(examples: Examples, index: int) -> list[Bytes]:
+def tiles_of(examples: Examples, index: int) -> list[Bytes]:
     """Map, overlay and, where learned, mask, each (H, W, 3)."""
     colors = color_table()[examples.saliency[index]]
     mixed = (1 - OVERLAY) * examples.images[index] + OVERLAY * colors

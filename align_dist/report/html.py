@@ -11,9 +11,9 @@ from align_dist.errors import DataError, StorageError
 from align_dist.files import write_text
 from align_dist.pages.markup import links, paragraph
 from align_dist.pages.page import page
-from align_dist.report.inspection import RunDetails, details_of
+from align_dist.report.inspection import RunDetails, details_of, in_order
 from align_dist.report.rows import Run, finished_rows, read_runs
-from align_dist.report.sections import BASELINE, sections_of
+from align_dist.report.sections import sections_of
 
 MOST_NAMES = 5  # in the title
 
@@ -48,18 +48,12 @@ def report_page(runs: Sequence[Run], origin: Mapping[str, str]) -> str:
     """
     if not finished_rows(runs):
         raise DataError(f"none of the {len(runs)} runs has finished with results; finish a run first")
-    finished = [details_of(run) for run in _in_order(runs)]
+    finished = [details_of(run) for run in in_order(runs)]
     labels = list(dict.fromkeys(run.label for run, _ in finished))
     title = "Comparison of " + (", ".join(labels) if len(labels) <= MOST_NAMES else f"{len(labels)} methods")
     sections = sections_of(runs, finished, origin)
     header = _overview(runs, finished) + links([section.link for section in sections])
     return page(title, header, "".join(section.html for section in sections))
-
-
-def _in_order(runs: Sequence[Run]) -> list[Run]:
-    """The finished runs in the order of the page: the baseline first, then by label and seed."""
-    finished = [run for run in runs if run.finished and run.rows]
-    return sorted(finished, key=lambda r: (r.label != BASELINE, r.label, r.rows[0].seed, str(r.folder)))
 
 
 def _overview(runs: Sequence[Run], finished: Sequence[RunDetails]) -> str:

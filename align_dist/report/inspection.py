@@ -17,6 +17,7 @@ from align_dist.visual import COLORMAP, GREY, Look, drawing, legend, looks_of, n
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+BASELINE = "erm"
 Domains = Mapping[str, Mapping[str, Sequence[Details]]]
 """Domain -> label -> details of each seed."""
 
@@ -29,6 +30,12 @@ class RunDetails(NamedTuple):
 
     run: Run
     domains: Mapping[str, Details]
+
+
+def in_order(runs: Sequence[Run]) -> list[Run]:
+    """The finished runs in the order of pages and galleries: the baseline first, then by label and seed."""
+    finished = [run for run in runs if run.finished and run.rows]
+    return sorted(finished, key=lambda r: (r.label != BASELINE, r.label, r.rows[0].seed, str(r.folder)))
 
 
 def details_of(run: Run) -> RunDetails:

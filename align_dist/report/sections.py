@@ -15,6 +15,7 @@ from align_dist.report.curves import health_plot, loss_plot, read_curves
 from align_dist.report.dots import dot_plot
 from align_dist.report.gallery import gallery, same_images
 from align_dist.report.inspection import (
+    BASELINE,
     RunDetails,
     by_domain,
     calibration_plot,
@@ -38,7 +39,6 @@ from align_dist.report.tables import (
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import Group, Row
 
-BASELINE = "erm"
 GALLERY_NOTE = (
     "The same images for all methods, of one seed, chosen by rule. For each method Grad-CAM of the true class (or the "
     "attribution in its place) from black, 0, to yellow, 1, the same over the image, and the learned mask where there "
