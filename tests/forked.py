@@ -73,6 +73,13 @@ class Forked:
         return output, errors
 
 
+def completed(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS`, ended."""
+    process = Forked(list(arguments), environment)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
+
+
 def on_a_full_disk() -> None:
     """No file of this process grows beyond 300 kB: a write that would fails in its middle, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))

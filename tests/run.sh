@@ -22,7 +22,7 @@ fi
 [ $# = 0 ] || exec .venv/bin/python -m pytest tests "$@"
 
 # Where Python keeps no compiled modules, each of some hundred processes would compile the package.
-.venv/bin/python -m compileall -q align_dist
+.venv/bin/python -m compileall -q align_dist || true
 
 # A pytest for each part, the longest first, as many at once as there are cores; what a part says is shown when it has
 # ended. Slurm has the machine for itself.

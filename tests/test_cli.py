@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Forked
+from forked import completed
 from PIL import Image
 
 from align_dist.config import RunConfig, load_config, to_yaml
@@ -25,9 +25,7 @@ NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    process = Forked([*MODULE, *arguments])
-    output, errors = process.communicate()
-    return subprocess.CompletedProcess(arguments, process.wait(), output, errors)
+    return completed(*MODULE, *arguments)
 
 
 def run_and_name_loaded(*arguments: str) -> subprocess.CompletedProcess[str]:

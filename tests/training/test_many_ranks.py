@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from forked import Forked, on_a_full_disk
+from forked import Forked, completed, on_a_full_disk
 from ranks import described, finish, free_port, start_ranks
 from weights import assert_same_weights, weights
 
@@ -115,8 +115,7 @@ def test_two_ranks_leave_what_one_leaves_and_say_so(two_ranks: RunFolder) -> Non
 def test_evaluation_over_ranks_gives_the_numbers_of_one_process(two_ranks: RunFolder) -> None:
     """10 and 48 images in batches of 64 and 4: ranks with nothing to do, and a short last batch."""
     before = two_ranks.results.read_text()
-    again = subprocess.run([sys.executable, "-m", "align_dist.cli", "evaluate", str(two_ranks.path)], check=False)
-    assert again.returncode == 0
+    assert completed("-m", "align_dist.cli", "evaluate", str(two_ranks.path)).returncode == 0
     assert two_ranks.results.read_text() == before
 
 
