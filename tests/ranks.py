@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from forked import Forked
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.parallel.local import free_port
@@ -35,36 +37,39 @@ def environment_of(
 
 
 def start_ranks(
-    world_size: int, command: list[str], port: int | None = None, launcher: str = "torchrun"
-) -> list[subprocess.Popen[str]]:
-    """`python COMMAND` once a rank; with one rank no launcher's variables are set."""
+    world_size: int,
+    command: list[str],
+    port: int | None = None,
+    launcher: str = "torchrun",
+    before: Callable[[], None] | None = None,
+) -> list[Forked]:
+    """`python COMMAND` once a rank; with one rank no launcher's variables are set. before: what rank 0 does first."""
     chosen = port or free_port()
     alone = {**os.environ, **ALONE}
     return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env=environment_of(rank, world_size, chosen, launcher=launcher) if world_size > 1 else alone,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Forked(
+            command,
+            environment_of(rank, world_size, chosen, launcher=launcher) if world_size > 1 else alone,
+            together=True,
+            before=None if rank else before,
         )
         for rank in range(world_size)
     ]
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
+def finish(processes: Sequence[Forked | subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and output of each; none outlives the test. All are read at once: a full pipe stops its writer."""
     with ThreadPoolExecutor(len(processes)) as readers:
         return list(readers.map(_end_of, processes))
 
 
-def _end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+def _end_of(process: Forked | subprocess.Popen[str]) -> tuple[int, str]:
     try:
         output = process.communicate(timeout=LIMIT)[0]
     except subprocess.TimeoutExpired:
         process.kill()
         output = f"{process.communicate()[0]}\nkilled after {LIMIT} s"
-    return process.returncode, output
+    return process.wait(), output
 
 
 def run_ranks(world_size: int, command: list[str], launcher: str = "torchrun") -> None:

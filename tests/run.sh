@@ -23,17 +23,31 @@ fi
 .venv/bin/mypy
 [ $# = 0 ] || exec .venv/bin/python -m pytest tests "$@"
 
-# Two halves that take equally long, on as many cores as there are. Slurm has the machine for itself.
-if [ $quick = yes ]; then half="tests/data tests/networks tests/bench tests/evaluation"; else half="tests/search tests/training tests/selftest"; fi
-chosen=(); [ $quick = no ] || chosen=(-m "not slow")
-other=$(mktemp)
-# shellcheck disable=SC2086
-.venv/bin/python -m pytest $half "${chosen[@]}" -o cache_dir=.pytest_cache/half >"$other" 2>&1 &
-trap 'kill $! 2>/dev/null || true; rm -f "$other"' EXIT
+# Where Python keeps no compiled modules, each of some hundred processes would compile the package.
+.venv/bin/python -m compileall -q align_dist || true
+
+# A pytest for each part, the longest first, as many at once as there are cores; what a part says is shown when it has
+# ended. Slurm has the machine for itself.
+if [ $quick = yes ]; then
+  export chosen="not slow"
+  parts=("tests/data tests/networks tests/bench tests/evaluation")
+else
+  export chosen=""
+  parts=("tests/parallel" "tests/search tests/cluster" "tests/training tests/selftest" "tests/data tests/methods")
+fi
+# shellcheck disable=SC2048,SC2086
+others="tests --ignore=tests/slurm$(printf -- ' --ignore=%s' ${parts[*]})"
+test_part() {
+  local said code=0
+  said=$(mktemp)
+  # shellcheck disable=SC2086
+  .venv/bin/python -m pytest $1 -m "$chosen" -p no:cacheprovider >"$said" 2>&1 || code=$?
+  printf '== %s\n%s\n' "$1" "$(cat "$said")"
+  rm "$said"
+  return $code
+}
+export -f test_part
 failed=0
-# shellcheck disable=SC2086
-.venv/bin/python -m pytest tests $(printf -- '--ignore=%s ' $half) --ignore=tests/slurm "${chosen[@]}" || failed=$?
-wait $! || failed=$?
-cat "$other"
+printf '%s\0' "${parts[@]}" "$others" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part || failed=$?
 [ $quick = yes ] || .venv/bin/python -m pytest tests/slurm || failed=$?
 exit $failed

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import completed
 from PIL import Image
 
 from align_dist.config import RunConfig, load_config, to_yaml
 
-PYTHON = [sys.executable, "-m", "align_dist.cli"]
+MODULE = ["-m", "align_dist.cli"]
 LAUNCH = Path(__file__).parents[1] / "launch"
 
 
@@ -24,7 +25,7 @@ NO_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*PYTHON, *arguments], capture_output=True, text=True, check=False)
+    return completed(*MODULE, *arguments)
 
 
 def run_and_name_loaded(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -243,7 +244,7 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
 
 def assert_report_in_ascii(path: Path) -> None:
     """The same tables on a terminal that knows no other letters; the page is UTF-8 all the same."""
-    command = [*PYTHON, "report", str(path / "runs"), "--html", str(path / "ascii.html")]
+    command = [sys.executable, *MODULE, "report", str(path / "runs"), "--html", str(path / "ascii.html")]
     environment = {**os.environ, **NO_UTF8, "PYTHONIOENCODING": "ascii"}
     finished = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert finished.returncode == 0, finished.stderr

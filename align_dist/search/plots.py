@@ -43,10 +43,8 @@ def draw_plots(search: SearchConfig, trials: Sequence[Trial]) -> None:
 
 def names_of(objective: Objective) -> list[str]:
     """What is maximised, for axes: one name, or two of a Pareto search."""
-    accuracy, metric = (
-        "source validation accuracy",
-        f"{'−' if objective.metric == 'sufficiency' else ''}{objective.metric}",
-    )
+    accuracy, sign = "source validation accuracy", "−" if objective.metric == "sufficiency" else ""
+    metric = f"{sign}{objective.metric}"
     if objective.kind == "combined":
         return [f"{accuracy} + {objective.weight:g} · ({metric})"]
     return [accuracy, metric] if objective.kind == "pareto" else [accuracy]

@@ -18,7 +18,7 @@ from align_dist.runs.status import State
 from align_dist.runs.warmup import Cost, branch_step, cost_of, trunk_of
 from align_dist.search.config import SearchConfig, default_space
 from align_dist.search.sampler import NUMBER, study_of
-from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of, trial_status
+from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of, ranked, trial_status
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,8 @@ def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults
     every = [*entries.values(), *confirmations]
     cost = cost_of([entry.trial.config for entry in every], [entry.steps for entry in every], search.share_warmup)
     finalists = rank_finalists(entries, confirmations)
-    # A trial that was stopped early has been measured after less guidance than those it would be compared with.
-    scores = {n: (e.state is State.TRAINED, e.objective, -n) for n, e in entries.items() if e.objective is not None}
-    ranked = sorted((n for n in scores if entries[n].state in (State.TRAINED, State.STOPPED)), key=lambda n: scores[n])
     confirmed = [finalist.number for finalist in finalists if finalist.mean is not None]
-    best = next(iter([*confirmed, *reversed(ranked)]), None)
+    best = next(iter([*confirmed, *(entry.trial.number for entry in ranked(entries.values()))]), None)
     finished = [entry.trial for entry in entries.values() if entry.state is State.TRAINED]
     undominated = study_of(search, finished).best_trials if search.objective.kind == "pareto" else []
     front = [trial.user_attrs[NUMBER] for trial in sorted(undominated, key=lambda trial: trial.values)]
@@ -135,12 +132,8 @@ def _record(search: SearchConfig, entry: TrialStatus) -> dict[str, Any]:
     trunk = str(trunk_of(config).folder) if branch else None
     run = {"number": trial.number, "confirms": trial.confirms, "seed": config.seed, "values": trial.values}
     place = {"id": config.identity, "folder": str(trial.folder), "trunk": trunk, "branch_step": branch}
-    state = {
-        "state": entry.state,
-        "reason": entry.reason,
-        "steps": entry.steps,
-        "length": schedule_of(config).length,
-    }
+    length = schedule_of(config).length
+    state = {"state": entry.state, "reason": entry.reason, "steps": entry.steps, "length": length}
     score = {"objective": entry.objective, "metrics": entry.metrics, "selected_step": entry.selected}
     return run | place | state | score | {"validations": entry.validations}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -17,12 +17,7 @@ from align_dist.runs.metrics import latest_metrics
 from align_dist.runs.status import State, Status, training_status
 from align_dist.runs.warmup import branch_step, silent_in_warmup, trunk_of
 from align_dist.schema.distributions import Value
-from align_dist.search.config import (
-    Objective,
-    SearchConfig,
-    read_validations,
-    with_values,
-)
+from align_dist.search.config import Objective, SearchConfig, read_validations, with_values
 
 SUGGESTED, DESCRIPTION = "suggested.json", "trial.yaml"
 ENDED = (State.TRAINED, State.STOPPED, State.FAILED)
@@ -71,12 +66,8 @@ class TrialStatus(Status):
 def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
     """How a trial stands. Nobody has to be at work on it."""
     folder = RunFolder(trial.folder)
-    status, trained, ending, latest = (
-        training_status(folder),
-        folder.trained_steps(),
-        folder.ending(),
-        latest_metrics(folder.metrics),
-    )
+    status, trained, ending = training_status(folder), folder.trained_steps(), folder.ending()
+    latest = latest_metrics(folder.metrics)
     validations = read_validations(folder.path, schedule_of(trial.config), objective)
     # The best accuracy, of equals the latest, as model selection has it.
     selected = max(validations, key=lambda step: (validations[step]["accuracy"], step), default=None)
@@ -148,6 +139,14 @@ def check_lengths(search: SearchConfig, trials: Sequence[Trial]) -> int:
     return most
 
 
+def ranked(statuses: Iterable[TrialStatus]) -> list[TrialStatus]:
+    """The trials with an objective that ended well, the best first, of equals the lower number. Those that were stopped
+    early come last: they were measured after less guidance.
+    """
+    scored = [s for s in statuses if s.objective is not None and s.state in (State.TRAINED, State.STOPPED)]
+    return sorted(scored, key=lambda s: (s.state is State.STOPPED, -(s.objective or 0.0), s.trial.number))
+
+
 def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
     """The best finished trials on the seeds that follow the base run's, numbered on from the trials; seed by seed.
 
@@ -156,12 +155,11 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
     statuses = [trial_status(trial, search.objective) for trial in trials]
     if search.confirm is None or len(trials) < search.samples or any(s.state not in ENDED for s in statuses):
         return []
-    scores = {s.trial.number: s.objective for s in statuses if s.state is State.TRAINED and s.objective is not None}
-    ranked = sorted((t for t in trials if t.number in scores), key=lambda trial: (-scores[trial.number], trial.number))
+    best = [status.trial for status in ranked(statuses) if status.state is State.TRAINED]
 
     def again(trial: Trial, number: int, step: int) -> Trial:
         config = trial.config.model_copy(update={"seed": trial.config.seed + step})
         return replace(trial, number=number, config=config, confirms=trial.number)
 
-    pairs = product(range(1, search.confirm.seeds + 1), ranked[: search.confirm.finalists])
+    pairs = product(range(1, search.confirm.seeds + 1), best[: search.confirm.finalists])
     return [again(trial, number, step) for number, (step, trial) in enumerate(pairs, len(trials))]

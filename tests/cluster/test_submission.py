@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from weights import assert_same_weights
 
 from align_dist.cluster.jobs import submissions_of
 from align_dist.config import RunConfig, to_yaml
 
 CHECKOUT = Path(__file__).parents[2]
+SUBMIT = str(CHECKOUT / "launch" / "submit.py")
 
 
 @pytest.fixture
@@ -29,18 +29,16 @@ def description(squares: RunConfig, tmp_path: Path) -> Path:
     return path
 
 
-def start(description: Path, *options: str, **variables: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(CHECKOUT / "launch" / "submit.py"), str(description), *options]
+def start(description: Path, *options: str, **variables: str) -> Forked:
+    """In a session of its own, as a shell starts it, with all that it starts on this machine."""
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), **variables}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+    return Forked([SUBMIT, str(description), *options], environment, together=True, before=os.setsid)
 
 
 def says(description: Path, *options: str, **variables: str) -> tuple[int, str]:
     process = start(description, *options, **variables)
     said = process.communicate(timeout=300)[0]
-    return process.returncode, said
+    return process.wait(), said
 
 
 def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, tmp_path: Path) -> None:

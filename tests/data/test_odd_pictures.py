@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import completed
 from PIL import Image
 from refusals import raises
 
@@ -142,7 +141,6 @@ def test_a_source_of_one_class_is_refused_in_one_line(few: RunConfig, tmp_path: 
     shutil.copytree(root / "bright", root / "noon")
     prepare(few.benchmark, force=True)
     (tmp_path / "run.yaml").write_text(to_yaml(few))
-    command = [sys.executable, "-m", "align_dist.cli", "train", str(tmp_path / "run.yaml")]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = completed("-m", "align_dist.cli", "train", str(tmp_path / "run.yaml"))
     assert finished.returncode == 3 and "Traceback" not in finished.stderr
     assert "'right'" in finished.stderr.splitlines()[-1]

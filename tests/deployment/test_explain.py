@@ -6,7 +6,6 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -15,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from forked import completed
 from PIL import Image
 
 import align_dist
@@ -24,8 +24,7 @@ from align_dist.runs.folder import RunFolder
 
 
 def align(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "align_dist.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return completed("-m", "align_dist.cli", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")

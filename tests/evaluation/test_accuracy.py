@@ -45,6 +45,11 @@ def test_hand_worked_roc_auc() -> None:
     assert roc_auc(HAND, HAND_LABELS) == pytest.approx((1.0 + 0.75) / 2)
 
 
+def test_of_equal_probabilities_half_the_pairs_are_in_order() -> None:
+    """Class 0: .5 against .5 and .2; class 1: .5 and .8 against .5."""
+    assert roc_auc([[0.5, 0.5], [0.5, 0.5], [0.2, 0.8]], [0, 1, 1]) == pytest.approx((0.75 + 0.75) / 2)
+
+
 def test_hand_worked_cross_entropy() -> None:
     assert cross_entropy([[0.5, 0.5], [0.25, 0.75]], [0, 0]) == pytest.approx((math.log(2) + math.log(4)) / 2)
 

@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ranks import described, finish, start_ranks
+from ranks import ALONE, described
 
 from align_dist.config import RunConfig
+from align_dist.parallel.local import start_ranks
 
 ROOT = Path(__file__).parents[2]
 RUNNER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from align_dist import cli; sys.exit(cli.main(sys.argv[1:]))"
@@ -40,8 +41,9 @@ def test_it_trains_with_its_own_option(package: Path, squares: RunConfig, tmp_pa
     described(squares, tmp_path)
     options = ["method=label_smoothing", "label_smoothing.smoothing=0.25", "training.length=12 steps"]
     command = ["-c", RUNNER, str(package), "train", str(tmp_path / "run.yaml"), *options]
-    for code, output in finish(start_ranks(ranks, command)):
-        assert code == 0, output
+    for process in start_ranks(ranks, command, ALONE):
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, output + errors
     (folder,) = (tmp_path / "runs" / "test").iterdir()
     assert "label_smoothing:\n  smoothing: 0.25\n" in (folder / "config.yaml").read_text()
     told = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import raises
 
 from align_dist.errors import CheckpointError
 from align_dist.runs.checkpoint import (
@@ -36,7 +37,7 @@ def test_any_changed_byte_is_found(tmp_path: Path, place: float) -> None:
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged"):
+    with raises(CheckpointError, path):
         load_weights(path)
 
 
@@ -46,7 +47,7 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
             return (print, ("ran",))
 
     save_weights(tmp_path / "x.pt", {"evil": Evil()})
-    with pytest.raises(CheckpointError, match="refused"):
+    with raises(CheckpointError, tmp_path / "x.pt"):
         load_weights(tmp_path / "x.pt")
 
 
@@ -60,7 +61,7 @@ def test_the_newest_then_the_previous_then_an_error(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, said.append) == {"step": 2}
     assert said == [f"{tmp_path / 'last.ckpt'}: damaged (its digest does not match); trying previous.ckpt"]
     (tmp_path / "previous.ckpt").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=f"no checkpoint is usable; delete {tmp_path.parent} and"):
+    with raises(CheckpointError, tmp_path.parent):
         load_checkpoint(tmp_path, quiet)
 
 
@@ -77,9 +78,9 @@ def test_a_checkpoint_of_another_version_is_refused_and_the_previous_not_taken_f
     for step in (1, 2):
         save_checkpoint(tmp_path, {"step": step})
     save_weights(tmp_path / "last.ckpt", {"step": 3} | ({} if version is None else {"version": version}))
-    with pytest.raises(CheckpointError, match=rf"last.ckpt: .*version.*; .*delete {tmp_path.parent} and"):
+    with raises(CheckpointError, tmp_path / "last.ckpt", "version", tmp_path.parent):
         load_checkpoint(tmp_path, pytest.fail)
-    with pytest.raises(CheckpointError, match="version"):
+    with raises(CheckpointError, tmp_path / "last.ckpt", "version"):
         read_checkpoint(tmp_path / "last.ckpt", "delete it")
 
 
@@ -94,5 +95,5 @@ def test_a_file_with_a_right_digest_that_holds_no_state_is_one_line(tmp_path: Pa
 
 def test_a_bare_tensor_is_no_state(tmp_path: Path) -> None:
     save_weights(tmp_path / "x.pt", torch.ones(2))  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match="Tensor"):
+    with raises(CheckpointError, tmp_path / "x.pt", "Tensor"):
         load_weights(tmp_path / "x.pt")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from refusals import raises
 
 from align_dist.config import RunConfig
 from align_dist.data.comparison import checked_manifest
@@ -38,7 +39,7 @@ def test_a_record_that_cannot_be_read_stops_no_run(squares: RunConfig, tmp_path:
 def test_a_folder_holds_one_run(squares: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin(squares)
-    with pytest.raises(ConfigError, match="holds another run"):
+    with raises(ConfigError, folder.path):
         folder.begin(squares.model_copy(update={"seed": squares.seed + 1}))
     assert folder.config() == squares.with_own_options_only()
 
@@ -57,7 +58,7 @@ def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
     )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     assert folder.is_locked()
-    with pytest.raises(CheckpointError, match="another process trains this run"), folder.locked():
+    with raises(CheckpointError, folder.path), folder.locked():
         pass
     holder.kill()
     holder.wait()
@@ -84,7 +85,7 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
     train_run(config, said.append)
     assert said == [f"{config.folder}: done already"]
     folder.environment.write_text(json.dumps([{"fingerprint": "0" * 16}]))
-    with pytest.raises(ConfigError, match="experiment=NAME"):
+    with raises(ConfigError, "experiment=NAME"):
         train_run(config, said.append)
 
 
@@ -105,7 +106,7 @@ def test_runs_are_found_below_parents_and_each_once(squares: RunConfig, tmp_path
 
 
 def test_a_place_without_runs_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no results\.jsonl"):
+    with raises(DataError, tmp_path, "results.jsonl"):
         find_run_folders([tmp_path])
-    with pytest.raises(DataError, match="nowhere"):
+    with raises(DataError, tmp_path / "nowhere"):
         find_run_folders([tmp_path / "nowhere"])

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
+from refusals import raises
 
 from align_dist.errors import StorageError
 from align_dist.runs.metrics import Record, forget_after, latest_metrics, read_metrics, read_scalars, write_metrics
@@ -78,5 +79,5 @@ def test_values_that_are_not_finite_are_kept_out(tmp_path: Path) -> None:
 def test_a_full_disk_is_named_by_the_file_that_did_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=rf"^{path}: the disk is full"):
+    with raises(StorageError, path):
         write_metrics(path, 1, 0.5, {"loss": 1.0})

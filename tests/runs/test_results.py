@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import raises
 
 from align_dist.config import RunConfig
 from align_dist.errors import DataError
@@ -109,11 +110,11 @@ def test_a_bad_line_is_named_in_one_line(tmp_path: Path, line: str, reason: str)
 def test_bytes_that_are_no_text_are_a_bad_line_too(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / "results.jsonl").write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(DataError, match="line 1: not JSON"):
+    with raises(DataError, folder / "results.jsonl", "line 1"):
         read_rows(folder / "results.jsonl")
 
 
 def test_results_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"results\.jsonl: cannot be read"):
+    with raises(DataError, tmp_path / "results.jsonl"):
         read_rows(tmp_path / "results.jsonl")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from weights import assert_same_weights
 
 from align_dist.assembly import schedule_of
@@ -184,8 +183,8 @@ def test_two_processes_train_one_warmup_once(squares: RunConfig, tmp_path: Path)
     processes = []
     for number, run in enumerate(runs):
         (tmp_path / f"{number}.yaml").write_text(to_yaml(run))
-        command = [sys.executable, "-m", "align_dist.cli", "train", str(tmp_path / f"{number}.yaml"), "--share-warmup"]
-        processes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        command = ["-m", "align_dist.cli", "train", str(tmp_path / f"{number}.yaml"), "--share-warmup"]
+        processes.append(Forked(command))
     assert [process.wait() for process in processes] == [0, 0]
     starts = json.loads((trunk_of(runs[0]).folder / "environment.json").read_text())
     assert len(starts) == 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
 from confined import READ_ONLY, run_with_shared_memory
+from refusals import raises
 
 from align_dist.errors import MachineError
 from align_dist.search.cluster import scratch_place
@@ -34,5 +34,5 @@ def test_the_first_folder_that_is_short_and_writable_is_taken_or_one_line_names_
     long = tmp_path / ("long" * 25)
     long.mkdir()
     assert scratch_place([str(long), "/none", "/tmp", "/"]) == "/tmp"
-    with pytest.raises(MachineError, match=f"TMPDIR: .*{long}, /none"):
+    with raises(MachineError, "TMPDIR: ", long, "/none"):
         scratch_place([str(long), "/none"])

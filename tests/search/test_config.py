@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from refusals import raises
 
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import ConfigError
@@ -103,10 +104,9 @@ def test_a_mistake_is_one_line_that_names_it(description: dict[str, Any], mistak
 def test_files_that_are_no_search_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "torn.yaml").write_text("a: [\n")
-    for name, expected in {"none": "no such search", "list": "not a search", "torn": "not a readable search"}.items():
-        with pytest.raises(ConfigError, match=expected) as caught:
+    for name in ("none", "list", "torn"):
+        with raises(ConfigError, tmp_path / f"{name}.yaml"):
             load_search(tmp_path / f"{name}.yaml")
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(Path("configs/search").glob("*.yaml")), ids=lambda path: path.stem)
@@ -126,7 +126,7 @@ def test_without_a_space_a_method_is_searched_where_its_options_say(description:
 
 def test_a_method_that_leaves_nothing_open_has_no_space_of_its_own(description: dict[str, Any]) -> None:
     del description["space"]
-    with pytest.raises(ConfigError, match="space: nothing varies; name a key"):
+    with raises(ConfigError, "space: "):
         parse_search(description | {"overrides": ["method=erm"]})
     rates = {"classifier.optimiser.learning_rate": {"loguniform": [1e-5, 1e-3]}}
     assert parse_search(description | {"overrides": ["method=erm"], "space": rates}).base().method == "erm"
@@ -163,7 +163,7 @@ def test_what_has_nothing_to_do_with_trials_is_no_part_of_a_search(description: 
 
 def test_a_run_that_is_given_as_a_search_is_told_so(squares: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(to_yaml(squares))
-    with pytest.raises(ConfigError, match=r"run.yaml: a run's config, not a search; a search names it as `config: "):
+    with raises(ConfigError, f"config: {tmp_path / 'run.yaml'}"):
         load_search(tmp_path / "run.yaml")
 
 
@@ -178,5 +178,5 @@ def test_overrides_of_the_command_line_come_after_the_files(description: dict[st
 def test_what_would_come_out_after_warmup_is_refused_before(description: dict[str, Any]) -> None:
     """24 steps with a validation after every eighth: two are left after the shorter warm-up."""
     late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 3}})
-    with pytest.raises(ConfigError, match=r"scheduler.grace: 3 guided validations are no less than any trial has"):
+    with raises(ConfigError, "scheduler.grace: ", 3):
         check_lengths(late, TrialSampler(late).trials)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from ranks import run_ranks
+from refusals import raises
 from searches import finish, record, start, starts_of, wait_for, workers, write_search
 from weights import assert_same_weights
 
@@ -174,7 +175,7 @@ def test_a_finished_search_says_so_at_once_and_leaves_ray_alone(searched: Search
 
 def test_another_search_of_the_same_name_is_refused(searched: Searched, squares: RunConfig) -> None:
     _, other = write_search(squares, searched.path.parent, space=SPACE, seed=12345)
-    with pytest.raises(ConfigError, match=r"\(seed differ\); choose another experiment or delete it"):
+    with raises(ConfigError, other.folder(), "seed"):
         run_search(other)
 
 

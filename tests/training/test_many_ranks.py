@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from ranks import described, environment_of, finish, free_port, start_ranks
+from forked import Forked, completed, on_a_full_disk
+from ranks import described, finish, free_port, start_ranks
 from weights import assert_same_weights, weights
 
 from align_dist.assembly import make_classifier
@@ -26,7 +27,7 @@ TRAIN = ["-m", "align_dist.cli", "train"]
 TORCHRUN = ["-m", "torch.distributed.run"]
 
 
-def start(world_size: int, path: Path, port: int | None = None) -> list[subprocess.Popen[str]]:
+def start(world_size: int, path: Path, port: int | None = None) -> list[Forked]:
     return start_ranks(world_size, [*TRAIN, str(path / "run.yaml")], port)
 
 
@@ -57,7 +58,7 @@ def assert_same_training(left: Path, right: Path, config: RunConfig) -> None:
     assert largest_difference(left, right) < moved / 100
 
 
-def wait_for_step(folder: Path, step: int, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for_step(folder: Path, step: int, processes: Sequence[Forked | subprocess.Popen[str]]) -> None:
     """Until rank 0 has logged `step`."""
     metrics = folder / "metrics.jsonl"
     for _ in range(6000):
@@ -114,8 +115,7 @@ def test_two_ranks_leave_what_one_leaves_and_say_so(two_ranks: RunFolder) -> Non
 def test_evaluation_over_ranks_gives_the_numbers_of_one_process(two_ranks: RunFolder) -> None:
     """10 and 48 images in batches of 64 and 4: ranks with nothing to do, and a short last batch."""
     before = two_ranks.results.read_text()
-    again = subprocess.run([sys.executable, "-m", "align_dist.cli", "evaluate", str(two_ranks.path)], check=False)
-    assert again.returncode == 0
+    assert completed("-m", "align_dist.cli", "evaluate", str(two_ranks.path)).returncode == 0
     assert two_ranks.results.read_text() == before
 
 
@@ -202,27 +202,11 @@ def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_pat
 
 def test_a_full_disk_on_the_rank_that_writes_stops_all_with_7(squares: RunConfig, tmp_path: Path) -> None:
     described(squares, tmp_path)
-    port, processes = free_port(), []
-    for rank in range(2):
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *TRAIN, str(tmp_path / "run.yaml")],
-                env=environment_of(rank, 2, port),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                preexec_fn=_small_files if rank == 0 else None,
-            )
-        )
+    processes = start_ranks(2, [*TRAIN, str(tmp_path / "run.yaml")], before=on_a_full_disk)
     (first, said), (second, silent) = finish(processes)
     assert (first, second) == (7, 7), said + silent
     assert "the disk is full" in said.strip().splitlines()[-1]
     assert not list(tmp_path.rglob("*.partial"))
-
-
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (2, 4)], ids=str)
