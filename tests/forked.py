@@ -18,7 +18,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-IMPORTED = ["align_dist.run", "align_dist.data.loader", "torch._dynamo", "torch.utils.tensorboard.writer", "matplotlib"]
+IMPORTED = [
+    "align_dist.run",
+    "align_dist.data.loader",
+    "matplotlib",
+    "sklearn.metrics",
+    "torch._dynamo",
+    "torch.utils.tensorboard.writer",
+]
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(IMPORTED)
 
