@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,10 @@ def test_alone_nothing_communicates() -> None:
     assert group.mean_(values) is values and values.tolist() == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("method", ["first", "together", "read"])
-def test_alone_an_error_is_raised_as_it_is(method: str) -> None:
+@pytest.mark.parametrize("method", [Group.run_on_first, Group.run_on_all, Group.broadcast_from_first])
+def test_alone_an_error_is_raised_as_it_is(method: Callable[[Group, Callable[[], None]], None]) -> None:
     def fail() -> None:
         raise ConfigError("wrong")
 
     with raises(ConfigError, "wrong"):
-        getattr(Group(), method)(fail)
+        method(Group(), fail)
