@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def browser(width: int = 1280, height: int = 1000) -> Iterator[WebDriver]:
-    """Debian's chromium, which records its console and every request. The test is skipped where there is none."""
+    """Debian's chromium, which records its console and every request. The test is skipped where none starts."""
     driver, program = shutil.which("chromedriver"), shutil.which("chromium")
     if driver is None or program is None:
         pytest.skip("needs chromium and chromedriver: apt install chromium chromium-driver")
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
     options = ChromeOptions()
@@ -35,7 +36,10 @@ def browser(width: int = 1280, height: int = 1000) -> Iterator[WebDriver]:
         # A proxy of the environment does not know this machine's loopback, where the driver listens.
         for name in ("no_proxy", "NO_PROXY"):
             patch.setenv(name, "localhost,127.0.0.1")
-        chrome = Chrome(options=options, service=ChromeService(driver))
+        try:
+            chrome = Chrome(options=options, service=ChromeService(driver))
+        except WebDriverException as error:
+            pytest.skip(f"chromium does not start on this machine: {(error.msg or '').splitlines()[:1]}")
     try:
         yield chrome
     finally:

@@ -32,7 +32,7 @@ def assert_gradient(ours: Callable[[Tensor], Tensor], reference: Callable[[Array
     loss = ours(leaf)
     (gradient,) = torch.autograd.grad(loss, leaf)
     expected = approx_fprime(point.ravel(), lambda x: reference(x.reshape(point.shape)), 1e-7)
-    assert float(loss) == pytest.approx(reference(point), rel=1e-5, abs=1e-6)
+    assert float(loss.detach()) == pytest.approx(reference(point), rel=1e-5, abs=1e-6)
     np.testing.assert_allclose(gradient.numpy().ravel(), expected, rtol=2e-3, atol=1e-5)
 
 

@@ -17,7 +17,9 @@ if [ "${1:-}" = quick ]; then quick=yes; shift; fi
 if [ $quick = no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   bash slurm/local_cluster.sh install
   # A browser, for the tests of pages.
-  command -v chromedriver >/dev/null || apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null
+  command -v chromedriver >/dev/null || { apt-get update -qq &&
+    apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; } ||
+    echo "run: no browser could be installed; tests of pages say that they are skipped" >&2
 fi
 .venv/bin/ruff check align_dist launch tests
 .venv/bin/mypy
