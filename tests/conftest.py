@@ -44,6 +44,7 @@ SLOW = (
     "runs/test_details.py",
     "runs/test_warmup.py",
     "report/test_curves.py",
+    "report/test_page_in_browser.py",
     "search",
     "selftest",
     "slurm",
