@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from align_dist.report.aggregate import Line
@@ -24,7 +23,7 @@ def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
     """
     settings: dict[Line, list[dict[str, str]]] = {}
     for run in runs:
-        flat = read_settings(RunFolder(run.folder).description)
+        flat = run.settings
         for line in {Line(row.group, row.method, row.variant) for row in run.rows} if flat else ():
             settings.setdefault(line, []).append(flat)
     differing = {line: _differences(line_settings) for line, line_settings in sorted(settings.items())}
@@ -35,7 +34,7 @@ def settings_table(runs: Sequence[Run]) -> Table | None:
     """One line per key whose value differs between methods or variants, with each value and which have it; None where
     none differs. Seeds and keys that only one method has, its own options, are left out.
     """
-    settings = [(run.label, read_settings(RunFolder(run.folder).description)) for run in runs]
+    settings = [(run.label, run.settings) for run in runs]
     keys = sorted({key for _, flat in settings for key in flat if key.rsplit(".", 1)[-1] not in MAY_DIFFER})
     rows = tuple((key, text) for key in keys if (text := _values_text(key, settings)))
     return Table("Settings that differ", ("key", "values"), rows, names=2) if rows else None
@@ -50,17 +49,6 @@ def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) ->
     if len(labels) < 2 or key in ("method", "variant"):
         return ""
     return "; ".join(f"{value} ({', '.join(value_labels)})" for value, value_labels in labels.items())
-
-
-def read_settings(path: Path) -> dict[str, str]:
-    """Dotted key -> value as text; empty for a missing file or a file that is not a YAML mapping."""
-    from yaml import YAMLError, safe_load
-
-    try:
-        content = safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError):
-        return {}
-    return _flat(content) if isinstance(content, dict) else {}
 
 
 def environments(runs: Sequence[Run]) -> dict[str, int]:
@@ -81,14 +69,6 @@ def _line(start: Mapping[str, Any]) -> str:
     arithmetic = [f"{start['threads']} threads"] if "threads" in start else []
     arithmetic += [str(start[key]) for key in ("precision", "memory_format") if key in start]
     return " · ".join([*facts, *arithmetic])
-
-
-def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
-    return flat
 
 
 def _differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:

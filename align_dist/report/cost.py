@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from align_dist.report.configurations import read_settings
 from align_dist.report.render import MISSING, Table
 from align_dist.report.rows import Run
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import IMAGES_PER_SECOND, WAITING_FOR_DATA, read_scalars
+from align_dist.runs.metrics import IMAGES_PER_SECOND, WAITING_FOR_DATA, scalars_of
 from align_dist.runs.provenance import read_starts
 
 NOTE = (
@@ -31,17 +30,16 @@ def cost_table(runs: Sequence[Run]) -> Table:
 def _line(label: str, runs: Sequence[Run]) -> tuple[str, ...]:
     minutes, speeds, waits, ranks = [], [], [], set[str]()
     for run in runs:
-        folder = RunFolder(run.folder)
-        scalars, settings = read_scalars(folder.metrics), read_settings(folder.description)
+        scalars, starts = scalars_of(run.records), read_starts(RunFolder(run.folder).environment)
         speed, wait = scalars.get(IMAGES_PER_SECOND), scalars.get(WAITING_FOR_DATA)
-        ranks |= {str(start["ranks"]) for start in read_starts(folder.environment)[-1:] if "ranks" in start}
+        ranks |= {str(start["ranks"]) for start in starts[-1:] if "ranks" in start}
         if not speed or not wait:
             continue
         speeds.append(median(speed.values()))
         waits.append(100 * median(wait.values()))
         # A run that began with a shared warm-up trained only the rest itself.
         steps = max(speed) - min(speed) + _interval(list(speed))
-        minutes.append(steps * float(settings.get("data.batch_size", "nan")) / speeds[-1] / 60)
+        minutes.append(steps * float(run.settings.get("data.batch_size", "nan")) / speeds[-1] / 60)
     means = [f"{fmean(values):.1f}" if values else MISSING for values in (minutes, speeds, waits)]
     return (label, str(len(runs)), *means, ", ".join(sorted(ranks)) or MISSING)
 

@@ -6,10 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from align_dist.report.configurations import read_settings
 from align_dist.report.rows import Run
-from align_dist.runs.folder import RunFolder
-from align_dist.runs.metrics import Series, read_metrics, read_scalars
+from align_dist.runs.metrics import Series, scalars_of
 from align_dist.schema.values import to_steps
 from align_dist.visual import GREY, Look, drawing, legend, looks_of, new_figure, to_svg
 
@@ -29,7 +27,7 @@ WEIGHT = "/weight/"
 COLUMNS, MOST_POINTS, FEWEST_POINTS = 3, 4000, 30
 
 
-class Curves(NamedTuple):
+class RunCurves(NamedTuple):
     """A run's scalars by tag, and the step at which its warm-up ended (None where unknown)."""
 
     label: str
@@ -37,10 +35,9 @@ class Curves(NamedTuple):
     warmup: int | None
 
 
-def read_curves(run: Run) -> Curves:
+def read_curves(run: Run) -> RunCurves:
     """A run's curves; weighted terms have tags such as `masker/weighted/sparsity`."""
-    folder = RunFolder(run.folder)
-    scalars = read_scalars(folder.metrics)
+    scalars = scalars_of(run.records)
     weighted = {
         tag.replace(WEIGHT, "/weighted/"): {
             step: weight * terms[step] for step, weight in weights.items() if step in terms
@@ -48,13 +45,13 @@ def read_curves(run: Run) -> Curves:
         for tag, weights in scalars.items()
         if WEIGHT in tag and (terms := scalars.get(tag.replace(WEIGHT, "/")))
     }
-    return Curves(run.label, scalars | weighted, _warmup(folder))
+    return RunCurves(run.label, scalars | weighted, _warmup(run))
 
 
-def _warmup(folder: RunFolder) -> int | None:
+def _warmup(run: Run) -> int | None:
     """The step at which warm-up ended, from config.yaml and the epochs in metrics.jsonl."""
-    duration = read_settings(folder.description).get("training.warmup")
-    epochs = [(record.step, record.epoch) for record in read_metrics(folder.metrics) if record.epoch > 0]
+    duration = run.settings.get("training.warmup")
+    epochs = [(record.step, record.epoch) for record in run.records if record.epoch > 0]
     if not duration or not epochs:
         return None
     step, epoch = epochs[-1]
@@ -64,13 +61,13 @@ def _warmup(folder: RunFolder) -> int | None:
         return None
 
 
-def health_plot(curves: Sequence[Curves]) -> str:
+def health_plot(curves: Sequence[RunCurves]) -> str:
     """An <svg> of validation, masks and maps over the steps; empty where no run has any of these."""
     tags = {tag for run in curves for tag in run.scalars}
     return _plot(curves, [tag for tag in HEALTH if tag in tags], "Validation, masks and maps while training")
 
 
-def loss_plot(curves: Sequence[Curves]) -> str:
+def loss_plot(curves: Sequence[RunCurves]) -> str:
     """An <svg> of each term of the losses, raw (solid) and weighted (dashed); empty where no run has any."""
     return _plot(curves, term_tags({tag for run in curves for tag in run.scalars}), "Terms of the losses")
 
@@ -82,7 +79,7 @@ def term_tags(tags: Iterable[str]) -> list[str]:
     return sorted(terms | {tag for tag in tags if re.fullmatch(r"[^/]+/loss", tag)})
 
 
-def _plot(curves: Sequence[Curves], tags: Sequence[str], name: str) -> str:
+def _plot(curves: Sequence[RunCurves], tags: Sequence[str], name: str) -> str:
     if not tags:
         return ""
     labels = list(dict.fromkeys(run.label for run in curves))
@@ -97,7 +94,7 @@ def _plot(curves: Sequence[Curves], tags: Sequence[str], name: str) -> str:
         return to_svg(figure, f"{name}: {', '.join(tags)} for {', '.join(labels)}")
 
 
-def _panel(axes: Axes, tag: str, curves: Sequence[Curves], looks: Mapping[str, Look]) -> None:
+def _panel(axes: Axes, tag: str, curves: Sequence[RunCurves], looks: Mapping[str, Look]) -> None:
     """Draw one scalar of every run with the scalar; leave the panel empty without a tag."""
     if not tag:
         axes.set_axis_off()

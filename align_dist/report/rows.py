@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from align_dist.runs.folder import RunFolder, find_run_folders
+from align_dist.runs.metrics import Record, read_metrics
 from align_dist.runs.results import Row, read_rows
 from align_dist.runs.status import State, Status, status_of
 
@@ -23,6 +26,16 @@ class Run:
     def finished(self) -> bool:
         """Whether the run has finished, with all its rows."""
         return self.status.state is State.FINISHED
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Dotted key -> value as text, of config.yaml; empty where there is none."""
+        return _read_settings(RunFolder(self.folder).description)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The lines of metrics.jsonl."""
+        return read_metrics(RunFolder(self.folder).metrics)
 
     @property
     def label(self) -> str:
@@ -50,3 +63,22 @@ def finished_rows(runs: Sequence[Run]) -> list[Row]:
 def unfinished(runs: Sequence[Run]) -> list[Run]:
     """The unfinished runs, which are listed by name and left out of averages."""
     return [run for run in runs if not run.finished]
+
+
+def _read_settings(path: Path) -> dict[str, str]:
+    """Dotted key -> value as text; empty for a missing file or a file that is not a YAML mapping."""
+    from yaml import YAMLError, safe_load
+
+    try:
+        content = safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError):
+        return {}
+    return _flat(content) if isinstance(content, dict) else {}
+
+
+def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat.update(_flat(value, f"{name}.") if isinstance(value, dict) else {name: str(value)})
+    return flat

@@ -9,10 +9,8 @@ from typing import NamedTuple
 
 from align_dist.errors import ConfigError
 from align_dist.report.aggregate import Column, Line, lines_of, standard_error, values_of
-from align_dist.report.configurations import read_settings
 from align_dist.report.render import MISSING, Table
 from align_dist.report.rows import Run, finished_rows
-from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import OUT_OF_DOMAIN
 from align_dist.visual import GREY, PRINTED_INK, drawing, looks_of, new_figure, write_png
 
@@ -98,11 +96,11 @@ def draw_sweep(points: Sequence[Point], key: str, path: Path) -> None:
 
 
 def _is_independent(run: Run, key: str) -> bool:
-    return run.label == BASELINE and key not in read_settings(RunFolder(run.folder).description)
+    return run.label == BASELINE and key not in run.settings
 
 
 def _number(run: Run, key: str) -> float:
-    text = read_settings(RunFolder(run.folder).description).get(key)
+    text = run.settings.get(key)
     try:
         return float(text or "")
     except ValueError:

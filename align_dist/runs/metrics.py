@@ -69,9 +69,14 @@ def latest_metrics(path: Path) -> list[Record]:
 
 
 def read_scalars(path: Path) -> dict[str, Series]:
+    """`scalars_of` a file's records."""
+    return scalars_of(read_metrics(path))
+
+
+def scalars_of(records: Iterable[Record]) -> dict[str, Series]:
     """Tag -> step -> value, by name and rising step. A step written twice keeps its last value."""
     scalars: dict[str, Series] = {}
-    for record in read_metrics(path):
+    for record in records:
         for tag, value in record.values.items():
             scalars.setdefault(tag, {})[record.step] = value
     return {tag: dict(sorted(series.items())) for tag, series in sorted(scalars.items())}
