@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from align_dist.errors import DataError
-from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row, label_of
 
 SeedValues = dict[int, float]
 
@@ -24,7 +24,7 @@ class Line(NamedTuple):
     @property
     def label(self) -> str:
         """The method's name in tables."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
+        return label_of(self.method, self.variant)
 
 
 @dataclass(frozen=True)

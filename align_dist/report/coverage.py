@@ -9,7 +9,7 @@ from align_dist.errors import UserError
 from align_dist.report.render import Table
 from align_dist.report.rows import Run
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.results import Group, group_of, variant_of
+from align_dist.runs.results import Group, group_of, label_of, variant_of
 
 FINISHED, MISSING = "\N{CHECK MARK}", "missing"
 Cell = tuple[Group, str, int]  # what is compared, label, seed
@@ -41,5 +41,4 @@ def _cell(run: Run) -> Cell | None:
         config = load_config(RunFolder(run.folder).description)
     except UserError:
         return None
-    variant = variant_of(config)
-    return group_of(config), f"{config.method} ({variant})" if variant else config.method, config.seed
+    return group_of(config), label_of(config.method, variant_of(config)), config.seed

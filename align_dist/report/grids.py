@@ -10,7 +10,7 @@ from typing import NamedTuple
 from align_dist.report.aggregate import Column, Line, lines_of
 from align_dist.report.render import Table
 from align_dist.report.tables import ERROR_NOTE, LEAVE_ONE_OUT, SELECTIONS, make_table, named, plain_values
-from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row
+from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Group, Row, label_of
 
 IN_DOMAIN_METRICS = ("accuracy", "insertion_auc", "roc_auc", "sufficiency", "comprehensiveness")
 
@@ -25,8 +25,7 @@ class Place(NamedTuple):
 
     @property
     def text(self) -> str:
-        label = f"{self.method} ({self.variant})" if self.variant else self.method
-        return f"{self.domain} {label} seed {self.seed}"
+        return f"{self.domain} {label_of(self.method, self.variant)} seed {self.seed}"
 
 
 def grid_tables(rows: Iterable[Row], places: Sequence[Place], protocol: str, selection: str) -> list[Table]:

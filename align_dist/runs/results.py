@@ -59,8 +59,13 @@ class Row:
 
     @property
     def label(self) -> str:
-        """The method as tables name it, with the variant where there is one."""
-        return f"{self.method} ({self.variant})" if self.variant else self.method
+        """The method as tables name it."""
+        return label_of(self.method, self.variant)
+
+
+def label_of(method: str, variant: str) -> str:
+    """The method as tables name it, with the variant where there is one."""
+    return f"{method} ({variant})" if variant else method
 
 
 def group_of(config: RunConfig) -> Group:
