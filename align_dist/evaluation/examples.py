@@ -15,7 +15,7 @@ from align_dist.attribution import size_of
 from align_dist.data.batch import Batch
 from align_dist.evaluation.inference import over_batches
 from align_dist.evaluation.subset import subset
-from align_dist.networks.backbones import input_normalisation
+from align_dist.networks.backbones import to_pixels
 from align_dist.parallel.engine import frozen
 from align_dist.runs.details import Examples
 
@@ -31,9 +31,6 @@ LONGEST_SIDE = 160  # pixels of an example
 def examples_of(run: Assembly, samples: Ids) -> Examples:
     """Images, saliency and masks of at most 24 of the samples, the same for every run. Collective."""
     shown = subset(samples, EXAMPLES)
-    mean, std = (
-        torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in input_normalisation(run.config.classifier.backbone)
-    )
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 
         def work(batch: Batch) -> dict[str, Tensor]:
@@ -45,7 +42,7 @@ def examples_of(run: Assembly, samples: Ids) -> Examples:
                 "labels": batch.labels,
                 "predictions": predictions,
                 "confidences": confidences.double(),
-                "images": _bytes((batch.images * std + mean).clamp(0, 1)).movedim(1, -1),
+                "images": _bytes(to_pixels(batch.images, run.config.classifier.backbone)).movedim(1, -1),
                 "saliency": _bytes(saliency[:, None])[:, 0],
                 "masks": none if mask is None else _bytes(mask[:, None])[:, 0],
                 "objects": none if batch.masks is None else _bytes(batch.masks[:, None])[:, 0],

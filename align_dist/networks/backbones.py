@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from align_dist.errors import ConfigError, MachineError, nearest_name
 from align_dist.networks.cached_weights import fetch, weights_only_loading
@@ -57,6 +57,12 @@ def build_pretrained(name: str) -> nn.Module:
 def input_normalisation(name: str) -> InputNormalisation:
     """Mean and std of the backbone's input normalisation, for pixels in [0, 1]."""
     return LITE if name == "efficientnet_lite0" else IMAGENET
+
+
+def to_pixels(images: Tensor, backbone: str) -> Tensor:
+    """Images (B, 3, H, W) as a backbone takes them, back in [0, 1]."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in input_normalisation(backbone))
+    return (images * std + mean).clamp(0, 1)
 
 
 def map_places(network: nn.Module, name: str, pretrained: bool) -> Places:

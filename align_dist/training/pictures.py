@@ -17,7 +17,7 @@ from torch import Tensor
 from align_dist.attribution import saliency, size_of
 from align_dist.data.batch import Batch
 from align_dist.data.sample_keys import unaugmented
-from align_dist.networks.backbones import input_normalisation
+from align_dist.networks.backbones import to_pixels
 from align_dist.parallel.engine import frozen
 from align_dist.training.monitor import Monitor
 
@@ -74,8 +74,7 @@ def explain_batch(run: Assembly, batch: Batch) -> tuple[dict[str, Tensor], list[
     from align_dist.training.contact_sheet import overlay
 
     options = run.config.classifier
-    mean, std = (torch.tensor(v, device=run.device).view(1, 3, 1, 1) for v in input_normalisation(options.backbone))
-    images = (batch.images * std + mean).clamp(0, 1)
+    images = to_pixels(batch.images, options.backbone)
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
         logits, cam = classifier(batch.images, explain=batch.labels)
     attribution = saliency(cam, size_of(images), run.method.places)
