@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -66,19 +67,18 @@ def looks_of(labels: Sequence[str]) -> dict[str, Look]:
 
     labels: `method` or `method (variant)`. Methods from elsewhere take the colours in turn.
     """
-    looks: dict[str, Look] = {}
-    others = product(MARKERS, (BLUE, GREEN, PURPLE, SKY, ORANGE))
-    taken: dict[str, int] = {}
+    styles = zip(cycle(DASHES), MARKERS, strict=False)
+    others = (Look(color, *style) for style, color in product(styles, (BLUE, GREEN, PURPLE, SKY, ORANGE)))
+    looks, methods, variants = dict[str, Look](), dict(_METHODS), Counter[str]()
     for label in sorted(labels):
         method, _, variant = label.partition(" (")
-        if method not in _METHODS and method not in looks:
-            marker, color = next(others)
-            looks[method] = Look(color, DASHES[MARKERS.index(marker) % len(DASHES)], marker)
-        base = _METHODS.get(method) or looks[method]
-        number = taken.get(method, 0) + 1 if variant else 0
-        taken[method] = max(number, taken.get(method, 0))
-        dash, marker = (DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)]) if number else base[1:]
-        looks[label] = Look(base.color, dash, marker)
+        if method not in methods:
+            methods[method] = next(others)
+        looks[label] = methods[method]
+        if variant:
+            variants[method] += 1
+            dash, marker = DASHES[variants[method] % len(DASHES)], MARKERS[variants[method] % len(MARKERS)]
+            looks[label] = looks[label]._replace(dash=dash, marker=marker)
     return {label: looks[label] for label in labels}
 
 
@@ -157,6 +157,6 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG on white, atomically; the same bytes for the same figure. Raises StorageError."""
+    """Write the figure as PNG on white, atomically; the same bytes when drawn again. Raises StorageError."""
     save = partial(figure.savefig, format="png", facecolor="white", metadata={"Software": None})
     write_atomically(path, save)

@@ -50,7 +50,6 @@ summary { cursor: pointer; font-size: .9rem; }
 summary:hover { color: var(--accent); }
 pre { overflow-x: auto; font: .78rem/1.45 ui-monospace, "SF Mono", Menlo, Consolas, monospace;
       background: var(--shade); padding: .7rem .9rem; border-radius: 4px; }
-code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: fit-content(70%) 1fr; gap: .2rem 1.2rem; font-size: .88rem; }
 dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
 @media print {
