@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,6 +50,11 @@ def open_page(chrome: WebDriver, page: Path) -> None:
     chrome.get(page.resolve().as_uri())
 
 
+def run_script(chrome: WebDriver, script: str) -> Any:
+    """What a script returns in the page."""
+    return chrome.execute_script(script)  # type: ignore[no-untyped-call]
+
+
 def requests_of(chrome: WebDriver) -> list[str]:
     """Addresses of all requests so far, data inside the page left out."""
     import json
@@ -76,7 +81,7 @@ return texts;
 def wait_for_texts(chrome: WebDriver, wanted: set[str], seconds: int = 60) -> None:
     """Waits until the page shows all these texts. Fails with what is missing."""
     for _ in range(2 * seconds):
-        missing = wanted - set(chrome.execute_script(TEXTS))  # type: ignore[no-untyped-call]
+        missing = wanted - set(run_script(chrome, TEXTS))
         if not missing:
             return
         time.sleep(0.5)

@@ -120,7 +120,7 @@ def _arrays(details: Details) -> dict[str, NDArray[np.generic]]:
     return arrays
 
 
-def _details(arrays: Mapping[str, NDArray[np.generic]]) -> Details:
+def _details(arrays: Mapping[str, NDArray[Any]]) -> Details:
     """Raises KeyError or ValueError for arrays of another form."""
     curves = examples = None
     if "insertion" in arrays:
@@ -129,7 +129,7 @@ def _details(arrays: Mapping[str, NDArray[np.generic]]) -> Details:
     if "samples" in arrays:
         fields = {name: arrays[name] for name in Examples.__dataclass_fields__}
         fields["images"] = _from_jpeg(arrays["images"].astype(np.uint8), len(arrays["samples"]))
-        examples = Examples(**fields)  # type: ignore[arg-type]
+        examples = Examples(**fields)
     return Details(
         str(arrays["selection"]),
         int(arrays["step"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browser import browser, open_page, requests_of
+from browser import browser, open_page, requests_of, run_script
 
 from align_dist.config import RunConfig
 from align_dist.report.html import write_report
@@ -111,4 +111,4 @@ def test_a_missing_seed_is_listed(chrome: WebDriver) -> None:
 def test_no_width_makes_the_page_scroll_sideways(page: Path, width: int) -> None:
     with browser(width) as chrome:
         open_page(chrome, page)
-        assert chrome.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")  # type: ignore[no-untyped-call]
+        assert run_script(chrome, "return document.documentElement.scrollWidth <= window.innerWidth")
