@@ -24,14 +24,17 @@ Ids = NDArray[np.int64]
 INSERTION, DELETION = "insertion_curve", "deletion_curve"
 
 
-def explain(run: Assembly, samples: Ids) -> dict[str, Tensor]:
+def explain(run: Assembly, samples: Ids, with_deletion: bool = True) -> dict[str, Tensor]:
     """Faithfulness and localisation of each sample, (N,) by metric; NaN for an image without an object. The curves are
     (N, points). Collective.
+
+    with_deletion: also measure deletion, which takes as many forward passes as insertion.
     """
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 
         def work(batch: Batch) -> dict[str, Tensor]:
-            return {name: values.float().cpu() for name, values in _explain_batch(run, classifier, batch).items()}
+            values = _explain_batch(run, classifier, batch, with_deletion)
+            return {name: tensor.float().cpu() for name, tensor in values.items()}
 
         batch_values = over_batches(run.loader, samples, run.config.evaluation.batch_size, run.group, work)
     return {name: torch.cat([values[name] for values in batch_values]) for name in batch_values[0]}
@@ -42,7 +45,7 @@ def means_of(explanations: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(values.nanmean()) for name, values in explanations.items() if values.ndim == 1}
 
 
-def _explain_batch(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
+def _explain_batch(run: Assembly, classifier: torch.nn.Module, batch: Batch, with_deletion: bool) -> dict[str, Tensor]:
     """Explanation metrics per image, (B,) each, and curves, for attributions of the true class."""
     settings, size = run.config.evaluation, size_of(batch.images)
     cam = classifier(batch.images, explain=batch.labels).cam
@@ -52,21 +55,19 @@ def _explain_batch(run: Assembly, classifier: torch.nn.Module, batch: Batch) -> 
         return predict(classifier, images)
 
     pixels = -(-size[0] * size[1] // settings.insertion_steps)
-    insertion, deletion = (
-        curve(probability, batch.images, saliency, pixels_per_step=pixels)
-        for curve in (faithfulness.insertion_curve, faithfulness.deletion_curve)
-    )
+    insertion = faithfulness.insertion_curve(probability, batch.images, saliency, pixels_per_step=pixels)
     sufficiency, comprehensiveness = faithfulness.sufficiency_comprehensiveness(
         probability, batch.images, saliency, fill=settings.fill
     )
     values = {
         INSERTION: insertion,
-        DELETION: deletion,
         "insertion_auc": faithfulness.area_under(insertion),
-        "deletion_auc": faithfulness.area_under(deletion),
         "sufficiency": sufficiency,
         "comprehensiveness": comprehensiveness,
     }
+    if with_deletion:
+        deletion = faithfulness.deletion_curve(probability, batch.images, saliency, pixels_per_step=pixels)
+        values |= {DELETION: deletion, "deletion_auc": faithfulness.area_under(deletion)}
     if settings.soft:
         soft = faithfulness.soft_sufficiency_comprehensiveness(probability, batch.images, saliency)
         values |= {"soft_sufficiency": soft[0], "soft_comprehensiveness": soft[1]}

@@ -60,7 +60,7 @@ def _measure_validation(run: Assembly, step: int) -> Values:
     if len(explained) == 0:
         return values
     if run.config.evaluation.explain_validation and run.schedule.may_select(step):
-        values |= means_of(explain(run, explained))
+        values |= means_of(explain(run, explained, with_deletion=False))
     return values | collapse_of(run, explained)
 
 
