@@ -45,6 +45,14 @@ SETTINGS = {
 }
 
 
+def check_packages() -> None:
+    """Raises MachineError where a package that searches need is not installed. Imports none of them."""
+    for package in ("ray", "optuna"):
+        if util.find_spec(package) is None:
+            remedy = "bash launch/install.sh ffcv,embedded,lite0,tune"
+            raise MachineError(f"{package} is not installed, which searches need: {remedy}")
+
+
 @contextmanager
 def ray_running(address: str | None, nodes: int) -> Iterator[None]:
     """Ray while inside. When a server of a Ray of its own is killed, this process ends at once with one line.
@@ -53,8 +61,7 @@ def ray_running(address: str | None, nodes: int) -> Iterator[None]:
     starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited for to have, 0 for as
     it is. Raises MachineError.
     """
-    if util.find_spec("ray") is None:
-        raise MachineError("ray is not installed, which searches need: bash launch/install.sh ffcv,embedded,lite0,tune")
+    check_packages()
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:

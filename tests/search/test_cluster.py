@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from confined import READ_ONLY, run_with_shared_memory
+from local_slurm import CHECKOUT
 from refusals import raises
 
 from align_dist.errors import MachineError
@@ -20,6 +24,23 @@ with ray_running(None, 0):
         return [2 * value for value in values]
     assert ray.get(double.remote(list(range(300_000))))[-1] == 599_998
 """
+
+HIDDEN = """
+import sys
+sys.modules["{package}"] = None
+sys.path.insert(0, "launch")
+from tune import main
+raise SystemExit(main(["configs/search/quickstart.yaml", "--plan"]))
+"""
+
+
+@pytest.mark.parametrize("package", ["ray", "optuna"])
+def test_a_search_without_its_packages_is_one_line(package: str) -> None:
+    command = [sys.executable, "-c", HIDDEN.format(package=package)]
+    finished = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert finished.returncode == MachineError.exit_code, finished.stderr
+    (line,) = finished.stderr.splitlines()
+    assert package in line and "launch/install.sh" in line
 
 
 def test_neither_shared_memory_nor_a_short_temporary_folder_is_needed(tmp_path: Path) -> None:
