@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +42,8 @@ def network_bytes(config: RunConfig, classes: int) -> dict[str, int]:
     from align_dist.networks.backbones import build_backbone
 
     settings = config.classifier
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that pretrained weights are not kept, which is meant
         modules = {"classifier": build_backbone(settings.backbone, classes, False, settings.small_images)}
         for name, network in find_method(config.method).own_networks(config.options, NO_TIME).items():
             with suppress(UserError):  # weights missing on this machine may be installed where the run trains

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
 from align_dist.cluster.preemption import parse_partitions, parse_settings, preemption_findings, slurm_findings
-from align_dist.config import RunConfig
+from align_dist.config import RunConfig, load_config
 from align_dist.runs.folder import NEWEST, RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
 
@@ -63,6 +64,14 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
     assert found(config, 600, "distributed.grace", "120 s", "200.0 s") == ["note"]
     patient = config.model_copy(update={"distributed": config.distributed.model_copy(update={"grace": 300.0})})
     assert found(patient, 600, "distributed.grace", "300 s", "200.0 s") == ["ok"]
+
+
+def test_networks_that_are_not_kept_are_sized_without_a_word() -> None:
+    config = load_config(Path(__file__).parents[2] / "configs" / "waterbirds.yaml", ["method=align"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sizes = network_bytes(config, 2)
+    assert sizes.keys() == {"classifier", "masker"}
 
 
 @pytest.mark.slow
