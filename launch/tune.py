@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align_dist.cli import EXIT_CODES, answer
-from align_dist.search.cluster import check_packages
+from align_dist.search.cluster import check_package
 from align_dist.search.config import SearchConfig, load_search
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
         changes = {name: getattr(options, name) for name in names}
         settings = {key: value for key, value in changes.items() if value is not None}
         config = load_search(options.search, settings, options.overrides)
-        check_packages()
+        check_package("optuna")  # Ray is not needed before a trial is trained
         from align_dist.search.tuner import run_search
 
         if options.plan:

@@ -15,7 +15,8 @@ from align_dist.errors import MachineError
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 SUBMITIT = ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID", "SUBMITIT_LOCAL_JOB_ID")
-LOWEST_PORT, PORTS = 20000, 40000
+# Below 32768: from there on Linux gives ports to outgoing connections, and one of them may hold the job's.
+LOWEST_PORT, PORTS = 20000, 12000
 
 
 @dataclass(frozen=True)

@@ -45,12 +45,11 @@ SETTINGS = {
 }
 
 
-def check_packages() -> None:
-    """Raises MachineError where a package that searches need is not installed. Imports none of them."""
-    for package in ("ray", "optuna"):
-        if util.find_spec(package) is None:
-            remedy = "bash launch/install.sh ffcv,embedded,lite0,tune"
-            raise MachineError(f"{package} is not installed, which searches need: {remedy}")
+def check_package(name: str) -> None:
+    """Raises MachineError where a package that searches need is not installed. Does not import the package."""
+    if util.find_spec(name) is None:
+        remedy = "bash launch/install.sh ffcv,embedded,lite0,tune"
+        raise MachineError(f"{name} is not installed, which searches need: {remedy}")
 
 
 @contextmanager
@@ -61,7 +60,7 @@ def ray_running(address: str | None, nodes: int) -> Iterator[None]:
     starts one on this machine that nobody else can talk to. nodes: how many the cluster is waited for to have, 0 for as
     it is. Raises MachineError.
     """
-    check_packages()
+    check_package("ray")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:

@@ -22,7 +22,7 @@ from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.status import State
 from align_dist.runs.warmup import trunk_of
-from align_dist.search.cluster import ray_running
+from align_dist.search.cluster import check_package, ray_running
 from align_dist.search.config import SearchConfig, scheduler_results
 from align_dist.search.plots import draw_plots
 from align_dist.search.results import SearchResults, read_results, write_results
@@ -46,8 +46,11 @@ def run_search(search: SearchConfig, address: str | None = None, nodes: int = 0)
     with _alone(search):
         sampler = TrialSampler(search)
         check_lengths(search, sampler.trials)
+        unfinished = len(sampler.trials) < search.samples or bool(_left(search, sampler.trials))
+        if unfinished:
+            check_package("ray")
         try:
-            if len(sampler.trials) < search.samples or _left(search, sampler.trials):
+            if unfinished:
                 _train(search, sampler.trials, sampler, address, nodes)
             confirming = confirmations_of(search, sampler.trials)
             if _left(search, confirming):

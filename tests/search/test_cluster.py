@@ -11,7 +11,9 @@ import pytest
 from confined import READ_ONLY, run_with_shared_memory
 from local_slurm import CHECKOUT
 from refusals import raises
+from searches import write_search
 
+from align_dist.config import RunConfig
 from align_dist.errors import MachineError
 from align_dist.search.cluster import scratch_place
 
@@ -30,17 +32,21 @@ import sys
 sys.modules["{package}"] = None
 sys.path.insert(0, "launch")
 from tune import main
-raise SystemExit(main(["configs/search/quickstart.yaml", "--plan"]))
+raise SystemExit(main(["{search}"]))
 """
 
 
 @pytest.mark.parametrize("package", ["ray", "optuna"])
-def test_a_search_without_its_packages_is_one_line(package: str) -> None:
-    command = [sys.executable, "-c", HIDDEN.format(package=package)]
+def test_a_search_without_its_packages_is_one_line_and_writes_no_results(
+    package: str, squares: RunConfig, tmp_path: Path
+) -> None:
+    path, search = write_search(squares, tmp_path)
+    command = [sys.executable, "-c", HIDDEN.format(package=package, search=path)]
     finished = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert finished.returncode == MachineError.exit_code, finished.stderr
     (line,) = finished.stderr.splitlines()
     assert package in line and "launch/install.sh" in line
+    assert not (search.folder() / "search.json").exists()
 
 
 def test_neither_shared_memory_nor_a_short_temporary_folder_is_needed(tmp_path: Path) -> None:
