@@ -29,16 +29,17 @@ fi
 .venv/bin/python -m compileall -q align_dist || true
 
 # A pytest for each part, the longest first, as many at once as there are cores; what a part says is shown when it has
-# ended. Slurm has the machine for itself.
+# ended.
 if [ $quick = yes ]; then
   export chosen="not slow"
   parts=("tests/data tests/networks tests/bench tests/evaluation")
 else
   export chosen=""
-  parts=("tests/parallel" "tests/search tests/cluster" "tests/training tests/selftest" "tests/data tests/methods")
+  parts=("tests/slurm" "tests/search tests/cluster" "tests/data tests/methods" "tests/training tests/selftest"
+    "tests/parallel")
 fi
 # shellcheck disable=SC2048,SC2086
-others="tests --ignore=tests/slurm$(printf -- ' --ignore=%s' ${parts[*]})"
+others="tests$(printf -- ' --ignore=%s' ${parts[*]})"
 test_part() {
   local said code=0
   said=$(mktemp)
@@ -49,7 +50,4 @@ test_part() {
   return $code
 }
 export -f test_part
-failed=0
-printf '%s\0' "${parts[@]}" "$others" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part || failed=$?
-[ $quick = yes ] || .venv/bin/python -m pytest tests/slurm || failed=$?
-exit $failed
+printf '%s\0' "${parts[@]}" "$others" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part
