@@ -50,13 +50,18 @@ class Evaluated(NamedTuple):
 
 
 def evaluate_run(
-    run: Assembly, folder: RunFolder, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+    run: Assembly,
+    folder: RunFolder,
+    say: Callable[[str], None],
+    check: Callable[[], None] = lambda: None,
+    with_details: bool = True,
 ) -> Evaluated:
     """One row per selection and test domain, and details of each domain. Collective.
 
     The networks end up with the last selection's weights.
 
-    say: prints a line. check: called between domains; may raise to stop early, on all ranks.
+    say: prints a line. check: called between domains; may raise to stop early, on all ranks. with_details: whether
+    details are computed; without, they are empty.
     """
     masks = run.group.run_on_all(lambda: masks_of(run)) if run.config.evaluation.theory else ""
     if masks == LEARNED:
@@ -83,7 +88,7 @@ def evaluate_run(
             if key not in measured:
                 measurement = measure(reading, samples)
                 measured[key] = measurement.metrics | theory.get(domain, {})
-                if domain not in evaluated.details:
+                if with_details and domain not in evaluated.details:
                     evaluated.details[domain] = details_of(reading, samples, measurement, selection, state["step"])
                 top1 = measured[key]["accuracy"]
                 say(f"{folder.path.name}: {domain}: accuracy {top1:.3f} ({selection}, {len(samples)} images)")

@@ -51,7 +51,7 @@ def reevaluate_run(path: Path, other: BenchmarkConfig | None, overrides: Sequenc
         )
     for line in copies_in_other_benchmark(run.manifest, run.split, other_run.manifest):
         _print_line(f"warning: {line}")
-    rows, _ = evaluate_run(other_run, folder, _print_line)
+    rows, _ = evaluate_run(other_run, folder, _print_line, with_details=False)
     destination = path / f"results-{other.name}.jsonl"
     write_rows(destination, rows)
     return destination

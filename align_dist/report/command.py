@@ -44,7 +44,7 @@ def run_report(options: argparse.Namespace) -> None:
     if options.html:
         from align_dist.report.html import write_report
 
-        write_report(options.folders, options.html)
+        write_report(runs, options.html)
         print(options.html)
 
 

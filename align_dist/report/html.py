@@ -7,26 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from align_dist import __version__
-from align_dist.errors import DataError, StorageError
+from align_dist.errors import DataError
 from align_dist.files import write_text
 from align_dist.pages.markup import links, paragraph
 from align_dist.pages.page import page
 from align_dist.report.inspection import RunDetails, details_of, in_order
-from align_dist.report.rows import Run, finished_rows, read_runs
+from align_dist.report.rows import Run, finished_rows
 from align_dist.report.sections import sections_of
 
 MOST_NAMES = 5  # in the title
 
 
-def write_report(run_folders: Sequence[Path], destination: Path) -> None:
-    """Write the report on all runs among and below the folders to one HTML file, atomically.
+def write_report(runs: Sequence[Run], destination: Path) -> None:
+    """Write the report on the runs to one HTML file, atomically.
 
     Raises DataError without a finished run, for an invalid line of results and for runs that must not be averaged;
     StorageError where the file cannot be written. An older report then stays unchanged.
     """
-    if not destination.parent.is_dir():
-        raise StorageError(f"{destination}: cannot be written (no folder {destination.parent}); make it first")
-    write_text(destination, report_page(read_runs(run_folders), provenance()))
+    write_text(destination, report_page(runs, provenance()))
 
 
 def provenance() -> dict[str, str]:

@@ -52,7 +52,7 @@ class Page(HTMLParser):
 def report(tmp_path: Path) -> tuple[str, Page]:
     destination = tmp_path / "report" / "index.html"
     destination.parent.mkdir(exist_ok=True)
-    write_report([tmp_path / "runs"], destination)
+    write_report(read_runs([tmp_path / "runs"]), destination)
     page = destination.read_text("utf-8")
     return page, Page(page)
 
@@ -158,7 +158,7 @@ def test_what_the_runs_ran_with_is_counted_and_not_confused_with_what_reports_th
     (make_run(tmp_path / "run3", "erm", 3) / "environment.json").write_text("torn {")
     line = "code abc · Python 3.10.1 · torch {} · A, 8 of 8 cores"
     assert environments(read_runs([tmp_path])) == {line.format("2.0"): 2, line.format("2.9"): 2}
-    write_report([tmp_path], tmp_path / "report.html")
+    write_report(read_runs([tmp_path]), tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert f"<dt>{line.format('2.9')}</dt><dd>2 of 4 runs</dd>" in page
 
@@ -174,14 +174,14 @@ def test_no_finished_run_is_an_error_and_the_old_report_stays(tmp_path: Path) ->
     assert os.listdir(tmp_path / "report") == ["index.html"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_made_and_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     make_run(tmp_path / "runs" / "a", "erm", 0)
     (tmp_path / "file").write_text("not a folder")
     with raises(StorageError, tmp_path / "file" / "report.html"):
-        write_report([tmp_path / "runs"], tmp_path / "file" / "report.html")
-    with raises(StorageError, tmp_path / "none" / "report.html"):
-        write_report([tmp_path / "runs"], tmp_path / "none" / "report.html")
+        write_report(read_runs([tmp_path / "runs"]), tmp_path / "file" / "report.html")
     (tmp_path / "taken.html").mkdir()
     with raises(StorageError, tmp_path / "taken.html"):
-        write_report([tmp_path / "runs"], tmp_path / "taken.html")
+        write_report(read_runs([tmp_path / "runs"]), tmp_path / "taken.html")
     assert sorted(os.listdir(tmp_path)) == ["file", "runs", "taken.html"]
+    write_report(read_runs([tmp_path / "runs"]), tmp_path / "new" / "report.html")
+    assert (tmp_path / "new" / "report.html").stat().st_size > 0

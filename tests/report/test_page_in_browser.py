@@ -30,7 +30,7 @@ def runs(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(runs: Path) -> Path:
-    write_report([runs], runs / "report.html")
+    write_report(read_runs([runs]), runs / "report.html")
     return runs / "report.html"
 
 
