@@ -14,7 +14,7 @@ from align_dist.assembly import Assembly, arithmetic_of, assemble, choose_device
 from align_dist.config import RunConfig
 from align_dist.data.beton import is_written
 from align_dist.data.comparison import checked_manifest
-from align_dist.errors import NonFiniteError, UserError
+from align_dist.errors import NonFiniteError, Preempted, UserError
 from align_dist.evaluation.evaluate import Evaluated, evaluate_run
 from align_dist.evaluation.theory import masks_of
 from align_dist.files import storage_errors, take_lock
@@ -105,7 +105,7 @@ def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
         _on_ranks(pausing, folder, group, say, _leave_unmeasured, sources_only=True)
     except NonFiniteError as error:
         reason = str(error)
-        group.run_on_first(lambda: folder.record_failure(NonFiniteError.exit_code, reason))
+        group.run_on_first(lambda: folder.record_ending(NonFiniteError.exit_code, reason))
         raise NonFiniteError(f"in warm-up: {reason}") from None
     group.run_on_first(lambda: keep_state(trunk, step))
 
@@ -151,7 +151,9 @@ def _on_ranks(
         request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
         position = Position(run.schedule.length) if done else train(run, folder, request, report)
         if position.step < run.schedule.length:
-            report(f"{folder.path}: paused at step {position.step} (training.until)")
+            reason = f"paused at step {position.step} (training.until)"
+            group.run_on_first(lambda: folder.record_ending(Preempted.exit_code, reason))
+            report(f"{folder.path}: {reason}")
         else:
             conclude(run, folder, request, position, report)
 
@@ -190,7 +192,7 @@ def _ends_on_record(folder: RunFolder) -> Iterator[None]:
     except Exception as error:
         if folder.begun and find_ranks(os.environ).rank == 0:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            folder.record_failure(getattr(error, "exit_code", 1), reason)
+            folder.record_ending(getattr(error, "exit_code", 1), reason)
         raise
 
 

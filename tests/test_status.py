@@ -42,7 +42,7 @@ def runs(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     words = {"finished": "grid", "failed": "grid", "interrupted": "grid", "stopped": "search"}
     folders = {word: begun(config, seed, experiment) for seed, (word, experiment) in enumerate(words.items())}
     folders["finished"].write_results([])
-    folders["failed"].record_failure(6, "classifier/loss is not finite")
+    folders["failed"].record_ending(6, "classifier/loss is not finite")
     RunFolder(folders["stopped"].path).stop("at rung 2")
     return folders
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import torch
 
 from align_dist.config import RunConfig
+from align_dist.errors import Preempted
 from align_dist.run import train_run
 from align_dist.runs.checkpoint import load_weights
+from align_dist.runs.folder import RunFolder
+from align_dist.runs.status import State, status_of
 
 
 def weights(folder: Path, selection: str = "last") -> dict[str, torch.Tensor]:
@@ -30,6 +33,9 @@ def trained_with_and_without_a_pause(config: RunConfig, folder: Path, until: str
     train_run(straight, say=lambda _: None)
     first = paused.training.model_copy(update={"until": until})
     train_run(paused.model_copy(update={"training": first}), say=lambda _: None)
+    ending = RunFolder(paused.folder).ending()
+    assert ending is not None and ending.error is Preempted
+    assert status_of(RunFolder(paused.folder)).state is State.INTERRUPTED
     train_run(paused, say=lambda _: None)
     assert_same_weights(straight.folder, paused.folder)
     return straight, paused

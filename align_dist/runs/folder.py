@@ -113,7 +113,7 @@ class RunFolder:
                 raise ConfigError(f"{override}: of a trained run only evaluation.* can be changed; train another run")
         return load_config(self.description, list(overrides))
 
-    def record_failure(self, exit_code: int, reason: str) -> None:
+    def record_ending(self, exit_code: int, reason: str) -> None:
         """Says why the run's latest start ended before its end; the next start forgets it."""
         with suppress(StorageError):  # which may be the reason itself
             write_text(self.ended, json.dumps({"exit_code": exit_code, "reason": reason}) + "\n")

@@ -81,7 +81,7 @@ class Watch(Callback):  # type: ignore[misc]
         folder = RunFolder(self._queue.begun[trial.trial_id].folder)
         if folder.ending() is None:
             lines = str(trial.get_error() or "Ray gave the trial up without a word").strip().splitlines()
-            folder.record_failure(LostRankError.exit_code, lines[-1].strip()[:300])
+            folder.record_ending(LostRankError.exit_code, lines[-1].strip()[:300])
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:

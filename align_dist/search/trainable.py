@@ -80,7 +80,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         if is_resumable(code):
             raise TrialLost(f"{task.folder}: its process ended with {code}; see {LOG} there")
         if code and self._folder.ending() is None:  # what the process could not put on record
-            self._folder.record_failure(code, "".join(last_lines(task.folder / LOG, 1))[:300])
+            self._folder.record_ending(code, "".join(last_lines(task.folder / LOG, 1))[:300])
         return {"done": True}
 
     def cleanup(self) -> None:

@@ -50,7 +50,7 @@ def test_the_queue_says_waiting_and_running(folder: Path) -> None:
 
 
 def test_a_requeued_job_waits_though_its_last_start_stopped(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_failure(75, "SIGUSR2: saved")
+    begun(folder, squares).record_ending(75, "SIGUSR2: saved")
     submitted(folder)
     assert state(folder, {("slurm", "12_3"): QueuedJob(True)})[0] is State.WAITING
     assert state(folder) == (State.INTERRUPTED, "SIGUSR2: saved")
@@ -78,12 +78,12 @@ def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, 
 
 
 def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_failure(6, "classifier/guidance is not finite")
+    begun(folder, squares).record_ending(6, "classifier/guidance is not finite")
     assert state(folder) == (State.FAILED, "classifier/guidance is not finite")
 
 
 def test_a_run_that_lost_a_rank_goes_on_when_submitted_again(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_failure(LostRankError.exit_code, "rank 1 died")
+    begun(folder, squares).record_ending(LostRankError.exit_code, "rank 1 died")
     submitted(folder)
     assert state(folder) == (State.INTERRUPTED, "rank 1 died")
 

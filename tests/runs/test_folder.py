@@ -70,7 +70,7 @@ def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
 def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin(squares)
-    folder.record_failure(6, "a loss is not finite")
+    folder.record_ending(6, "a loss is not finite")
     assert json.loads(folder.ended.read_text()) == {"exit_code": 6, "reason": "a loss is not finite"}
     folder.begin(squares)
     assert not folder.ended.exists()

@@ -39,7 +39,7 @@ def test_a_run_from_nothing_to_its_end(squares: RunConfig, folder: RunFolder) ->
     assert str(status_of(folder)) == "new"
     folder.begin(squares)
     assert status_of(folder).state is State.INTERRUPTED
-    folder.record_failure(Preempted.exit_code, "SIGTERM: saved at step 3")
+    folder.record_ending(Preempted.exit_code, "SIGTERM: saved at step 3")
     assert str(status_of(folder)) == "interrupted (SIGTERM: saved at step 3)"
     folder.begin(squares)
     folder.write_results([])
@@ -58,7 +58,7 @@ def test_a_first_checkpoint_is_a_beginning_too(folder: RunFolder) -> None:
 def test_only_what_the_same_command_gets_over_counts_as_an_interruption(
     folder: RunFolder, error: type[UserError]
 ) -> None:
-    folder.record_failure(error.exit_code, "so it is")
+    folder.record_ending(error.exit_code, "so it is")
     ending = folder.ending()
     assert ending is not None and ending.error is error
     interrupted = error in (LostRankError, Preempted)

@@ -60,7 +60,7 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path,
     search, trials = confirmed_search(squares, tmp_path, (0.5, 0.9, 0.8, 0.7))
     for trial in confirmations_of(search, trials):
         if trial.confirms == 1 and trial.config.seed == 2:
-            RunFolder(trial.folder).record_failure(error.exit_code, "so it is")
+            RunFolder(trial.folder).record_ending(error.exit_code, "so it is")
         else:
             record(search, trial, {16: 0.6})
     assert [(f.number, f.failed) for f in read_results(search, trials).finalists] == [(2, 0), (1, 1)]
@@ -69,7 +69,7 @@ def test_one_that_fails_on_a_seed_comes_last(squares: RunConfig, tmp_path: Path,
 def test_finalists_that_fail_on_every_other_seed_decide_nothing(squares: RunConfig, tmp_path: Path) -> None:
     search, trials = confirmed_search(squares, tmp_path, (0.5, 0.9, 0.8, 0.7))
     for trial in confirmations_of(search, trials):
-        RunFolder(trial.folder).record_failure(NonFiniteError.exit_code, "not finite")
+        RunFolder(trial.folder).record_ending(NonFiniteError.exit_code, "not finite")
     results = read_results(search, trials)
     assert results.best == 1, "by the seed of selection, there being no other"
     plain = json.loads(json.dumps(as_json(results)), parse_constant=pytest.fail)

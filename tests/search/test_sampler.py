@@ -79,7 +79,7 @@ def test_a_study_is_told_what_selected_weights_scored_and_nothing_of_what_diverg
     record(search, stopped, {12: 0.6, 14: 0.6}, ends=False)
     RunFolder(stopped.folder).stop("ASHA")
     record(search, diverged, {12: 0.9}, ends=False)
-    RunFolder(diverged.folder).record_failure(NonFiniteError.exit_code, "classifier/guidance is not finite")
+    RunFolder(diverged.folder).record_ending(NonFiniteError.exit_code, "classifier/guidance is not finite")
     record(search, warm, {4: 0.9}, ends=False)
     RunFolder(warm.folder).stop("in warm-up")
     assert [values_of(search, trial) for trial in (finished, stopped, diverged, warm)] == [[0.8], [0.6], None, None]

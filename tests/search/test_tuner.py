@@ -39,7 +39,7 @@ def finish_all(search: SearchConfig) -> None:
 def test_a_search_in_which_every_trial_failed_fails_with_one_line(squares: RunConfig, tmp_path: Path) -> None:
     search = search_of(squares, tmp_path)
     for trial in TrialSampler(search).trials:
-        RunFolder(trial.folder).record_failure(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
+        RunFolder(trial.folder).record_ending(NonFiniteError.exit_code, "classifier/guidance is not finite at step 11")
     with pytest.raises(UserError) as caught:
         run_search(search)
     assert "every trial failed, the first with: classifier/guidance is not finite" in str(caught.value)
@@ -52,7 +52,7 @@ def test_a_search_in_which_every_trial_failed_fails_with_one_line(squares: RunCo
 def test_one_bad_trial_does_not_spoil_the_others(squares: RunConfig, tmp_path: Path) -> None:
     search = search_of(squares, tmp_path)
     first, second = TrialSampler(search).trials
-    RunFolder(first.folder).record_failure(ConfigError.exit_code, "data.batch_size: more than there are")
+    RunFolder(first.folder).record_ending(ConfigError.exit_code, "data.batch_size: more than there are")
     record(search, second, {16: 0.75})
     assert run_search(search).best == 1
 
@@ -81,7 +81,7 @@ def test_what_may_go_better_next_time_is_started_again(
 ) -> None:
     search = search_of(squares, tmp_path)
     trial = TrialSampler(search).trials[0]
-    RunFolder(trial.folder).record_failure(error.exit_code, "so it is")
+    RunFolder(trial.folder).record_ending(error.exit_code, "so it is")
     status = trial_status(trial, search.objective)
     assert (status.state, status.reason, status.over) == (state, "so it is", over)
 
