@@ -1,11 +1,16 @@
-"""Imports go one way: no two rooms of the package, its folders and files at top level, import each other."""
+"""Imports go one way: no two rooms of the package, its folders and files at top level, import each other, and files
+import each other in no circle.
+"""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from itertools import combinations
 from pathlib import Path
+
+import pytest
 
 import align_dist
 
@@ -36,6 +41,19 @@ def rooms_of(root: Path) -> Graph:
     return graph
 
 
+def files_of(root: Path) -> Graph:
+    """File -> the other files that it imports, as dotted names, of the package in a folder."""
+    graph: Graph = {}
+    paths = {(root.name, *path.relative_to(root).with_suffix("").parts): path for path in root.rglob("*.py")}
+    files = {tuple(part for part in name if part != "__init__"): ".".join(name) for name in paths}
+    for name, path in paths.items():
+        named = modules_in(ast.parse(path.read_text("utf-8")), name[:-1])
+        # A name imported from a package is a file of the package, or the package's own.
+        imported = {files.get(module) or files.get(module[:-1]) for module in named}
+        graph[".".join(name)] = {file for file in imported if file and file != ".".join(name)}
+    return graph
+
+
 def mutual(graph: Graph) -> list[tuple[str, str]]:
     """The pairs of rooms that import each other."""
     return [(a, b) for a, b in combinations(sorted(graph), 2) if b in graph[a] and a in graph[b]]
@@ -45,6 +63,12 @@ def test_no_two_rooms_import_each_other() -> None:
     graph = rooms_of(PACKAGE)
     assert "runs" in graph["training"] and "training" in graph["run"]
     assert mutual(graph) == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = files_of(PACKAGE)
+    assert "align_dist.deployment.page" in graph["align_dist.deployment.explain"]
+    assert {"align_dist.cli", "align_dist.run"} <= set(TopologicalSorter(graph).static_order())
 
 
 def test_what_a_run_is_knows_nothing_of_what_is_done_with_it() -> None:
@@ -69,3 +93,5 @@ def test_an_import_is_seen_wherever_it_stands(tmp_path: Path) -> None:
     graph = rooms_of(tmp_path / "house")
     assert graph["hall"] == {"kitchen"} and graph["kitchen"] == {"cellar"}
     assert mutual(graph) == [("attic", "roof"), ("cellar", "kitchen")]
+    with pytest.raises(CycleError):
+        TopologicalSorter(files_of(tmp_path / "house")).prepare()

@@ -7,10 +7,10 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from align_dist.data.progress import progress
-from align_dist.deployment.page import page_of
+from align_dist.deployment.page import Explained, page_of
 from align_dist.errors import DataError, StorageError
 from align_dist.files import unwritable, write_text
 
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from align_dist.deployment.model import Explanation, Model
 
 BATCH = 32
-
-
-class Explained(NamedTuple):
-    """A picture's row: where it lies, the images made of it by kind, and the probability of each class."""
-
-    source: Path
-    images: dict[str, Path]
-    probabilities: dict[str, float]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
 def explain_pictures(model: Model, pictures: Sequence[tuple[Path, Path]], out: Path) -> list[Explained]:

@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 from urllib.parse import quote
 
 from align_dist.pages.markup import figure, section, zoom
 from align_dist.pages.page import page
 
-if TYPE_CHECKING:
-    from align_dist.deployment.explain import Explained
-
 HEADER = (
     "<p>The attribution is of the likeliest class, from black (0) to yellow (1). A click shows a picture large. "
     '<a href="explanations.csv">explanations.csv</a> has all probabilities.</p>'
 )
+
+
+class Explained(NamedTuple):
+    """A picture's row: where it lies, the images made of it by kind, and the probability of each class."""
+
+    source: Path
+    images: dict[str, Path]
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
 
 def page_of(rows: Sequence[Explained], folder: Path) -> str:
