@@ -19,7 +19,7 @@ def scalar_layout(networks: Sequence[str]) -> dict[str, Charts]:
         "validation": {
             "accuracy": _lines("^validation/(worst_group_|adjusted_)?accuracy$", "^oracle/accuracy$"),
             "accuracy of each group": _lines("^validation/accuracy_of_group/"),
-            "collapse of maps": _lines("^validation/(commonest_cell|map_following|map_likeness)$"),
+            "collapse of maps": _lines("^validation/(commonest_cell|map_following|map_likeness|stays_(mirror|shift))$"),
             "faithfulness": _lines("^validation/(insertion_auc|sufficiency|comprehensiveness)$"),
         },
         "speed": {

@@ -15,7 +15,8 @@ from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.schedule import learning_rate
 from align_dist.training.batches import batches, probe_batch
-from align_dist.training.monitor import Monitor, collapse_warning, gradient_norms
+from align_dist.training.map_warnings import collapse_warning, staying_warning, unguided_staying
+from align_dist.training.monitor import Monitor, gradient_norms
 from align_dist.training.pictures import draw_validation
 from align_dist.training.progress import Progress, training_progress
 from align_dist.training.saving import finish, resume, save
@@ -94,13 +95,16 @@ def _report(session: _Session, step: int) -> None:
 
 
 def _validate(session: _Session, position: Position) -> None:
-    """Validation, and a warning once guidance could have shown the network where to look and its maps collapse."""
+    """Validation, and warnings once guidance could have shown the network where to look and its maps came loose."""
     run, step = session.run, position.step
     values = validate(run, position)
     run.group.run_on_first(lambda: session.monitor.write(step, values))
     session.progress.tell(step, {name: values[name] for name in SHOWN if name in values})
     if run.schedule.may_select(step):
+        metrics, warmup = session.folder.metrics, run.schedule.warmup
+        unguided = run.group.run_on_first(lambda: unguided_staying(metrics, warmup))
         _warn(session, step, "collapse", collapse_warning(values, len(explained_samples(run))))
+        _warn(session, step, "staying", staying_warning(values, unguided))
 
 
 def _draw(session: _Session, step: int) -> None:

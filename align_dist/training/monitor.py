@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
     from align_dist.assembly import Assembly
 
-# Sound maps of 36 cells have a fifth to a quarter of their maxima in one cell, collapsed ones nine tenths and more:
-# half is far from both. Where objects all stand in one place sound maps do so as well, but follow when the picture is
-# moved, and collapsed ones do not. Of a hundred pictures neither share comes by chance.
-COLLAPSED_SHARE, COLLAPSED_FOLLOWING, FEWEST_PICTURES = 0.5, 0.5, 100
-
 
 class Monitor:
     """Collects scalars on the device and brings them to the host once every `log_every` steps.
@@ -122,20 +117,6 @@ def _blame(keys: list[tuple[int, str]], values: list[float], health: dict[str, f
     return (
         f"{losses[0]} is not finite at step {first}; that update was not made and the last checkpoint is good: "
         "lower the learning rate or the term's weight, or set training.gradient_clip"
-    )
-
-
-def collapse_warning(values: dict[str, float], pictures: int) -> str | None:
-    """A line of warning when maps mark one place whatever the picture shows, and stay there when it is moved."""
-    share, following = values.get("validation/commonest_cell"), values.get("validation/map_following")
-    if share is None or following is None or pictures <= FEWEST_PICTURES:
-        return None
-    if share <= COLLAPSED_SHARE or following >= COLLAPSED_FOLLOWING:
-        return None
-    return (
-        f"warning: maps have collapsed: {share:.0%} have their maximum in one cell of "
-        f"{values['validation/map_cells']:.0f}, and follow a moved picture by {following:.2f} (1 is all the way); "
-        "what such maps mark is not what the classifier uses"
     )
 
 

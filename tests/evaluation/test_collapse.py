@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from align_dist.evaluation.collapse import Agreement, agreement, collapse, commonest_cell
 from align_dist.evaluation.moving import moved_maps, shift_of
-from align_dist.training.monitor import collapse_warning
+from align_dist.runs.metrics import write_metrics
+from align_dist.training.map_warnings import collapse_warning, staying_warning, unguided_staying
 
 CELLS, SIDE = 6, 48
 
@@ -123,3 +125,19 @@ def test_training_warns_of_maps_that_stay_where_they_are_and_of_no_others() -> N
     in_one_place = [(2, 1)] * 100 + everywhere[:36]
     assert collapse_warning(told(BrightSpot(), in_one_place), 136) is None
     assert collapse_warning({"validation/accuracy": 0.5}, 144) is None
+
+
+def test_training_warns_of_maps_that_stay_more_than_they_did_before_guidance(tmp_path: Path) -> None:
+    everywhere = [(index // 6 % 6, index % 6) for index in range(72)]
+    staying, moving = told(FixedDot(1, 4), everywhere), told(BrightSpot(), everywhere)
+    metrics = tmp_path / "metrics.jsonl"
+    assert unguided_staying(metrics, 20) is None
+    for step, mirror, shift in ((10, 0.9, 0.9), (20, 0.2, 0.4), (30, 1.0, 1.0)):
+        write_metrics(metrics, step, step / 10, {"validation/stays_mirror": mirror, "validation/stays_shift": shift})
+    unguided = unguided_staying(metrics, 20)
+    assert unguided == pytest.approx(0.3)
+    line = staying_warning(staying, unguided)
+    assert line is not None and "\n" not in line and "1.00" in line and "0.30" in line
+    assert staying_warning(moving, unguided) is None
+    assert staying_warning(staying, 0.9) is None
+    assert staying_warning(staying, None) is None and staying_warning({}, unguided) is None
