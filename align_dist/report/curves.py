@@ -20,6 +20,8 @@ HEALTH = (
     "validation/worst_group_accuracy",
     "validation/commonest_cell",
     "validation/map_following",
+    "validation/stays_mirror",
+    "validation/stays_shift",
     "mask/area",
     "mask/binariness",
 )
