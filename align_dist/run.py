@@ -18,6 +18,7 @@ from align_dist.errors import NonFiniteError, Preempted, UserError
 from align_dist.evaluation.evaluate import Evaluated, evaluate_run
 from align_dist.evaluation.theory import masks_of
 from align_dist.files import storage_errors, take_lock
+from align_dist.messages import Say, say_nothing
 from align_dist.parallel.connect import process_group
 from align_dist.parallel.group import Group
 from align_dist.parallel.ranks import find_ranks
@@ -31,7 +32,6 @@ from align_dist.training.loop import train
 from align_dist.training.pictures import draw_tests
 from align_dist.training.signals import StopRequest, deadline_of, leave_if_asked, noticing_signals
 
-Say = Callable[[str], None]
 # What is left to do with a run that is trained to its end.
 Conclusion = Callable[[Assembly, RunFolder, StopRequest, Position, Say], None]
 TURN_EVERY = 1.0  # seconds between two looks whether a warm-up's folder is free
@@ -132,7 +132,7 @@ def _on_ranks(
     config: RunConfig, folder: RunFolder, group: Group, say: Say, conclude: Conclusion, sources_only: bool
 ) -> None:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
-    report = say if group.is_first else _say_nothing
+    report = say if group.is_first else say_nothing
     done = group.run_on_first(lambda: _finished(folder, config))
     differences = group.run_on_first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
     if done and (sources_only or not differences):
@@ -222,10 +222,6 @@ def _write_results(config: RunConfig, folder: RunFolder, evaluated: Evaluated) -
     write_details(folder.details, evaluated.details)
     write_hyperparameters(folder.events, config, _final_accuracies(rows), 0, "final", {})
     folder.write_results(rows)
-
-
-def _say_nothing(_line: str) -> None:
-    """What ranks other than the first say."""
 
 
 def _final_accuracies(rows: Sequence[Row]) -> dict[str, float]:

@@ -73,7 +73,7 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 def test_what_a_run_is_knows_nothing_of_what_is_done_with_it() -> None:
     """Shared warm-up knows what it is to begin a run: its networks by name, and its schedule."""
-    below = {"config", "schema", "errors", "files", "machine", "parallel", "assembly", "methods"}
+    below = {"config", "schema", "errors", "files", "machine", "messages", "parallel", "assembly", "methods"}
     assert rooms_of(PACKAGE)["runs"] <= below
 
 

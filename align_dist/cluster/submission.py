@@ -24,10 +24,9 @@ from align_dist.cluster.resources import (
 from align_dist.cluster.states import CellStatus, cell_statuses
 from align_dist.errors import MachineError
 from align_dist.files import locked
+from align_dist.messages import Say
 from align_dist.runs.provenance import code_identity, revision
 from align_dist.runs.status import State
-
-Say = Callable[[str], None]
 
 
 def to_submit(cells: Sequence[Cell], statuses: Sequence[CellStatus], retry: bool) -> list[Cell]:

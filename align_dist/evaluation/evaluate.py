@@ -18,6 +18,7 @@ from align_dist.evaluation.lemmas import broken_assumptions
 from align_dist.evaluation.moving import collapse_on
 from align_dist.evaluation.subset import subset
 from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
+from align_dist.messages import Say
 from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.details import Curves, Details
 from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of, variant_of
@@ -52,7 +53,7 @@ class Evaluated(NamedTuple):
 def evaluate_run(
     run: Assembly,
     folder: RunFolder,
-    say: Callable[[str], None],
+    say: Say,
     check: Callable[[], None] = lambda: None,
     with_details: bool = True,
 ) -> Evaluated:

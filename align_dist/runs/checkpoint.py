@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ import torch
 
 from align_dist.errors import CheckpointError
 from align_dist.files import sync_folder, unwritable, write_atomically
+from align_dist.messages import Say
 from align_dist.runs.folder import NEWEST, PREVIOUS
 
 # Of what a checkpoint holds: another number for any other form. The first ones had none.
@@ -100,7 +101,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         raise unwritable(newest, error) from None
 
 
-def load_checkpoint(folder: Path, say: Callable[[str], None]) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, say: Say) -> dict[str, Any] | None:
     """The newest usable checkpoint, or None when the run never saved one.
 
     A damaged newest is named through `say` and the previous one used. Raises CheckpointError when

@@ -20,6 +20,7 @@ from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, parse_config
 from align_dist.errors import CheckpointError
 from align_dist.files import remove
+from align_dist.messages import say_nothing
 from align_dist.methods.registry import find_method, find_options
 from align_dist.runs.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
 from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
@@ -119,7 +120,7 @@ def missing_steps(warmup: Warmup, passing: Sequence[int] = ()) -> list[int]:
 def trunk_until(trunk: RunConfig, step: int) -> RunConfig:
     """The trunk's run as one that pauses after `step` steps. One that has gone further goes back first."""
     folder = RunFolder(trunk.folder)
-    if _step_of(load_checkpoint(folder.checkpoints, _say_nothing)) > step:
+    if _step_of(load_checkpoint(folder.checkpoints, say_nothing)) > step:
         _go_back(folder, step)
     return trunk.model_copy(update={"training": trunk.training.model_copy(update={"until": f"{step} steps"})})
 
@@ -129,7 +130,7 @@ def keep_state(trunk: RunConfig, step: int) -> None:
     back and tell other things after. Raises CheckpointError where it has not paused there.
     """
     folder = RunFolder(trunk.folder)
-    state = load_checkpoint(folder.checkpoints, _say_nothing)
+    state = load_checkpoint(folder.checkpoints, say_nothing)
     if state is None or _step_of(state) != step:
         raise CheckpointError(f"{folder.path}: at step {_step_of(state)}, expected {step}; delete the folder")
     kept = _kept(folder.path, step)
@@ -195,7 +196,3 @@ def _go_back(folder: RunFolder, step: int) -> None:
         save_checkpoint(folder.checkpoints, read_checkpoint(kept[-1], REMEDY))
     for name in (PREVIOUS,) if kept else (PREVIOUS, NEWEST):
         remove(folder.checkpoints / name)
-
-
-def _say_nothing(_line: str) -> None:
-    """A damaged newest checkpoint is named when the trunk's own run loads it."""

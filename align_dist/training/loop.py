@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ import torch
 
 from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
+from align_dist.messages import Say
 from align_dist.methods.base import Scalars
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
@@ -25,8 +26,6 @@ from align_dist.training.validation import WORST_GROUP, explained_samples, valid
 
 # Of a validation, what has a place in a line.
 SHOWN = ("validation/accuracy", WORST_GROUP, "oracle/accuracy", "validation/commonest_cell", "validation/map_following")
-
-Say = Callable[[str], None]
 
 
 def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> Position:

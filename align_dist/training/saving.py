@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from align_dist.assembly import Assembly
 from align_dist.errors import CheckpointError
+from align_dist.messages import Say
 from align_dist.methods.base import Method
 from align_dist.runs.checkpoint import load_checkpoint, refusing_other_networks, save_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import forget_after
 from align_dist.runs.position import Position, checkpoint_of, position_in
 from align_dist.runs.selection import Weights, restore_selected, weights_now, write_selected
-
-Say = Callable[[str], None]
 
 
 def save(run: Assembly, folder: RunFolder, position: Position) -> None:
