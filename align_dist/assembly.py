@@ -116,7 +116,10 @@ def _materials(
     config.options.check(schedule.clock)
     # A run of warm-up alone needs no masks: it is the shared trunk of trials whose masks come from elsewhere.
     if config.options.reads_masks and not manifest.has_masks and schedule.warmup < schedule.length:
-        raise ConfigError(f"method: {config.method} needs masks, and {config.benchmark.beton} has none")
+        raise ConfigError(
+            f"method: {config.method} needs masks, and {config.benchmark.beton} has none; name a folder of masks "
+            f"(benchmark.masks, which `align-dist data masks` can fill), or set {config.method}.mask=gaussian"
+        )
     loader = make_loader(config, manifest, device, group.cores)
     if sources_only:
         loader.allow_only(np.concatenate([split.train, split.validation]))

@@ -171,7 +171,7 @@ def with_theory(config: RunConfig) -> RunConfig:
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
-    done = folder.done.exists()
+    done = folder.is_finished
     if done and is_written(config.benchmark.beton):
         folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)
     return done

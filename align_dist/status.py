@@ -10,7 +10,7 @@ from pathlib import Path
 from align_dist.report.live import Line, print_table, watch
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.progress import progress_of
-from align_dist.runs.status import State, Status, status_of, training_status
+from align_dist.runs.status import State, status_of
 
 EVERY = 2.0  # seconds
 
@@ -18,7 +18,7 @@ EVERY = 2.0  # seconds
 def show_status(places: Sequence[Path], repeat: bool = False, as_json: bool = False) -> None:
     """Print one row per run among and below the folders, or one JSON line. repeat: print again until no run is running.
 
-    Raises DataError for a folder without a run.
+    Raises CheckpointError for a folder without a run.
     """
     if repeat:
         watch(lambda: [line for _, line in _lines_of(places)], EVERY)
@@ -34,18 +34,9 @@ def _lines_of(places: Sequence[Path]) -> list[tuple[Path, Line]]:
     folders = find_run_folders(places)
     common = os.path.commonpath([folder.parent for folder in folders])
     return [
-        (folder, Line({"run": os.path.relpath(folder, common)}, _status_in(folder), progress_of(folder)))
+        (folder, Line({"run": os.path.relpath(folder, common)}, status_of(RunFolder(folder)), progress_of(folder)))
         for folder in folders
     ]
-
-
-def _status_in(path: Path) -> Status:
-    folder = RunFolder(path)
-    if folder.is_locked():
-        return Status(State.RUNNING, "")
-    if folder.done.exists() or folder.ending() is not None:
-        return status_of(folder)
-    return training_status(folder)
 
 
 def _json(folder: Path, line: Line) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from align_dist.errors import DataError, MachineError
+from align_dist.errors import CheckpointError, MachineError
 from align_dist.runs.folder import RunFolder, find_run_folders
 
 EVERY = 5.0  # seconds between two looks for new runs
@@ -18,7 +18,7 @@ EVERY = 5.0  # seconds between two looks for new runs
 def show_tensorboard(places: Sequence[Path], port: int) -> None:
     """Serve the events of all runs among and below the folders until Ctrl-C; new runs appear while serving.
 
-    port: on 127.0.0.1; 0 for any free port. Raises DataError for a folder without a run, MachineError where
+    port: on 127.0.0.1; 0 for any free port. Raises CheckpointError for a folder without a run, MachineError where
     TensorBoard exits.
     """
     find_run_folders(places)
@@ -58,7 +58,7 @@ def _link(places: Sequence[Path], links: Path) -> None:
     """Link the events of new runs; existing names stay."""
     try:
         folders = find_run_folders(places)
-    except DataError:
+    except CheckpointError:
         return  # the only run is being deleted
     known = {os.readlink(link) for link in links.iterdir()}
     for folder, name in zip(folders, readable_names(folders), strict=True):

@@ -102,5 +102,5 @@ def test_a_run_is_running_while_a_process_holds_it_and_watched_until_then(
 def test_a_folder_without_a_run_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         finished = status(folder)
-        assert finished.returncode == 3 and not finished.stdout
+        assert finished.returncode == 4 and not finished.stdout
         assert finished.stderr.count("\n") == 1 and str(folder) in finished.stderr

@@ -42,7 +42,7 @@ def cell_status(path: Path, history: Sequence[Submission], queue: Queue, evaluat
 
 
 def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluation: EvaluationConfig) -> Status:
-    is_done = folder.done.exists()
+    is_done = folder.is_finished
     differences = folder.measured_otherwise(evaluation) if is_done else []
     if is_done and not differences:
         return Status(State.FINISHED, "")

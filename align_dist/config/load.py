@@ -71,8 +71,14 @@ def _one_line(error: ValidationError, prefix: str) -> str:
 
 
 def _hint(key: str) -> str:
-    """The known key with the closest spelling, as a whole or in its last part; else how to list all keys."""
-    known = known_keys()
+    """The known key with the closest spelling, as a whole or in its last part; of a method's section the section's own
+    keys alone. Else how to list all keys.
+    """
+    known, (section, _, rest) = known_keys(), key.partition(".")
+    if section in METHODS and rest:
+        own = [name.removeprefix(f"{section}.") for name in known if name.startswith(f"{section}.")]
+        close = difflib.get_close_matches(rest, own, 1)
+        return f"did you mean {section}.{close[0]}?" if close else f"{section} has {', '.join(own) or 'no keys'}"
     ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = ends or difflib.get_close_matches(key, known, 1)
     return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"

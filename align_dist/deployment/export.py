@@ -62,11 +62,11 @@ def export_model(model: Model, pictures: Sequence[Path], path: Path) -> float:
         difference = writers[path.suffix](model, images, path)
     except OSError as error:
         raise unwritable(path, error) from None
-    write_text(path.with_name(f"{path.name}.json"), json.dumps(_description(model), indent=1) + "\n")
+    write_text(path.with_name(f"{path.name}.json"), json.dumps(_description(model, path.suffix), indent=1) + "\n")
     return difference
 
 
-def _description(model: Model) -> dict[str, Any]:
+def _description(model: Model, suffix: str) -> dict[str, Any]:
     return {
         "backbone": model.config.classifier.backbone,
         "small_images": model.config.classifier.small_images,
@@ -76,8 +76,25 @@ def _description(model: Model) -> dict[str, Any]:
         "mean": [round(value, 6) for value in model.mean.tolist()],
         "std": [round(value, 6) for value in model.std.tolist()],
         "input": "RGB / 255, resized whole to image_size × image_size (antialiased bilinear), then (x - mean) / std",
-        "outputs": list(OUTPUTS if model.masker is not None else OUTPUTS[:2]),
+        **(_loading(model) if suffix == ".pth" else {"outputs": _outputs(model)}),
     }
+
+
+def _outputs(model: Model) -> list[str]:
+    return list(OUTPUTS if model.masker is not None else OUTPUTS[:2])
+
+
+def _loading(model: Model) -> dict[str, Any]:
+    """How a state dict is loaded, and what its network returns."""
+    from torchvision.models import list_models
+
+    backbone, small = model.config.classifier.backbone, model.config.classifier.small_images
+    if backbone in list_models() and not small:
+        network = f"torchvision.models.get_model({backbone!r}, num_classes={len(model.classes)})"
+    else:
+        arguments = f"{backbone!r}, {len(model.classes)}, pretrained=False, small_images={small}"
+        network = f"align_dist.networks.backbones.build_backbone({arguments})"
+    return {"network": network, "outputs": ["logits"]}
 
 
 def _write_weights(model: Model, images: Tensor, path: Path) -> float:
@@ -99,14 +116,13 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MachineError(f"{error.name} is not installed, which .onnx needs: bash launch/install.sh export") from None
-    names = _description(model)["outputs"]
     try:
         torch.onnx.export(
             Explaining(model).eval().cpu(),
             (images,),
             path,
             input_names=["images"],
-            output_names=names,
+            output_names=_outputs(model),
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
             dynamo=True,
             external_data=False,

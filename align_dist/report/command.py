@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from align_dist.errors import ConfigError
+from align_dist.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from align_dist.report.rows import Run
@@ -28,7 +28,7 @@ def run_report(options: argparse.Namespace) -> None:
     runs = read_runs(options.folders)
     rows = finished_rows(runs)
     if not rows:
-        raise ConfigError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
+        raise CheckpointError(f"{options.folders[0]}: no finished run in it; `align-dist train` makes one")
     if options.gallery:
         return _report_gallery(options, runs)
     if options.against:

@@ -44,7 +44,10 @@ class Run:
 
 
 def read_runs(places: Sequence[Path]) -> list[Run]:
-    """All runs among and below the folders, including unfinished ones. Raises DataError for an invalid line."""
+    """All runs among and below the folders, including unfinished ones.
+
+    Raises CheckpointError where there is none, DataError for an invalid line.
+    """
     return [read_run(folder) for folder in find_run_folders(places)]
 
 
@@ -52,7 +55,9 @@ def read_run(path: Path) -> Run:
     """The run in a folder; without results it has no rows. Raises DataError for an invalid line."""
     folder = RunFolder(path)
     rows = read_rows(folder.results) if folder.results.exists() else []
-    return Run(path, status_of(folder), tuple(rows))
+    # One that is measured again keeps its results until the new ones are there.
+    status = Status(State.FINISHED, "") if folder.is_finished else status_of(folder)
+    return Run(path, status, tuple(rows))
 
 
 def finished_rows(runs: Sequence[Run]) -> list[Row]:

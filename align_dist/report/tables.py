@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from align_dist.errors import DataError
+from align_dist.errors import ConfigError, nearest_name
 from align_dist.report.aggregate import (
     Column,
     Line,
@@ -198,14 +198,15 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     """Each line of `summary_table` minus a baseline of the same group, paired by seed: mean difference and its standard
     error.
 
-    baseline: a label of the tables, such as "erm" or "align (constant 0.14)". Raises DataError where no row has the
-    label, and as `metric_table` does.
+    baseline: a label of the tables, such as "erm" or "align (constant 0.14)". Raises ConfigError where no row has the
+    label, and DataError as `metric_table` does.
     """
     lines = lines_of(rows, selection)
     bases = {line.group: line for line in lines if line.label == baseline}
     if not bases:
-        labels = ", ".join(sorted({line.label for line in lines}))
-        raise DataError(f"no finished result of baseline {baseline!r}, {selection!r}; there are: {labels}")
+        labels = sorted({line.label for line in lines})
+        hint = nearest_name(baseline, labels)
+        raise ConfigError(f"no finished result of {baseline!r}{hint}, {selection!r}; there are: {', '.join(labels)}")
 
     def difference(line: Line, column: Column) -> SeedValues:
         ours, theirs = values_of(lines, line, column), values_of(lines, bases[line.group], column)

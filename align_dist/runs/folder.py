@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
-from align_dist.errors import CheckpointError, ConfigError, DataError, StorageError, UserError, error_of
+from align_dist.errors import CheckpointError, ConfigError, StorageError, UserError, error_of
 from align_dist.files import read_json, take_lock, unwritable, write_text
 from align_dist.runs.provenance import environment, read_starts
 from align_dist.runs.results import Row, write_rows
@@ -185,6 +185,11 @@ class RunFolder:
         write_rows(self.results, rows)
         write_text(self.done, json.dumps(self.config().evaluation.settings) + "\n")
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run is measured as was asked, and its results are there."""
+        return self.done.exists() and self.results.exists()
+
     def measured_otherwise(self, evaluation: EvaluationConfig) -> list[str]:
         """How a finished run was measured otherwise than asked for; nothing where its results are those."""
         settings, expected = _settings_in(self.done), evaluation.settings
@@ -209,16 +214,16 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
 
     A run folder holds a description or results; a shared warm-up is none.
 
-    Raises DataError for a place that does not exist or holds no run.
+    Raises CheckpointError for a place that does not exist or holds no run.
     """
     folders: set[Path] = set()
     for place in places:
         if not place.is_dir():
-            raise DataError(f"{place}: expected a run folder or a folder of runs; check the path")
+            raise CheckpointError(f"{place}: expected a run folder or a folder of runs; check the path")
         below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
         below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:
-            raise DataError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
+            raise CheckpointError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
         folders |= below
     return sorted(folders)
 

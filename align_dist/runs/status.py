@@ -41,8 +41,14 @@ class Status:
 
 
 def status_of(folder: RunFolder) -> Status:
-    """How a run stands that no process trains."""
-    return Status(State.FINISHED, "") if folder.done.exists() else unfinished_status(folder)
+    """How a run stands, and whether a process is at it."""
+    if folder.is_locked():
+        return Status(State.RUNNING, "")
+    if folder.done.exists() and not folder.is_finished:
+        return Status(State.TRAINED, f"results.jsonl is missing; align-dist evaluate {folder.path} writes it")
+    if folder.is_finished:
+        return Status(State.FINISHED, "")
+    return training_status(folder) if folder.ending() is None else unfinished_status(folder)
 
 
 def training_status(folder: RunFolder) -> Status:
@@ -59,5 +65,5 @@ def unfinished_status(folder: RunFolder) -> Status:
     if ending is not None:
         return Status(State.INTERRUPTED if ending.error.resumable else State.FAILED, ending.reason)
     if folder.description.exists() or folder.has_checkpoint:
-        return Status(State.INTERRUPTED, "left without a word")
+        return Status(State.INTERRUPTED, "ended without a message: killed, or its machine stopped")
     return Status(State.NEW, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import shutil
 import subprocess
@@ -19,7 +20,6 @@ from PIL import Image
 
 import align_dist
 from align_dist.cli import main
-from align_dist.networks.backbones import build_backbone
 from align_dist.runs.folder import RunFolder
 
 
@@ -92,8 +92,9 @@ def test_plain_weights_load_into_a_plain_network(trained: RunFolder, album: Path
     pictures = sorted(path for path in album.rglob("*.png") if path.name != "torn.png")
     assert align("export", trained.path, tmp_path / "model.pth", *pictures).returncode == 0
     description = json.loads((tmp_path / "model.pth.json").read_text())
-    classes = len(description["classes"])
-    network = build_backbone(description["backbone"], classes, False, description["small_images"])
+    assert description["outputs"] == ["logits"]
+    module, _, call = description["network"].rpartition(".build_backbone(")
+    network = eval(f"build_backbone({call}", vars(importlib.import_module(module)))
     network.load_state_dict(torch.load(tmp_path / "model.pth", weights_only=True))
     size = description["image_size"]
     pixels = [

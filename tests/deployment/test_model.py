@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import raises
 
 import align_dist
 from align_dist.assembly import assemble
@@ -74,7 +75,7 @@ def test_a_run_is_used_without_its_beton(trained: RunFolder, tmp_path: Path) -> 
 def test_what_is_no_model_or_no_picture_is_refused(trained: RunFolder, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         align_dist.load(tmp_path)
-    with pytest.raises(CheckpointError):
+    with raises(CheckpointError, "validation_worst_group", "last"):
         align_dist.load(trained.path, selection="validation_worst_group")
     (tmp_path / "odd.jpg").write_text(json.dumps("no picture"))
     with pytest.raises(DataError) as caught:

@@ -12,7 +12,7 @@ from refusals import raises
 from scipy.stats import sem
 
 from align_dist.config import EvaluationConfig
-from align_dist.errors import DataError
+from align_dist.errors import ConfigError, DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
 from align_dist.report.tables import (
@@ -236,7 +236,7 @@ def test_differences_take_the_baseline_of_the_same_group() -> None:
 
 
 def test_an_absent_baseline_is_an_error() -> None:
-    with raises(DataError, "'sgt'", "erm"):
+    with raises(ConfigError, "'sgt'", "erm"):
         difference_table(accuracies("erm", "a", [0.5]), "sgt", "validation")
 
 

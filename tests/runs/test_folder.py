@@ -10,7 +10,7 @@ from refusals import raises
 
 from align_dist.config import RunConfig
 from align_dist.data.comparison import checked_manifest
-from align_dist.errors import CheckpointError, ConfigError, DataError
+from align_dist.errors import CheckpointError, ConfigError
 from align_dist.machine import describe_machine
 from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder, find_run_folders
@@ -106,7 +106,7 @@ def test_runs_are_found_below_parents_and_each_once(squares: RunConfig, tmp_path
 
 
 def test_a_place_without_runs_is_an_error(tmp_path: Path) -> None:
-    with raises(DataError, tmp_path, "results.jsonl"):
+    with raises(CheckpointError, tmp_path, "results.jsonl"):
         find_run_folders([tmp_path])
-    with raises(DataError, tmp_path / "nowhere"):
+    with raises(CheckpointError, tmp_path / "nowhere"):
         find_run_folders([tmp_path / "nowhere"])

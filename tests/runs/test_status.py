@@ -45,6 +45,10 @@ def test_a_run_from_nothing_to_its_end(squares: RunConfig, folder: RunFolder) ->
     folder.write_results([])
     assert str(status_of(folder)) == "finished"
     assert unfinished_status(folder).state is State.INTERRUPTED, "for one who asks for more than results"
+    with folder.locked():
+        assert status_of(folder).state is State.RUNNING
+    folder.results.unlink()
+    assert status_of(folder).state is State.TRAINED and not folder.is_finished
 
 
 def test_a_first_checkpoint_is_a_beginning_too(folder: RunFolder) -> None:

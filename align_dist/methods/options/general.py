@@ -13,7 +13,9 @@ from align_dist.schema.distributions import Choice, LogUniform, Uniform
 from align_dist.schema.values import Duration, Positive, Weight, option
 
 Dropped = Annotated[float, Field(ge=0, lt=1)]
-SEVERAL = "set protocol.kind=leave_one_out, which trains on all domains but one"
+SEVERAL = (
+    "set protocol.kind=leave_one_out protocol.source=null protocol.target=DOMAIN, which trains on all domains but one"
+)
 
 
 class MixupOptions(Options):
