@@ -40,7 +40,7 @@ th[aria-sort="descending"] button::after { content: " ↓"; }
 .plot figcaption, .tile figcaption { font-weight: 400; font-size: .8rem; color: var(--soft); margin: .2rem 0 0; }
 .row { margin: .6rem 0 1.4rem; } h4 { font-size: .85rem; font-weight: 500; margin: 0 0 .35rem; }
 .tiles { display: flex; flex-wrap: wrap; gap: .5rem 1rem; }
-.tile { margin: 0; } .zoom { all: unset; cursor: zoom-in; }
+.tile { margin: 0; width: min-content; } .zoom { all: unset; cursor: zoom-in; }
 .zoom img { display: block; height: 96px; width: auto; border-radius: 3px; }
 dialog { border: 1px solid var(--line); border-radius: 6px; background: var(--paper); color: var(--ink);
          max-width: 96vw; cursor: zoom-out; } dialog::backdrop { background: #000a; }

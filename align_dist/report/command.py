@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from align_dist.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
+    from align_dist.report.render import Table
     from align_dist.report.rows import Run
 
 
 def run_report(options: argparse.Namespace) -> None:
     """Prints the tables that the command line asks for. Raises ConfigError, DataError and StorageError."""
-    from align_dist.report import render
+    from align_dist.report.configurations import unequal_settings
     from align_dist.report.rows import finished_rows, read_runs
     from align_dist.report.tables import difference_table, usual_tables
 
@@ -36,16 +38,25 @@ def run_report(options: argparse.Namespace) -> None:
     if options.table:
         return _report_paper(options, runs)
     if options.minus:
-        print(render.RENDERERS[options.format](difference_table(rows, options.minus, options.selection)))
-        return _say_left_out(runs)
-    tables = usual_tables(rows, options.selection)
-    print(render.rendered(tables, options.format))
-    _say_left_out(runs)
+        _print([difference_table(rows, options.minus, options.selection)], options.format)
+        return _say_left_out(runs, unequal_settings(runs))
+    _print(usual_tables(rows, options.selection), options.format)
+    _say_left_out(runs, unequal_settings(runs))
     if options.html:
         from align_dist.report.html import write_report
 
         write_report(runs, options.html)
         print(options.html)
+
+
+def _print(tables: Sequence[Table], form: str) -> None:
+    """Tables to standard output; as text, in parts that a terminal has room for."""
+    from align_dist.report.render import rendered, split_to_width
+
+    if form == "text" and sys.stdout.isatty():
+        width = get_terminal_size().columns
+        tables = [part for table in tables for part in split_to_width(table, width)]
+    print(rendered(tables, form))
 
 
 def _report_gallery(options: argparse.Namespace, runs: Sequence[Run]) -> None:
@@ -65,11 +76,10 @@ def _say_left_out(runs: Sequence[Run], reasons: Sequence[str] = ()) -> None:
 
 
 def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
-    from align_dist.report.render import RENDERERS
     from align_dist.report.sweep import draw_sweep, sweep, sweep_table
 
     points = sweep(runs, options.against, options.selection)
-    print(RENDERERS[options.format](sweep_table(points, options.against, options.selection)))
+    _print([sweep_table(points, options.against, options.selection)], options.format)
     if options.figure:
         draw_sweep(points, options.against, options.figure)
         print(options.figure)
@@ -78,7 +88,6 @@ def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
 def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
     from align_dist.report.papers import left_out, paper_tables
     from align_dist.report.published import read_paper
-    from align_dist.report.render import rendered
     from align_dist.report.rows import finished_rows
 
     paper = read_paper(options.table)
@@ -86,5 +95,5 @@ def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
     reasons = left_out(runs, paper, options.selection)
     if not tables:
         raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
-    print(rendered(tables, options.format))
+    _print(tables, options.format)
     _say_left_out(runs, reasons)

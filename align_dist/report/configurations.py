@@ -14,6 +14,8 @@ from align_dist.runs.provenance import read_starts
 
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"
+# Sections of a config that are neither in a table's columns nor a method's own.
+UNTOLD = ("training", "data", "classifier")
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
@@ -38,6 +40,13 @@ def settings_table(runs: Sequence[Run]) -> Table | None:
     keys = sorted({key for _, flat in settings for key in flat if key.rsplit(".", 1)[-1] not in MAY_DIFFER})
     rows = tuple((key, text) for key in keys if (text := _values_text(key, settings)))
     return Table("Settings that differ", ("key", "values"), rows, names=2) if rows else None
+
+
+def unequal_settings(runs: Sequence[Run]) -> list[str]:
+    """A line for each setting in which finished methods differ and that no column and no name of a method tells."""
+    table = settings_table([run for run in runs if run.finished])
+    rows = table.rows if table is not None else ()
+    return [f"not the same: {key}: {values}" for key, values in rows if key.partition(".")[0] in UNTOLD]
 
 
 def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) -> str:

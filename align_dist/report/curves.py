@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from align_dist.report.measures import measure
 from align_dist.report.rows import Run
 from align_dist.runs.metrics import Series, scalars_of
 from align_dist.schema.values import to_steps
@@ -25,6 +26,17 @@ HEALTH = (
     "mask/area",
     "mask/binariness",
 )
+MEANINGS = {
+    "validation/accuracy": "Accuracy on the validation part of the source domains.",
+    "mask/area": "Mean of the masks that guide, 0 to 1; from where guidance begins.",
+    "mask/binariness": "Mean of |2M - 1| over the masks that guide: 1 for masks of 0 and 1 alone, 0 for grey ones.",
+    "masker/distinction": "L_dist: how far the masker is from masks that keep all evidence and leave none outside.",
+    "masker/sparsity": "Mean of the masks, which lambda1 weighs.",
+    "masker/smoothness": "Total variation of the masks, which lambda2 weighs.",
+    "classifier/classification": "Cross-entropy of the images.",
+    "classifier/guidance": "Cross-entropy of Grad-CAM against the mask, which lambda3 weighs.",
+    "classifier/exchange": "Cross-entropy of what the mask marks before another image.",
+}
 WEIGHT = "/weight/"
 COLUMNS, MOST_POINTS, FEWEST_POINTS = 3, 4000, 30
 
@@ -72,6 +84,13 @@ def health_plot(curves: Sequence[RunCurves]) -> str:
 def loss_plot(curves: Sequence[RunCurves]) -> str:
     """An <svg> of each term of the losses, raw (solid) and weighted (dashed); empty where no run has any."""
     return _plot(curves, term_tags({tag for run in curves for tag in run.scalars}), "Terms of the losses")
+
+
+def tag_meanings(curves: Sequence[RunCurves]) -> dict[str, str]:
+    """Tag -> what the tag says, of the tags that some run has and that have a meaning here."""
+    tags = {tag for run in curves for tag in run.scalars}
+    named = {f"validation/{name}": measure(name).meaning for name in (tag.partition("/")[2] for tag in HEALTH)}
+    return {tag: text for tag, text in ({**named, **MEANINGS}).items() if tag in tags and text}
 
 
 def term_tags(tags: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE_HEIGHT, PANEL_WIDTH, PANELS = 0.24, 3.1, 4
+LEAST_SPAN = 0.1  # of an axis, in the measure before its scale: ten points of a percentage
 # Where a table has more columns than a plot has panels: what is asked first, first.
 PREFERRED = ("accuracy", "worst_group_accuracy", "insertion_auc", "commonest_cell", "energy_inside", "mask_iou")
 
@@ -39,13 +40,24 @@ def dot_plot(lines: Mapping[Line, Sequence[Row]], columns: Sequence[Column], bas
                 for label, by_seed in values[column].items()
             }
             _draw(panels[0, index], scaled, looks)
+            _widen(panels[0, index], LEAST_SPAN * form.scale)
             panels[0, index].set_title(column.title if form.scale == 1 else f"{column.title} {_unit(column)}".strip())
             if paired:
                 differences = {label: _minus(by_seed, scaled[baseline]) for label, by_seed in scaled.items()}
                 _draw(panels[1, index], {k: v for k, v in differences.items() if k != baseline}, looks)
                 panels[1, index].axvline(0, color=GREY, linewidth=0.9)
+                low, high = panels[1, index].get_xlim()
+                panels[1, index].set_xlim(min(low, 0), max(high, 0))
+                _widen(panels[1, index], LEAST_SPAN * form.scale)
                 panels[1, index].set_title(f"minus {baseline}, paired by seed")
         return to_svg(figure, f"Dot plot of {', '.join(column.title for column in shown)} for {', '.join(labels)}")
+
+
+def _widen(axes: Axes, span: float) -> None:
+    """Make the axis at least as wide, so that a small difference does not look like a large one."""
+    low, high = axes.get_xlim()
+    missing = max(0.0, span - (high - low)) / 2
+    axes.set_xlim(low - missing, high + missing)
 
 
 def _unit(column: Column) -> str:

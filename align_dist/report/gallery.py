@@ -19,6 +19,7 @@ from align_dist.visual import OVERLAY, color_table
 
 Floats = NDArray[np.float64]
 GAP, QUALITY = 4, 80
+TILE_NAMES = ("Grad-CAM", "overlay", "mask")
 
 
 class Shown(NamedTuple):
@@ -74,7 +75,7 @@ def choose_images(methods: Sequence[Shown]) -> list[Choice]:
         difference[[choice.place for choice in choices]] = -1
         index = int(difference.argmax())
         if difference[index] >= 0:
-            choices.append(Choice(index, f"methods differ most, {difference[index]:.0%} of Grad-CAM elsewhere"))
+            choices.append(Choice(index, f"methods differ most, {difference[index]:.0%} of Grad-CAM on other pixels"))
     return choices
 
 
@@ -117,15 +118,16 @@ def _row(methods: Sequence[Shown], choice: Choice, classes: Sequence[str]) -> st
     first = methods[0].examples
     true = classes[int(first.labels[choice.place])]
     objects = [first.objects[choice.place]] if len(first.objects) else []
-    image = _strip([first.images[choice.place], *map(_grey, objects)])
-    parts = [_figure(image, true, f"{true}: the image{' and its object' if objects else ''}")]
+    image = _strip([first.images[choice.place], *map(grey, objects)])
+    mask = ", true mask" if objects else ""
+    parts = [_figure(image, f"{true}: image{mask}", f"{true}: the image{mask}")]
     for label, examples in methods:
         predicted = classes[int(examples.predictions[choice.place])]
         confidence = f"{predicted} {examples.confidences[choice.place]:.0%}"
         mark = "\N{CHECK MARK}" if predicted == true else "\N{BALLOT X}"
-        caption = f"{label}: {confidence} {mark}"
         tiles = tiles_of(examples, choice.place)
-        what = ", ".join(("Grad-CAM", "overlay", "learned mask")[: len(tiles)])
+        what = ", ".join(TILE_NAMES[: len(tiles)])
+        caption = f"{label} says {confidence} {mark}: {what}"
         parts.append(_figure(_strip(tiles), caption, f"{what} of {label} for {true}; predicted {confidence}"))
     return f'<div class="row"><h4>{choice.rule}</h4><div class="tiles">{"".join(parts)}</div></div>'
 
@@ -142,11 +144,12 @@ def tiles_of(examples: Examples, index: int) -> list[Bytes]:
     """Map, overlay and, where learned, mask, each (H, W, 3)."""
     colors = color_table()[examples.saliency[index]]
     mixed = (1 - OVERLAY) * examples.images[index] + OVERLAY * colors
-    masks = [_grey(examples.masks[index])] if len(examples.masks) else []
+    masks = [grey(examples.masks[index])] if len(examples.masks) else []
     return [colors, mixed.round().astype(np.uint8), *masks]
 
 
-def _grey(mask: Bytes) -> Bytes:
+def grey(mask: Bytes) -> Bytes:
+    """A mask (H, W) as an image (H, W, 3)."""
     return np.repeat(mask[..., None], 3, axis=2)
 
 

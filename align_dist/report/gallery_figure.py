@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from align_dist.errors import DataError
-from align_dist.report.gallery import Shown, choose_images, same_images, tiles_of
+from align_dist.report.gallery import TILE_NAMES, Shown, choose_images, grey, same_images, tiles_of
 from align_dist.report.inspection import RunDetails
 from align_dist.runs.details import Bytes
 from align_dist.runs.results import OUT_OF_DOMAIN
 from align_dist.visual import PRINTED_INK, drawing, new_figure, write_png
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-TILE = 1.05  # inches
-TILE_NAMES = ("Grad-CAM", "overlay", "mask")
+TILE, GAP = 1.05, 0.2  # inches, and the width of a gap in tiles
+SIDEWAYS: dict[str, Any] = {"fontsize": 6, "rotation": 90, "ha": "right", "va": "center"}
 
 
 def write_gallery(runs: Sequence[RunDetails], domain: str, path: Path) -> None:
@@ -41,30 +41,37 @@ def write_gallery(runs: Sequence[RunDetails], domain: str, path: Path) -> None:
 
 
 def _draw(methods: Sequence[Shown], classes: Sequence[str], path: Path) -> None:
-    choices = choose_images(methods)
-    columns = [tiles_of(examples, choices[0].place) for _, examples in methods]
-    widths = [1, *(len(tiles) for tiles in columns)]
+    choices, first = choose_images(methods), methods[0].examples
+    image_names = ("image", "true mask")[: 2 if len(first.objects) else 1]
+    blocks = [len(image_names), *(len(tiles_of(examples, 0)) for _, examples in methods)]
+    # A narrow empty column after each block but the last.
+    widths = [width for block in blocks for width in (*[1.0] * block, GAP)][:-1]
     with drawing(PRINTED_INK):
-        figure = new_figure(TILE * sum(widths) + 0.4 * len(methods), (TILE + 0.25) * len(choices) + 0.4)
-        parts = figure.subfigures(1, len(widths), width_ratios=[width + 0.2 for width in widths], squeeze=False)[0]
-        parts[0].suptitle(" ", fontsize=10)  # as high as the methods' names
-        image_axes = parts[0].subplots(len(choices), 1, squeeze=False)
+        figure = new_figure(TILE * sum(widths) + 0.3, (TILE + 0.3) * len(choices) + 0.3)
+        grid = figure.subplots(len(choices), len(widths), squeeze=False, width_ratios=widths)
+        for axes in grid.flat:
+            axes.set_axis_off()
         for row, choice in enumerate(choices):
-            image = methods[0].examples.images[choice.place]
-            _tile(image_axes[row, 0], image, classes[int(methods[0].examples.labels[choice.place])])
-        for part, (label, examples), tiles in zip(parts[1:], methods, columns, strict=True):
-            part.suptitle(label, fontsize=10)
-            axes = part.subplots(len(choices), len(tiles), squeeze=False)
-            for row, choice in enumerate(choices):
-                predicted = classes[int(examples.predictions[choice.place])]
-                confidence = f"{predicted} {examples.confidences[choice.place]:.0%}"
-                names = (f"Grad-CAM: {confidence}", *TILE_NAMES[1:])
-                for column, tile in enumerate(tiles_of(examples, choice.place)):
-                    _tile(axes[row, column], tile, names[column])
+            true = int(first.labels[choice.place])
+            objects = [grey(first.objects[choice.place])] if len(first.objects) else []
+            tiles = [first.images[choice.place], *objects]
+            _block(grid[row], 0, tiles, image_names if row == 0 else (), classes[true])
+            grid[row, 0].text(-0.08, 0.5, choice.rule.partition(",")[0], **SIDEWAYS, transform=grid[row, 0].transAxes)
+            start = len(tiles) + 1
+            for label, examples in methods:
+                predicted, confidence = int(examples.predictions[choice.place]), examples.confidences[choice.place]
+                mark = "\N{CHECK MARK}" if predicted == true else "\N{BALLOT X}"
+                tiles = tiles_of(examples, choice.place)
+                names = (f"{label}: {TILE_NAMES[0]}", *TILE_NAMES[1 : len(tiles)]) if row == 0 else ()
+                _block(grid[row], start, tiles, names, f"says {classes[predicted]}, {confidence:.0%} {mark}")
+                start += len(tiles) + 1
         write_png(figure, path)
 
 
-def _tile(axes: Axes, pixels: Bytes, title: str) -> None:
-    axes.set_axis_off()
-    axes.imshow(pixels, interpolation="nearest")
-    axes.set_title(title, fontsize=8)
+def _block(row: NDArray[np.object_], start: int, tiles: Sequence[Bytes], names: Sequence[str], below: str) -> None:
+    """Tiles from a column on, with names above (none for no names) and a text below the first one."""
+    for index, tile in enumerate(tiles):
+        row[start + index].imshow(tile, interpolation="nearest")
+    for index, name in enumerate(names):
+        row[start + index].set_title(name, fontsize=7)
+    row[start].text(0, -0.04, below, fontsize=7, va="top", ha="left", transform=row[start].transAxes)

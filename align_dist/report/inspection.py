@@ -22,6 +22,7 @@ Domains = Mapping[str, Mapping[str, Sequence[Details]]]
 """Domain -> label -> details of each seed."""
 
 PANEL, COLUMNS, MOST_CLASSES = 2.5, 4, 30
+FEWEST_IMAGES = 10  # in a point of a reliability diagram: of fewer, accuracy is noise
 Draw = Callable[["Axes", Sequence[Details], Look, str], None]
 
 
@@ -170,10 +171,13 @@ def _draw_curve(axes: Axes, curves: Sequence[NDArray[np.float64]], look: Look, l
 
 
 def _draw_calibration(axes: Axes, seeds: Sequence[Details], look: Look, label: str) -> None:
-    """Accuracy over confidence, of all seeds' images together; points are larger where more images are."""
+    """Accuracy over confidence, of all seeds' images together, in bins with ten images or more; points are larger where
+    more images are.
+    """
     count, confidence, right = np.sum([details.calibration for details in seeds], axis=0).T
-    has_images = count > 0
+    has_images = count >= FEWEST_IMAGES
     confidence, accuracy = confidence[has_images] / count[has_images], right[has_images] / count[has_images]
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=(0, (1, 3)))
     axes.plot(confidence, accuracy, color=look.color, linestyle=look.dash, label=label)
-    axes.scatter(confidence, accuracy, 2 + 40 * count[has_images] / count.sum(), color=look.color, marker=look.marker)
+    sizes = 2 + 40 * count[has_images] / count.sum()
+    axes.scatter(confidence, accuracy, sizes, color=look.color, marker=look.marker, clip_on=False)

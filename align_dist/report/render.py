@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 MISSING = "\N{EN DASH}"
+GAP = 3  # characters between the columns of a text table
 # A value with its standard error, and the number of seeds where different from the line's.
 _CELL = re.compile(r"(?P<value>[+-]?[\d.]+)(?: ± (?P<error>[\d.]+))?(?: \(n=(?P<count>\d+)\))?")
 _ARROWS = str.maketrans("", "", "\N{UPWARDS ARROW}\N{DOWNWARDS ARROW}")
@@ -54,11 +55,38 @@ def to_text(table: Table) -> str:
     from rich.console import Console
 
     stream = io.StringIO()
-    width = sum(max(map(len, column)) + 4 for column in zip(table.header, *table.rows, strict=True))
+    width = sum(max(map(len, column)) + GAP + 1 for column in zip(table.header, *table.rows, strict=True))
     bare = replace(table, title="", notes=())
     Console(file=stream, width=width, color_system=None, force_terminal=False).print(to_rich(bare))
     body_lines = [line.rstrip() for line in stream.getvalue().splitlines()]
-    return "\n".join([table.title, *body_lines, *table.notes]) + "\n"
+    return "\n".join([*([table.title] if table.title else []), *body_lines, *table.notes]) + "\n"
+
+
+def split_to_width(table: Table, width: int) -> list[Table]:
+    """Tables of the same rows whose text is at most `width` characters wide, as far as single columns are.
+
+    Each has the columns that name the rows; the first has the title, the last the notes.
+    """
+    widths = [max(map(len, column)) + GAP for column in zip(table.header, *table.rows, strict=True)]
+    parts, used = [list(range(table.names))], sum(widths[: table.names])
+    for index in range(table.names, len(widths)):
+        if used + widths[index] > width and len(parts[-1]) > table.names:
+            parts.append(list(range(table.names)))
+            used = sum(widths[: table.names])
+        parts[-1].append(index)
+        used += widths[index]
+    bare = replace(table, title="", notes=())
+    tables = [
+        replace(bare, header=_cells(table.header, part), rows=tuple(_cells(row, part) for row in table.rows))
+        for part in parts
+    ]
+    tables[0] = replace(tables[0], title=table.title)
+    tables[-1] = replace(tables[-1], notes=table.notes)
+    return tables
+
+
+def _cells(row: Sequence[str], indices: Sequence[int]) -> tuple[str, ...]:
+    return tuple(row[index] for index in indices)
 
 
 def to_markdown(table: Table) -> str:
@@ -72,7 +100,10 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """A LaTeX table environment with caption and notes; needs the package booktabs."""
     form = "l" * table.names + "r" * (len(table.header) - table.names)
-    rows = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
+    rows = [
+        " & ".join([*map(_latex, row[: table.names]), *map(_latex_value, row[table.names :])]) + r" \\"
+        for row in (table.header, *table.rows)
+    ]
     notes = "".join(f"\\par\\smallskip\\footnotesize {_latex(note)}\n" for note in table.notes)
     return (
         "\\begin{table}\n\\centering\n"
@@ -102,6 +133,11 @@ _LATEX = {
 
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _latex_value(text: str) -> str:
+    """A value, whose minus is no hyphen."""
+    return re.sub(r"^-(?=\d)", "$-$", _latex(text))
 
 
 def to_csv(table: Table) -> str:
@@ -178,6 +214,6 @@ RENDERERS: dict[str, Callable[[Table], str]] = {
 
 
 def rendered(tables: Sequence[Table], form: str) -> str:
-    """Tables in one of the forms of `RENDERERS`; in CSV, each table follows a comment with its title."""
-    titles = [f"# {table.title}\n" if form == "csv" else "" for table in tables]
+    """Tables in one of the forms of `RENDERERS`; in CSV, each of several tables follows a comment with its title."""
+    titles = [f"# {table.title}\n" if form == "csv" and len(tables) > 1 else "" for table in tables]
     return "\n".join(title + RENDERERS[form](table) for title, table in zip(titles, tables, strict=True))

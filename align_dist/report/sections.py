@@ -11,7 +11,7 @@ from align_dist.report.aggregate import Line, lines_of
 from align_dist.report.configurations import differing_settings, environments, settings_table
 from align_dist.report.cost import cost_table
 from align_dist.report.coverage import coverage_table
-from align_dist.report.curves import health_plot, loss_plot, read_curves
+from align_dist.report.curves import health_plot, loss_plot, read_curves, tag_meanings
 from align_dist.report.dots import dot_plot
 from align_dist.report.gallery import gallery, same_images
 from align_dist.report.inspection import (
@@ -36,18 +36,27 @@ from align_dist.report.tables import (
     summary_columns,
     usual_tables,
 )
+from align_dist.report.verdict import verdicts
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.results import Group, Row
 
 GALLERY_NOTE = (
-    "The same images for all methods, of one seed, chosen by rule. For each method Grad-CAM of the true class (or the "
-    "attribution in its place) from black, 0, to yellow, 1, the same over the image, and the learned mask where there "
-    "is one. A click shows a picture large."
+    "The same images for all methods, of one seed, chosen by rule: where Grad-CAM lies on the object most, middling "
+    "and least, and where one method's Grad-CAM lies on other pixels than another's. First the image with its true "
+    "class, and its true mask where the benchmark has one. For each method the predicted class with its probability, "
+    "Grad-CAM of the true class (or the attribution in its place) from black, 0, to yellow, 1, the same over the "
+    "image, and the learned mask where there is one. A click shows a picture large."
 )
 CURVES_NOTE = (
     "One line per run; runs of one method share a colour. Dashed thin lines: a term times its weight. Vertical line: "
     "the end of warm-up."
 )
+CALIBRATION_NOTE = (
+    "Of images that a network is about equally sure of, the share that it gets right: on the dotted line it is right "
+    "as often as it is sure. A larger point has more images; fewer than ten have none. The expected calibration error"
+    " is the mean distance from that line over all images."
+)
+SAME_SETTINGS = "Nothing differs but the method, its own options and the seed."
 WITHOUT_DETAILS = "Without details, and left out of these pictures (`align-dist evaluate RUN` makes them): "
 
 
@@ -108,6 +117,7 @@ def _results(rows: Sequence[Row]) -> list[str]:
         tables = _tables(comparison_rows)
         parts += [_titled(name, tables[0])] if tables else []
         selection = _selections(comparison_rows)[0]
+        parts += map(paragraph, verdicts(comparison_rows, selection, BASELINE))
         for group, lines in _by_group(lines_of(comparison_rows, selection)).items():
             parts.append(figure(dot_plot(lines, summary_columns(lines), BASELINE), _group_text(group)))
             if columns := background_columns(lines):
@@ -220,19 +230,22 @@ def _calibration(finished: Sequence[RunDetails]) -> list[str]:
         if domains:
             plot = figure(calibration_plot(domains), comparison.removesuffix(": "))
             parts += [plot, to_html(calibration_table(domains))]
-    return parts
+    return [paragraph(CALIBRATION_NOTE, "soft"), *parts] if parts else []
 
 
 def _training(runs: Sequence[Run]) -> list[str]:
     curves = [read_curves(run) for run in runs]
     plots = [plot for plot in (health_plot(curves), loss_plot(curves)) if plot]
-    return [paragraph(CURVES_NOTE, "soft"), *map(figure, plots)] if plots else []
+    if not plots:
+        return []
+    meanings = folded("What the curves say", definitions(tag_meanings(curves)))
+    return [paragraph(CURVES_NOTE, "soft"), *map(figure, plots), meanings]
 
 
 def _settings(runs: Sequence[Run]) -> list[str]:
     """What differs first, then every config.yaml and the environments."""
     table = settings_table(runs)
-    parts = [to_html(table) if table else ""]
+    parts = [to_html(table) if table else paragraph(SAME_SETTINGS) if len(runs) > 1 else ""]
     for run in runs:
         path = RunFolder(run.folder).description
         if path.exists():

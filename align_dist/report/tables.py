@@ -61,7 +61,7 @@ THEORY_METRICS = tuple(dict.fromkeys((*OF_LEMMA_1, *OF_LEMMAS_2_AND_3)))
 WORST_GROUP = "worst_group_accuracy"
 AVERAGE_AND_WORST = ("accuracy", "adjusted_accuracy", WORST_GROUP)
 LEAVE_ONE_OUT = "leave_one_out"
-ONE_SEED_NOTE = "One seed each: there is no standard error."
+ONE_SEED_NOTE = "One seed each: no standard error, and no telling a difference from chance."
 ERROR_NOTE = "Mean \N{PLUS-MINUS SIGN} standard error over seeds (sample standard deviation / sqrt n)."
 
 Lines = Mapping[Line, Sequence[Row]]

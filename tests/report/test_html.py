@@ -18,7 +18,7 @@ from refusals import raises
 
 from align_dist import cli
 from align_dist.errors import DataError, StorageError
-from align_dist.report.configurations import differing_settings, environments
+from align_dist.report.configurations import differing_settings, environments, unequal_settings
 from align_dist.report.html import write_report
 from align_dist.report.rows import read_runs
 from align_dist.runs.details import write_details
@@ -147,6 +147,18 @@ def test_runs_that_differ_in_more_than_the_seed_are_pointed_out(tmp_path: Path) 
     assert list(differing_settings(read_runs([tmp_path])).values()) == [{"align.lambda3": ["0.5", "0.9"]}]
     _, page = report(tmp_path)
     assert "align differ in more than their seed: align.lambda3: 0.5 / 0.9." in page.text
+
+
+def test_methods_of_unequal_budgets_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+    two_methods(tmp_path)
+    assert unequal_settings(read_runs([tmp_path])) == []
+    for seed in (0, 1):
+        with (tmp_path / "runs" / f"align-{seed}" / "config.yaml").open("a") as file:
+            file.write("training: {length: 3 epochs}\nbenchmark: {root: a}\n")
+        with (tmp_path / "runs" / f"erm-{seed}" / "config.yaml").open("a") as file:
+            file.write("training: {length: 9 epochs}\nbenchmark: {root: b}\n")
+    (line,) = unequal_settings(read_runs([tmp_path]))
+    assert "training.length" in line and "9 epochs (erm)" in line
 
 
 def test_what_the_runs_ran_with_is_counted_and_not_confused_with_what_reports_them(tmp_path: Path) -> None:

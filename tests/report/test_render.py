@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from align_dist.report.render import Table, to_csv, to_html, to_markdown, to_text
+from align_dist.report.render import Table, split_to_width, to_csv, to_html, to_latex, to_markdown, to_text
 
 TABLE = Table(
     "Summary <of> all",
@@ -58,6 +59,23 @@ def test_text_never_wraps_a_wide_table() -> None:
     header = tuple(f"column number {i}" for i in range(30))
     lines = to_text(Table("t", header, (tuple(f"value {i}" for i in range(30)),))).splitlines()
     assert sum("value" in line for line in lines) == 1
+
+
+@given(widths=st.lists(st.integers(1, 30), min_size=1, max_size=12), width=st.integers(20, 120))
+def test_a_split_table_has_every_column_once_and_fits(widths: list[int], width: int) -> None:
+    header = ("method", *(f"{index:0{size}}" for index, size in enumerate(widths)))
+    table = Table("Title", header, (tuple(f"{name}!" for name in header),), ("note",))
+    parts = split_to_width(table, width)
+    assert [name for part in parts for name in part.header[1:]] == list(header[1:])
+    assert all(part.header[0] == "method" and part.rows[0][0] == "method!" for part in parts)
+    assert (parts[0].title, parts[-1].notes) == ("Title", ("note",))
+    lines = [(part, line) for part in parts for line in to_text(replace(part, title="", notes=())).splitlines()]
+    assert all(len(line) <= width for part, line in lines if len(part.header) > 2)
+
+
+def test_a_minus_in_latex_is_no_hyphen() -> None:
+    table = Table("t", ("method", "gain"), (("a-b", "-0.5 \N{PLUS-MINUS SIGN} 0.1"),))
+    assert r"a-b & $-$0.5 $\pm$ 0.1 \\" in to_latex(table)
 
 
 def test_markdown_escapes_pipes() -> None:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_rows import accuracies, row
 from refusals import raises
 from scipy.stats import sem
 
@@ -16,6 +15,7 @@ from align_dist.errors import ConfigError, DataError
 from align_dist.report.aggregate import standard_error
 from align_dist.report.render import Table
 from align_dist.report.tables import (
+    ONE_SEED_NOTE,
     difference_table,
     group_table,
     held_out_table,
@@ -24,32 +24,10 @@ from align_dist.report.tables import (
     targets_of,
     theory_tables,
 )
-from align_dist.runs.results import Row, parse_row
+from align_dist.runs.results import Row
 
 PM = "\N{PLUS-MINUS SIGN}"
 NONE = "\N{EN DASH}"
-
-
-def row(
-    method: str = "erm",
-    seed: int = 0,
-    domain: str = "out",
-    metrics: Mapping[str, float] | None = None,
-    **changes: Any,
-) -> Row:
-    """A row; the domain "in" is the source."""
-    return parse_row(
-        {
-            "run": f"{method}-{seed}", "benchmark": "embedded", "method": method, "variant": "",
-            "backbone": "resnet8", "protocol": "single_source", "source": "in", "target": None, "seed": seed,
-            "selection": "validation", "step": 10, "domain": domain, "images": 5,
-            "role": "in_domain" if domain == "in" else "out_of_domain", "metrics": dict(metrics or {}),
-        } | changes
-    )  # fmt: skip
-
-
-def accuracies(method: str, domain: str, values: list[float], **changes: Any) -> list[Row]:
-    return [row(method, seed, domain, {"accuracy": v}, **changes) for seed, v in enumerate(values)]
 
 
 def cells(table: Table, label: str) -> dict[str, str]:
@@ -90,7 +68,7 @@ def test_standard_error_agrees_with_scipy(values: list[float]) -> None:
 def test_one_seed_has_no_standard_error() -> None:
     table = metric_table(accuracies("erm", "a", [0.5]), "accuracy", "validation")
     assert cells(table, "erm")["a"] == "50.0"
-    assert table.notes == ("One seed each: there is no standard error.",)
+    assert table.notes == (ONE_SEED_NOTE,)
 
 
 def test_in_domain_comes_first_and_counts_in_no_mean_over_the_others() -> None:
