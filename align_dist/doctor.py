@@ -12,7 +12,7 @@ from importlib import metadata, util
 from pathlib import Path
 
 from align_dist.arithmetic import expected_device, has_bfloat16_units, resolve_precision
-from align_dist.config import RunConfig
+from align_dist.config import BenchmarkConfig, RunConfig
 from align_dist.diagnosis import Diagnosis
 from align_dist.errors import MachineError, UserError
 from align_dist.machine import available_cores, check_semaphores, describe_machine
@@ -137,10 +137,20 @@ def _data(config: RunConfig) -> Iterator[Diagnosis]:
         exists = benchmark.root.is_dir() or benchmark.name == "embedded"
         yield Diagnosis("note" if exists else "missing", str(error))
         if not exists:
-            yield Diagnosis(
-                "missing", f"{benchmark.root}: no such folder", "set benchmark.root to the benchmark's folder"
-            )
+            yield _missing_images(benchmark)
     yield _disk(config.runs)
+
+
+def _missing_images(benchmark: BenchmarkConfig) -> Diagnosis:
+    """What the benchmark's reader says, which knows where its images come from."""
+    from align_dist.data.benchmarks import read_configured_benchmark
+
+    try:
+        read_configured_benchmark(benchmark)
+        text = f"{benchmark.root}: no such folder"
+    except UserError as error:
+        text = str(error)
+    return Diagnosis("missing", text, "or set benchmark.root to the folder that has them")
 
 
 def _disk(path: Path) -> Diagnosis:

@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every cell")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
-        "--domains", default="all", help="sources, or held-out targets: names separated by commas, or all"
+        "--domains", default="all", help="sources, or held-out targets: names separated by commas; default: all"
     )
     grid.add_argument("--methods", default="erm,align")
     grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")

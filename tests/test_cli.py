@@ -253,6 +253,12 @@ def assert_report_in_ascii(path: Path) -> None:
     assert "bright" in page and not page.isascii()
 
 
+def test_doctor_names_the_folder_whose_images_are_missing(tmp_path: Path) -> None:
+    finished = run("doctor", "configs/pacs.yaml", f"benchmark.root={tmp_path / 'absent'}")
+    (line,) = [line for line in finished.stdout.splitlines() if str(tmp_path) in line]
+    assert "benchmark.root" in line and "art_painting" in line
+
+
 def test_doctor_says_what_is_there() -> None:
     finished = run("doctor")
     assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 POINTS = 10
 LOG_WIDTH = 200
-NUMBERS = ("seed", "trained", "images/s", "accuracy", "left")
+NUMBERS = ("seed", "trained", "images/s", "validation", "left")
 ACTIVE = (State.RUNNING, State.WAITING)
 STYLES = {
     State.FINISHED: "green",
@@ -78,9 +78,9 @@ def _row(line: Line, levels: str) -> dict[str, str]:
         "state": str(line.status.state),
         "trained": str(progress),
         "images/s": f"{progress.images_per_second:.0f}" if running and progress.images_per_second else "",
-        "accuracy": "" if progress.accuracy is None else f"{progress.accuracy:.1%}",
+        "validation": "" if progress.accuracy is None else f"{progress.accuracy:.1%}",
         "history": sparkline(list(progress.accuracies.values()), levels),
-        "left": duration(progress.seconds_left) if running and progress.seconds_left is not None else "",
+        "left": _left(progress.seconds_left) if running and progress.seconds_left is not None else "",
         "reason": line.status.reason,
     }
 
@@ -176,3 +176,8 @@ def _console() -> Console:
 
     console = Console()
     return console if console.is_terminal else Console(width=LOG_WIDTH)
+
+
+def _left(seconds: float) -> str:
+    """Time that training still takes; a run that has trained is measured on its test domains."""
+    return duration(seconds) if seconds > 0 else "measuring"
