@@ -55,7 +55,7 @@ def test_a_run_at_work_tells_its_speed_and_one_that_is_not_does_not() -> None:
     failed = Line({"run": "c"}, Status(State.FAILED, "no [disk]"), BUSY)
     title, header, *rows = drawn(running, failed)
     assert title == "1 running, 1 failed"
-    assert header.split() == ["run", "state", "trained", "images/s", "accuracy", "history", "left", "reason"]
+    assert header.split() == ["run", "state", "trained", "images/s", "validation", "history", "left", "reason"]
     assert rows[0].split() == ["a[b]", "running", "1.5/4", "epochs", "87", "75.0%", "▁▄█", "2", "min"]
     assert rows[1].split() == ["c", "failed", "1.5/4", "epochs", "75.0%", "▁▄█", "no", "[disk]"]
 
