@@ -14,8 +14,9 @@ from align_dist.visual import color_table, drawing, looks_of, new_figure, to_svg
 
 
 def test_every_method_has_a_look_of_its_own_on_every_page() -> None:
-    looks = looks_of([*METHODS])
-    assert len({*looks.values()}) == len(METHODS)
+    methods = [name for name in METHODS if not name.startswith("made_up")]  # by other tests
+    looks = looks_of(methods)
+    assert len({*looks.values()}) == len(methods)
     assert all(looks_of([method, "other"])[method] == look for method, look in looks.items())
 
 
