@@ -18,7 +18,7 @@ import pytest
 from browser import browser, wait_for_texts
 
 from align_dist.config import RunConfig
-from align_dist.errors import DataError
+from align_dist.errors import CheckpointError
 from align_dist.run import train_run
 from align_dist.tensorboard import readable_names, show_tensorboard
 
@@ -38,7 +38,7 @@ def test_names_are_as_short_as_they_can_be(folders: list[str], names: list[str])
 
 
 def test_a_place_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
+    with pytest.raises(CheckpointError):
         show_tensorboard([tmp_path], 0)
 
 

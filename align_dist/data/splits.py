@@ -235,6 +235,6 @@ def _domain_index(manifest: Manifest, role: str, domain: str) -> int:
     """A domain's index in the manifest. Raises ConfigError for an unknown domain."""
     if domain in manifest.domains:
         return manifest.domains.index(domain)
-    close = difflib.get_close_matches(domain, manifest.domains, n=1, cutoff=0.4)
+    close = difflib.get_close_matches(domain, manifest.domains, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""
     raise ConfigError(f"protocol.{role}: no domain '{domain}'; {hint}one of {', '.join(manifest.domains)}")
