@@ -28,15 +28,15 @@ fi
 # Where Python keeps no compiled modules, each of some hundred processes would compile the package.
 .venv/bin/python -m compileall -q align_dist || true
 
-# A pytest for each part, the longest first, as many at once as there are cores; what a part says is shown when it has
-# ended.
+# A pytest for each part, the longest first, the rest third, as many at once as there are cores; what a part says is shown
+# when it has ended.
 if [ $quick = yes ]; then
   export chosen="not slow"
   parts=("tests/data tests/networks tests/bench tests/evaluation")
 else
   export chosen=""
-  parts=("tests/slurm" "tests/search tests/cluster" "tests/data tests/methods" "tests/training tests/selftest"
-    "tests/parallel")
+  parts=("tests/slurm" "tests/search tests/cluster" "tests/data tests/methods" "tests/parallel"
+    "tests/training tests/selftest")
 fi
 # shellcheck disable=SC2048,SC2086
 others="tests$(printf -- ' --ignore=%s' ${parts[*]})"
@@ -50,4 +50,4 @@ test_part() {
   return $code
 }
 export -f test_part
-printf '%s\0' "${parts[@]}" "$others" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part
+printf '%s\0' "${parts[@]:0:2}" "$others" "${parts[@]:2}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part
