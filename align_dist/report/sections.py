@@ -57,6 +57,7 @@ CALIBRATION_NOTE = (
     " is the mean distance from that line over all images."
 )
 SAME_SETTINGS = "Nothing differs but the method, its own options and the seed."
+MOST_NAMES = 3
 WITHOUT_DETAILS = "Without details, and left out of these pictures (`align-dist evaluate RUN` makes them): "
 
 
@@ -191,7 +192,8 @@ def _galleries(finished: Sequence[RunDetails]) -> list[str]:
     if not parts:
         return []
     without = [run.folder.name for run, domains in finished if not domains]
-    note = [paragraph(WITHOUT_DETAILS + ", ".join(without), "soft")] if without else []
+    more = f" and {len(without) - MOST_NAMES} more" if len(without) > MOST_NAMES else ""
+    note = [paragraph(WITHOUT_DETAILS + ", ".join(without[:MOST_NAMES]) + more, "soft")] if without else []
     return [paragraph(GALLERY_NOTE, "soft"), *note, *parts]
 
 
