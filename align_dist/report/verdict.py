@@ -32,8 +32,8 @@ def verdicts(rows: Iterable[Row], selection: str, baseline: str) -> list[str]:
         differences = [form.scale * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs]
         if differences:
             source = f" from {line.group.source}" if line.group.source else ""
-            where = f"{line.label}{source}, {column.title}: "
-            sentences.append(where + _certainty(differences, baseline))
+            target = f" with {line.group.target} held out" if line.group.target else ""
+            sentences.append(f"{line.label}{source}{target}, {column.title}: {_certainty(differences, baseline)}")
     return sentences
 
 
