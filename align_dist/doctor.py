@@ -142,7 +142,7 @@ def _data(config: RunConfig) -> Iterator[Diagnosis]:
 
 
 def _missing_images(benchmark: BenchmarkConfig) -> Diagnosis:
-    """What the benchmark's reader says, which knows where its images come from."""
+    """What the benchmark's reader says: the reader knows where the images come from."""
     from align_dist.data.benchmarks import read_configured_benchmark
 
     try:
@@ -150,7 +150,7 @@ def _missing_images(benchmark: BenchmarkConfig) -> Diagnosis:
         text = f"{benchmark.root}: no such folder"
     except UserError as error:
         text = str(error)
-    return Diagnosis("missing", text, "or set benchmark.root to the folder that has them")
+    return Diagnosis("missing", text, "or set benchmark.root to the folder that has the images")
 
 
 def _disk(path: Path) -> Diagnosis:

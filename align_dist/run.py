@@ -51,7 +51,7 @@ def train_run(
     """Trains and evaluates a run from where its folder says it is, on the ranks that the environment tells of.
 
     A finished run returns at once, or is measured again where other settings of its evaluation are asked for; one that
-    is to pause (training.until) is left there.
+    is to pause (training.until) is left there, and its folder says so.
 
     sources_only: no picture of a target domain can be read, and nothing is evaluated. share_warmup: a run that has not
     begun begins with the warm-up that its experiment's runs share, which is trained first where it is missing; the

@@ -55,6 +55,8 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluati
         return unfinished_status(folder)
     if differences:
         return Status(State.INTERRUPTED, f"measured with {'; '.join(differences)}")
+    if folder.done.exists() and not is_done:
+        return Status(State.INTERRUPTED, "results.jsonl is missing")
     if latest and Path(latest.log).exists():
         return Status(State.FAILED, last_line(Path(latest.log)))
     return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)

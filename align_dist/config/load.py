@@ -77,8 +77,9 @@ def _hint(key: str) -> str:
     known, (section, _, rest) = known_keys(), key.partition(".")
     if section in METHODS and rest:
         own = [name.removeprefix(f"{section}.") for name in known if name.startswith(f"{section}.")]
-        close = difflib.get_close_matches(rest, own, 1)
-        return f"did you mean {section}.{close[0]}?" if close else f"{section} has {', '.join(own) or 'no keys'}"
+        close = [f"{section}.{name}" for name in difflib.get_close_matches(rest, own, 1)]
+        close += [name for name in known if name.endswith(f".{rest}") and name.partition(".")[0] not in METHODS]
+        return f"did you mean {close[0]}?" if close else f"{section} has {', '.join(own) or 'no keys'}"
     ends = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     nearest = ends or difflib.get_close_matches(key, known, 1)
     return f"did you mean {nearest[0]}?" if nearest else "`align-dist train CONFIG --print-config` shows them all"

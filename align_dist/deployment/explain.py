@@ -38,7 +38,7 @@ def explain_pictures(model: Model, pictures: Sequence[tuple[Path, Path]], out: P
                 rows += _explain(model, readable, out)
             advance(min(start + BATCH, len(pictures)))
     if not rows:
-        others = f", nor is any of {len(pictures) - 1} more files" if len(pictures) > 1 else ""
+        others = f", nor is any other of the {len(pictures)} files" if len(pictures) > 1 else ""
         raise DataError(f"{pictures[0][0]}: not a readable picture{others}; name some that are")
     write_text(out / "explanations.csv", _table(rows, model.classes))
     write_text(out / "index.html", page_of(rows, out))

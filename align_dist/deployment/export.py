@@ -85,11 +85,12 @@ def _outputs(model: Model) -> list[str]:
 
 
 def _loading(model: Model) -> dict[str, Any]:
-    """How a state dict is loaded, and what its network returns."""
+    """The line of Python that builds a state dict's network, and the network's outputs."""
     from torchvision.models import list_models
 
     backbone, small = model.config.classifier.backbone, model.config.classifier.small_images
-    if backbone in list_models() and not small:
+    # GoogLeNet loses its auxiliary heads with ImageNet's weights, and torchvision would build them.
+    if backbone in list_models() and backbone != "googlenet" and not small:
         network = f"torchvision.models.get_model({backbone!r}, num_classes={len(model.classes)})"
     else:
         arguments = f"{backbone!r}, {len(model.classes)}, pretrained=False, small_images={small}"

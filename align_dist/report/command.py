@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    """Prints the tables that the command line asks for. Raises ConfigError, DataError and StorageError."""
+    """Prints the tables that the command line asks for. Raises UserError."""
     from align_dist.report.configurations import unequal_settings
     from align_dist.report.rows import finished_rows, read_runs
     from align_dist.report.tables import difference_table, usual_tables

@@ -6,16 +6,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from align_dist.config.identity import NOT_HASHED
 from align_dist.report.aggregate import Line
 from align_dist.report.render import Table
 from align_dist.report.rows import Run
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.provenance import read_starts
+from align_dist.runs.results import Group
 
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"
 # Sections of a config that are neither in a table's columns nor a method's own.
 UNTOLD = ("training", "data", "classifier")
+TOLD = ("backbone", "attribution", "cam_places")
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
@@ -43,10 +46,21 @@ def settings_table(runs: Sequence[Run]) -> Table | None:
 
 
 def unequal_settings(runs: Sequence[Run]) -> list[str]:
-    """A line for each setting in which finished methods differ and that no column and no name of a method tells."""
-    table = settings_table([run for run in runs if run.finished])
-    rows = table.rows if table is not None else ()
-    return [f"not the same: {key}: {values}" for key, values in rows if key.partition(".")[0] in UNTOLD]
+    """A line for each setting that has an effect on results, in which finished runs of one comparison differ, and which
+    neither a column nor a method's name shows.
+    """
+    groups: dict[Group, list[Run]] = {}
+    for run in runs:
+        if run.finished and run.rows:
+            groups.setdefault(run.rows[0].group, []).append(run)
+    tables = [table for group_runs in groups.values() if (table := settings_table(group_runs)) is not None]
+    lines = [f"not the same: {key}: {values}" for table in tables for key, values in table.rows if _is_untold(key)]
+    return list(dict.fromkeys(lines))
+
+
+def _is_untold(key: str) -> bool:
+    section, _, name = key.partition(".")
+    return section in UNTOLD and name not in (*NOT_HASHED.get(section, ()), *TOLD)
 
 
 def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) -> str:

@@ -34,7 +34,7 @@ MEANINGS = {
     "masker/sparsity": "Mean of the masks, which lambda1 weighs.",
     "masker/smoothness": "Total variation of the masks, which lambda2 weighs.",
     "classifier/classification": "Cross-entropy of the images.",
-    "classifier/guidance": "Cross-entropy of Grad-CAM against the mask, which lambda3 weighs.",
+    "classifier/guidance": "Distance of Grad-CAM from the mask, as the method measures the distance.",
     "classifier/exchange": "Cross-entropy of what the mask marks before another image.",
 }
 WEIGHT = "/weight/"

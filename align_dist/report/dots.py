@@ -54,7 +54,7 @@ def dot_plot(lines: Mapping[Line, Sequence[Row]], columns: Sequence[Column], bas
 
 
 def _widen(axes: Axes, span: float) -> None:
-    """Make the axis at least as wide, so that a small difference does not look like a large one."""
+    """Make the axis at least `span` wide, so that a small difference does not look like a large one."""
     low, high = axes.get_xlim()
     missing = max(0.0, span - (high - low)) / 2
     axes.set_xlim(low - missing, high + missing)

@@ -58,7 +58,7 @@ def same_images(runs: Sequence[RunDetails], domain: str) -> tuple[int, list[Show
 
 
 def choose_images(methods: Sequence[Shown]) -> list[Choice]:
-    """At most four images: where Grad-CAM agrees best, middling and worst with the object, over all methods, and where
+    """One to four images: where Grad-CAM agrees best, middling and worst with the object, over all methods, and where
     the methods' maps differ most. The object is the true mask, else each method's learned mask.
     """
     choices: list[Choice] = []
@@ -76,7 +76,7 @@ def choose_images(methods: Sequence[Shown]) -> list[Choice]:
         index = int(difference.argmax())
         if difference[index] >= 0:
             choices.append(Choice(index, f"methods differ most, {difference[index]:.0%} of Grad-CAM on other pixels"))
-    return choices
+    return choices or [Choice(0, "first image")]
 
 
 def gallery(methods: Sequence[Shown], classes: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def _draw(methods: Sequence[Shown], classes: Sequence[str], path: Path) -> None:
                 predicted, confidence = int(examples.predictions[choice.place]), examples.confidences[choice.place]
                 mark = "\N{CHECK MARK}" if predicted == true else "\N{BALLOT X}"
                 tiles = tiles_of(examples, choice.place)
-                names = (f"{label}: {TILE_NAMES[0]}", *TILE_NAMES[1 : len(tiles)]) if row == 0 else ()
+                names = (f"{label}\n{TILE_NAMES[0]}", *TILE_NAMES[1 : len(tiles)]) if row == 0 else ()
                 _block(grid[row], start, tiles, names, f"says {classes[predicted]}, {confidence:.0%} {mark}")
                 start += len(tiles) + 1
         write_png(figure, path)
@@ -74,4 +74,5 @@ def _block(row: NDArray[np.object_], start: int, tiles: Sequence[Bytes], names: 
         row[start + index].imshow(tile, interpolation="nearest")
     for index, name in enumerate(names):
         row[start + index].set_title(name, fontsize=7)
-    row[start].text(0, -0.04, below, fontsize=7, va="top", ha="left", transform=row[start].transAxes)
+    text = row[start].text(0, -0.04, below, fontsize=7, va="top", ha="left", transform=row[start].transAxes)
+    text.set_in_layout(False)  # or a long name would make its column wider than the others

@@ -55,7 +55,7 @@ def read_run(path: Path) -> Run:
     """The run in a folder; without results it has no rows. Raises DataError for an invalid line."""
     folder = RunFolder(path)
     rows = read_rows(folder.results) if folder.results.exists() else []
-    # One that is measured again keeps its results until the new ones are there.
+    # A run that is measured again keeps its results until the new ones are there.
     status = Status(State.FINISHED, "") if folder.is_finished else status_of(folder)
     return Run(path, status, tuple(rows))
 

@@ -53,8 +53,8 @@ CURVES_NOTE = (
 )
 CALIBRATION_NOTE = (
     "Of images that a network is about equally sure of, the share that it gets right: on the dotted line it is right "
-    "as often as it is sure. A larger point has more images; fewer than ten have none. The expected calibration error"
-    " is the mean distance from that line over all images."
+    "as often as it is sure. A larger point has more images; groups of fewer than ten have no point. The expected "
+    "calibration error is the mean distance from that line over all images."
 )
 SAME_SETTINGS = "Nothing differs but the method, its own options and the seed."
 MOST_NAMES = 3
@@ -247,7 +247,8 @@ def _training(runs: Sequence[Run]) -> list[str]:
 def _settings(runs: Sequence[Run]) -> list[str]:
     """What differs first, then every config.yaml and the environments."""
     table = settings_table(runs)
-    parts = [to_html(table) if table else paragraph(SAME_SETTINGS) if len(runs) > 1 else ""]
+    all_known = len(runs) > 1 and all(run.settings for run in runs)
+    parts = [to_html(table) if table else paragraph(SAME_SETTINGS) if all_known else ""]
     for run in runs:
         path = RunFolder(run.folder).description
         if path.exists():

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
+from scipy.special import stdtrit
+
 from align_dist.report.aggregate import Column, lines_of, standard_error, values_of
 from align_dist.report.measures import measure
 from align_dist.report.tables import summary_columns
 from align_dist.runs.results import OUT_OF_DOMAIN, Row
 
-# Of a difference that is as likely either way, fewer than one in twenty are as many standard errors from 0.
-CERTAIN = 2.0
+CHANCE = 0.05  # two-sided: of differences that chance alone makes, so many are called more than chance
 
 
 def verdicts(rows: Iterable[Row], selection: str, baseline: str) -> list[str]:
@@ -33,21 +34,25 @@ def verdicts(rows: Iterable[Row], selection: str, baseline: str) -> list[str]:
         if differences:
             source = f" from {line.group.source}" if line.group.source else ""
             target = f" with {line.group.target} held out" if line.group.target else ""
-            sentences.append(f"{line.label}{source}{target}, {column.title}: {_certainty(differences, baseline)}")
+            measured = f" ({line.group.evaluation})" if line.group.evaluation else ""
+            where = f"{line.label}{source}{target}{measured}, {column.title}"
+            sentences.append(f"{where}: {_certainty(differences, baseline)}")
     return sentences
 
 
 def _main_column(columns: list[Column]) -> Column:
     means = [c for c in columns if c.metric == "accuracy" and c.role == OUT_OF_DOMAIN and c.domain is None]
-    return [*means, *(c for c in columns if c.role == OUT_OF_DOMAIN and c.metric == "accuracy"), *columns][0]
+    return [*means, *columns][0]
 
 
 def _certainty(differences: list[float], baseline: str) -> str:
+    """The mean difference, and whether Student's t test tells it from 0."""
     mean, error = fmean(differences), standard_error(differences)
     text = f"{abs(mean):.1f} points {'above' if mean >= 0 else 'below'} {baseline}"
     if error is None:
         return f"{text} on one seed, which does not tell chance from a difference; run others (seed=1, seed=2)."
     told = f"{text}, standard error {error:.1f} over {len(differences)} seeds"
-    if abs(mean) > CERTAIN * error:
-        return f"{told}: more than chance explains." if len(differences) > 2 else f"{told}: run more seeds to be sure."
-    return f"{told}: no more than chance explains."
+    least = float(stdtrit(len(differences) - 1, 1 - CHANCE / 2)) * error
+    if abs(mean) > least:
+        return f"{told}: more than chance explains."
+    return f"{told}: no more than chance explains, with so many seeds up to {least:.1f} points."

@@ -187,7 +187,7 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run is measured as was asked, and its results are there."""
+        """Whether the run was measured, and its results are there."""
         return self.done.exists() and self.results.exists()
 
     def measured_otherwise(self, evaluation: EvaluationConfig) -> list[str]:

@@ -41,7 +41,7 @@ class Status:
 
 
 def status_of(folder: RunFolder) -> Status:
-    """How a run stands, and whether a process is at it."""
+    """The state of a run: running while a process holds its folder."""
     if folder.is_locked():
         return Status(State.RUNNING, "")
     if folder.done.exists() and not folder.is_finished:

@@ -12,6 +12,7 @@ from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
 from align_dist.messages import Say
 from align_dist.methods.base import Scalars
+from align_dist.methods.options import MaskedOptions
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.schedule import learning_rate
@@ -100,10 +101,12 @@ def _validate(session: _Session, position: Position) -> None:
     run.group.run_on_first(lambda: session.monitor.write(step, values))
     session.progress.tell(step, {name: values[name] for name in SHOWN if name in values})
     if run.schedule.may_select(step):
-        metrics, warmup = session.folder.metrics, run.schedule.warmup
-        unguided = run.group.run_on_first(lambda: unguided_staying(metrics, warmup))
-        _warn(session, step, "collapse", collapse_warning(values, len(explained_samples(run))))
-        _warn(session, step, "staying", staying_warning(values, unguided))
+        pictures = len(explained_samples(run))
+        _warn(session, step, "collapse", collapse_warning(values, pictures))
+        if isinstance(run.config.options, MaskedOptions):
+            metrics, warmup = session.folder.metrics, run.schedule.warmup
+            unguided = run.group.run_on_first(lambda: unguided_staying(metrics, warmup))
+            _warn(session, step, "staying", staying_warning(values, unguided, pictures))
 
 
 def _draw(session: _Session, step: int) -> None:

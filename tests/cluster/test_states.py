@@ -95,6 +95,14 @@ def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:
     assert state(folder)[0] is State.INTERRUPTED
 
 
+def test_a_run_whose_results_are_gone_is_measured_again_and_has_not_failed(folder: Path, squares: RunConfig) -> None:
+    submitted(folder)
+    run = begun(folder, squares)
+    run.write_results([])
+    run.results.unlink()
+    assert state(folder)[0] is State.INTERRUPTED
+
+
 def test_a_job_cancelled_before_it_began_is_new_again(folder: Path) -> None:
     submitted(folder)
     assert state(folder) == (State.NEW, "cancelled before it began")

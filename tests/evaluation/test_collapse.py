@@ -136,8 +136,10 @@ def test_training_warns_of_maps_that_stay_more_than_they_did_before_guidance(tmp
         write_metrics(metrics, step, step / 10, {"validation/stays_mirror": mirror, "validation/stays_shift": shift})
     unguided = unguided_staying(metrics, 20)
     assert unguided == pytest.approx(0.3)
-    line = staying_warning(staying, unguided)
+    line = staying_warning(staying, unguided, 72)
     assert line is not None and "\n" not in line and "1.00" in line and "0.30" in line
-    assert staying_warning(moving, unguided) is None
-    assert staying_warning(staying, 0.9) is None
-    assert staying_warning(staying, None) is None and staying_warning({}, unguided) is None
+    assert staying_warning(moving, unguided, 72) is None
+    assert staying_warning(staying, 0.9, 72) is None
+    assert staying_warning(staying, None, 72) is None and staying_warning({}, unguided, 72) is None
+    assert staying_warning(staying, unguided, 8) is None
+    assert staying_warning(dict.fromkeys(staying, float("nan")), unguided, 72) is None

@@ -84,6 +84,13 @@ def test_the_picture_has_a_row_for_each_image_and_names_what_it_lacks(tmp_path: 
     assert not (tmp_path / "other.png").exists()
 
 
+def test_one_method_without_masks_shows_an_image_all_the_same(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "erm", "erm", 0)
+    runs = [details_of(run) for run in read_runs([tmp_path])]
+    write_gallery(runs, "", tmp_path / "gallery.png")
+    assert Image.open(tmp_path / "gallery.png").height > 100
+
+
 @pytest.mark.parametrize("name", ["source", "benchmark"])
 def test_runs_of_several_comparisons_are_refused(tmp_path: Path, name: str) -> None:
     make_run(tmp_path / "a", "erm", 0)

@@ -154,9 +154,9 @@ def test_methods_of_unequal_budgets_are_told_apart_by_what_differs(tmp_path: Pat
     assert unequal_settings(read_runs([tmp_path])) == []
     for seed in (0, 1):
         with (tmp_path / "runs" / f"align-{seed}" / "config.yaml").open("a") as file:
-            file.write("training: {length: 3 epochs}\nbenchmark: {root: a}\n")
+            file.write("training: {length: 3 epochs, threads: 1}\nbenchmark: {root: a}\n")
         with (tmp_path / "runs" / f"erm-{seed}" / "config.yaml").open("a") as file:
-            file.write("training: {length: 9 epochs}\nbenchmark: {root: b}\n")
+            file.write("training: {length: 9 epochs, threads: 2}\nbenchmark: {root: b}\n")
     (line,) = unequal_settings(read_runs([tmp_path]))
     assert "training.length" in line and "9 epochs (erm)" in line
 
