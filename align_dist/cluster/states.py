@@ -55,7 +55,7 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluati
         return unfinished_status(folder)
     if differences:
         return Status(State.INTERRUPTED, f"measured with {'; '.join(differences)}")
-    if folder.done.exists() and not is_done:
+    if folder.done.exists():
         return Status(State.INTERRUPTED, "results.jsonl is missing")
     if latest and Path(latest.log).exists():
         return Status(State.FAILED, last_line(Path(latest.log)))

@@ -17,14 +17,14 @@ from align_dist.attribution import saliency, size_of
 from align_dist.config import RunConfig
 from align_dist.data.manifest import manifest_path, read_manifest
 from align_dist.data.pixels import decode_image, image_pixels, reason_of
-from align_dist.errors import CheckpointError, DataError
+from align_dist.errors import DataError
 from align_dist.files import read_json
 from align_dist.methods.clock import Clock
 from align_dist.networks.backbones import input_normalisation
 from align_dist.networks.classifier import Classifier
 from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.selection import load_selected, selected_path
+from align_dist.runs.selection import load_selected
 
 # A path, or a picture that Pillow has opened.
 Picture = str | Path | Image.Image
@@ -112,9 +112,6 @@ def load(run: str | Path, selection: str = "validation", device: str = "auto") -
     """
     folder = RunFolder(Path(run))
     config = folder.config()
-    if not selected_path(folder.selected, selection).exists():
-        available = ", ".join(sorted(path.stem for path in folder.selected.glob("*.pt"))) or "none yet"
-        raise CheckpointError(f"{folder.path}: no weights selected by {selection!r}; there are: {available}")
     weights = load_selected(folder.selected, selection)["networks"]
     classes, target = _classes_of(folder, config), choose_device(device)
     networks = {name: network.build() for name, network in networks_of(config, len(classes), NO_TIME).items()}

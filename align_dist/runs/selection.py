@@ -73,5 +73,9 @@ def _step_of(folder: Path, selection: str) -> int:
 
 def load_selected(folder: Path, selection: str) -> Weights:
     """`step` and `networks` of a selection. Raises CheckpointError when there is none."""
+    path = selected_path(folder, selection)
     remedy = f"nothing else holds these weights: delete {folder.parent} and train the run again"
-    return load_weights(selected_path(folder, selection), remedy)
+    others = sorted(other.stem for other in folder.glob("*.pt"))
+    if others and not path.exists():  # a misspelt selection must not cost a good run
+        remedy = f"there are: {', '.join(others)}; where this one is wanted, train the run again in another folder"
+    return load_weights(path, remedy)

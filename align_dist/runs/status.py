@@ -44,10 +44,10 @@ def status_of(folder: RunFolder) -> Status:
     """The state of a run: running while a process holds its folder."""
     if folder.is_locked():
         return Status(State.RUNNING, "")
-    if folder.done.exists() and not folder.is_finished:
-        return Status(State.TRAINED, f"results.jsonl is missing; align-dist evaluate {folder.path} writes it")
     if folder.is_finished:
         return Status(State.FINISHED, "")
+    if folder.done.exists():
+        return Status(State.TRAINED, f"results.jsonl is missing; align-dist evaluate {folder.path} writes it")
     return training_status(folder) if folder.ending() is None else unfinished_status(folder)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -60,20 +61,24 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
 
 @dataclass(frozen=True)
 class _Session:
-    """What one start of a run tells, and where."""
+    """What one start of a run tells, and where. unguided: `unguided_staying` of the run, once warm-up is over; read
+    once. Collective.
+    """
 
     run: Assembly
     folder: RunFolder
     monitor: Monitor
     progress: Progress
+    unguided: Callable[[], float | None]
 
 
 @contextmanager
 def _session(run: Assembly, folder: RunFolder, position: Position) -> Iterator[_Session]:
-    monitor = Monitor(run, folder, position.step)
+    monitor, warmup = Monitor(run, folder, position.step), run.schedule.warmup
+    unguided = cache(lambda: run.group.run_on_first(lambda: unguided_staying(folder.metrics, warmup)))
     try:
         with training_progress(folder.path.name, run.schedule.length, run.group.is_first) as progress:
-            yield _Session(run, folder, monitor, progress)
+            yield _Session(run, folder, monitor, progress, unguided)
     finally:
         monitor.close()
 
@@ -104,9 +109,7 @@ def _validate(session: _Session, position: Position) -> None:
         pictures = len(explained_samples(run))
         _warn(session, step, "collapse", collapse_warning(values, pictures))
         if isinstance(run.config.options, MaskedOptions):
-            metrics, warmup = session.folder.metrics, run.schedule.warmup
-            unguided = run.group.run_on_first(lambda: unguided_staying(metrics, warmup))
-            _warn(session, step, "staying", staying_warning(values, unguided, pictures))
+            _warn(session, step, "staying", staying_warning(values, session.unguided(), pictures))
 
 
 def _draw(session: _Session, step: int) -> None:
