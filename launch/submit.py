@@ -69,14 +69,14 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
 
 
 def _show(cells: list[Cell]) -> int:
-    """Show the table and the last log lines of failed cells. Returns 1 for a failed or interrupted cell, else 0."""
+    """Show the table and the last log lines of failed cells. Returns 1 if a cell failed or is not finished, else 0."""
     from align_dist.cluster.submission import statuses
     from align_dist.cluster.watch import show_grid
     from align_dist.runs.status import State
 
     states = statuses(cells)
     show_grid(cells, states)
-    return int(any(status.state in (State.FAILED, State.INTERRUPTED) for status in states))
+    return int(any(status.state in (State.FAILED, State.INTERRUPTED, State.TRAINED) for status in states))
 
 
 def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:

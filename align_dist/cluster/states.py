@@ -54,9 +54,9 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluati
     if folder.ending() is not None:
         return unfinished_status(folder)
     if differences:
-        return Status(State.INTERRUPTED, f"measured with {'; '.join(differences)}")
+        return Status(State.TRAINED, f"measured with {'; '.join(differences)}")
     if folder.done.exists():
-        return Status(State.INTERRUPTED, "results.jsonl is missing")
+        return Status(State.TRAINED, "results.jsonl is missing")
     if latest and Path(latest.log).exists():
         return Status(State.FAILED, last_line(Path(latest.log)))
     return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)

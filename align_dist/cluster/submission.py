@@ -30,8 +30,8 @@ from align_dist.runs.status import State
 
 
 def to_submit(cells: Sequence[Cell], statuses: Sequence[CellStatus], retry: bool) -> list[Cell]:
-    """The new and interrupted cells, and with `retry` the failed ones."""
-    startable = {State.NEW, State.INTERRUPTED, *([State.FAILED] if retry else [])}
+    """The cells that are new, interrupted, or trained and to be measured, and with `retry` the failed ones."""
+    startable = {State.NEW, State.INTERRUPTED, State.TRAINED, *([State.FAILED] if retry else [])}
     return [cell for cell, status in zip(cells, statuses, strict=True) if status.state in startable]
 
 

@@ -10,8 +10,8 @@ from align_dist.runs.folder import RunFolder
 
 class State(str, Enum):
     """new: nothing has begun. waiting: in a cluster's queue. running: a process trains the run. interrupted: goes on
-    when started again, with nothing mended. trained: to its end, and not measured. stopped: ended early by a scheduler
-    of a search, for good. failed: somebody has to look why. finished: trained, and measured as asked.
+    when started again, with nothing mended. trained: to its end, and not measured, or not as asked. stopped: ended
+    early by a scheduler of a search, for good. failed: somebody has to look why. finished: trained, measured as asked.
     """
 
     NEW = "new"

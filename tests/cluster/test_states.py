@@ -67,7 +67,7 @@ def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, 
     submitted(folder)
     begun(folder, squares).write_results([])
     asked = squares.evaluation
-    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.INTERRUPTED)):
+    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.TRAINED)):
         assert cell_status(folder, submissions_of(folder), jobs, asked).state is State.FINISHED
         fewer = asked.model_copy(update={"selections": ("last",)})
         assert cell_status(folder, submissions_of(folder), jobs, fewer).state is State.FINISHED
@@ -100,7 +100,7 @@ def test_a_run_whose_results_are_gone_is_measured_again_and_has_not_failed(folde
     run = begun(folder, squares)
     run.write_results([])
     run.results.unlink()
-    assert state(folder)[0] is State.INTERRUPTED
+    assert state(folder)[0] is State.TRAINED
 
 
 def test_a_job_cancelled_before_it_began_is_new_again(folder: Path) -> None:
