@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from align_dist.cli import EXIT_CODES, answer
-from align_dist.search.cluster import check_package
+from align_dist.cluster.ray_cluster import check_package
 from align_dist.search.config import SearchConfig, load_search
 
 if TYPE_CHECKING:

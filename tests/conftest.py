@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Folders and files whose tests are slow, those to come included; a slow test elsewhere is marked where it stands.
 SLOW = (
+    "cluster/test_ray_cluster.py",
     "cluster/test_study.py",
     "cluster/test_submission.py",
     "data/test_compiling.py",

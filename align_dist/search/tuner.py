@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 from align_dist.assembly import schedule_of
+from align_dist.cluster.ray_cluster import check_package, ray_running
 from align_dist.data.comparison import checked_manifest
 from align_dist.errors import ConfigError, LostRankError, MachineError, Preempted, UserError, first_line
 from align_dist.files import locked, read_json, unwritable, write_text
@@ -22,7 +23,6 @@ from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.status import State
 from align_dist.runs.warmup import trunk_of
-from align_dist.search.cluster import check_package, ray_running
 from align_dist.search.config import SearchConfig, scheduler_results
 from align_dist.search.plots import draw_plots
 from align_dist.search.results import SearchResults, read_results, write_results

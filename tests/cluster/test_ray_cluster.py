@@ -13,12 +13,12 @@ from local_slurm import CHECKOUT
 from refusals import raises
 from searches import write_search
 
+from align_dist.cluster.ray_cluster import scratch_place
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError
-from align_dist.search.cluster import scratch_place
 
 TASK = """
-from align_dist.search.cluster import ray_running
+from align_dist.cluster.ray_cluster import ray_running
 with ray_running(None, 0):
     import ray
     @ray.remote
