@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from align_dist.config import BenchmarkConfig, ClassifierConfig, DataConfig, ProtocolConfig, RunConfig
 from align_dist.data.beton import verify_beton
@@ -193,16 +194,27 @@ def counts_of(manifest: Manifest, split: Split) -> tuple[tuple[int, ...], tuple[
 
 
 def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order:
-    """The order of the training part, balanced over domains where data.balance_domains is set."""
+    """The order of the training part, with equal parts of each batch for what data.balance names."""
     if len(split.train) < config.data.batch_size:
         raise ConfigError(
             f"data.batch_size: {config.data.batch_size} is more than the {len(split.train)} training images; lower it"
         )
-    domains = np.asarray(manifest.domain_indices)[split.train]
-    if config.data.balance_domains and config.data.batch_size < len(np.unique(domains)):
-        raise ConfigError(f"data.batch_size: {config.data.batch_size} gives some source domain no image; raise it")
-    parts = tuple(split.train[domains == domain] for domain in np.unique(domains))
-    return make_order(parts, config.data.batch_size, config.seed, config.data.balance_domains)
+    streams = _streams(manifest, split, config.data.balance)
+    if config.data.batch_size < len(streams):
+        kinds = f"the {len(streams)} {config.data.balance} equal parts"
+        raise ConfigError(f"data.batch_size: {config.data.batch_size} images cannot give {kinds}; raise it")
+    return make_order(streams, config.data.batch_size, config.seed)
+
+
+def _streams(manifest: Manifest, split: Split, balance: str) -> tuple[NDArray[np.int64], ...]:
+    """The training part by domain or by group, or undivided."""
+    if balance == "groups" and not manifest.group_names:
+        raise ConfigError("data.balance: the benchmark has no groups; name them (benchmark.metadata), or take domains")
+    # Undivided it is one domain after another too: the order follows from it.
+    indices = manifest.group_indices if balance == "groups" else manifest.domain_indices
+    numbers = np.asarray(indices)[split.train]
+    parts = tuple(split.train[numbers == number] for number in np.unique(numbers))
+    return (np.concatenate(parts),) if balance == "none" else parts
 
 
 def schedule_of(config: RunConfig) -> Schedule:

@@ -25,21 +25,31 @@ def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     and Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
 
     features: (B, K, H, W), the input of the pooling. weight: (C, K). labels: (B,) int64 in [0, C).
-    Returns (B, H, W), signed.
+    Returns (B, H, W), signed, float32.
     """
     places = features.shape[2] * features.shape[3]
-    channel_weights = weight.detach()[labels] / places
-    return torch.einsum("bkhw,bk->bhw", features, channel_weights.to(features.dtype))
+    return _weighted_sum(features, weight.detach()[labels] / places)
 
 
 def autograd_cam(logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
     """Grad-CAM for any head, with the averaged gradients (equation 1 above) as constant channel weights.
 
-    logits: (B, C), computed from features (B, K, H, W) with gradients on. labels: (B,). Returns (B, H, W), signed.
+    logits: (B, C), computed from features (B, K, H, W) with gradients on. labels: (B,). Returns (B, H, W), signed,
+    float32.
     """
     score = logits.gather(1, labels[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, features, retain_graph=True)
-    return torch.einsum("bkhw,bk->bhw", features, gradient.mean(dim=(2, 3)))
+    return _weighted_sum(features, gradient.float().mean(dim=(2, 3)))
+
+
+def _weighted_sum(features: Tensor, channel_weights: Tensor) -> Tensor:
+    """Features (B, K, H, W) summed over channels with weights (B, K): (B, H, W), in float32 or better.
+
+    Written as a sum, because autocast would round a matrix product to 16 bits. A map is normalised by its range, which
+    is often a small part of its values, and rounding errors would grow with it.
+    """
+    computed = torch.promote_types(features.dtype, torch.float32)
+    return (features.to(computed) * channel_weights.to(computed)[:, :, None, None]).sum(1)
 
 
 def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2) -> Tensor:

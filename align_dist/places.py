@@ -97,10 +97,11 @@ def _bilinear(points: int, pixels: int, cells: int, places: Places, like: Tensor
 
 
 def _cover(pixels: int, cells: int, places: Places, like: Tensor) -> Tensor:
-    """Share of each pixel in each cell, (cells, pixels)."""
-    centres = (places.start + _numbers(cells, like) * places.stride)[:, None]
-    edges, half = _numbers(pixels, like), places.stride / 2
-    low, high = (edges - 0.5).maximum(centres - half), (edges + 0.5).minimum(centres + half)
+    """Share of each pixel in each cell, (cells, pixels). The outermost cells reach to the border."""
+    borders = places.start + (_numbers(cells + 1, like) - 0.5) * places.stride
+    borders[0], borders[-1] = -0.5, pixels - 0.5
+    centres = _numbers(pixels, like)
+    low, high = (centres - 0.5).maximum(borders[:-1, None]), (centres + 0.5).minimum(borders[1:, None])
     inside = (high - low).clamp_min(0)
     return inside / inside.sum(1, keepdim=True).clamp_min(1e-6)
 

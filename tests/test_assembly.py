@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from refusals import raises
 
-from align_dist.assembly import assemble, warnings_of
+from align_dist.assembly import assemble, training_order, warnings_of
 from align_dist.config import RunConfig
+from align_dist.data.sample_keys import sample_ids
 from align_dist.errors import ConfigError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
 
@@ -36,3 +40,24 @@ def test_a_method_is_told_how_many_training_pictures_domains_and_groups_have(
         assert sum(context.group_counts) == (len(train) if config is grouped else 0)
     assert assemble(squares).method.context.domain_counts[1] == 0, "a domain that is no source"
     assert len(context.group_counts) == 4 and all(context.group_counts)
+
+
+def test_a_batch_has_equal_parts_of_what_is_balanced(squares: RunConfig, grouped: RunConfig) -> None:
+    def shares(balance: str, sizes: tuple[int, ...]) -> set[tuple[int, ...]]:
+        """Images of each group in the batches of some passes, where only so many of each group train."""
+        data = grouped.data.model_copy(update={"balance": balance, "batch_size": 8})
+        manifest, split = (run := assemble(grouped)).manifest, run.split
+        groups = np.asarray(manifest.group_indices)
+        kept = [split.train[groups[split.train] == group][:size] for group, size in enumerate(sizes)]
+        rare = replace(split, train=np.concatenate(kept))
+        order = training_order(manifest, rare, grouped.model_copy(update={"data": data}))
+        return {tuple(np.bincount(groups[sample_ids(order.batch(step))], minlength=4).tolist()) for step in range(9)}
+
+    assert shares("groups", (8, 1, 3, 8)) == {(2, 2, 2, 2)}
+    assert len(shares("none", (8, 1, 3, 8))) > 1
+    by_group = squares.data.model_copy(update={"balance": "groups"})
+    with raises(ConfigError, "data.balance: ", "benchmark.metadata"):
+        assemble(squares.model_copy(update={"data": by_group}))
+    few = grouped.data.model_copy(update={"balance": "groups", "batch_size": 3})
+    with raises(ConfigError, "data.batch_size: "):
+        assemble(grouped.model_copy(update={"data": few}))

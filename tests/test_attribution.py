@@ -89,6 +89,25 @@ def test_the_closed_form_by_hand() -> None:
     assert features.grad is not None and features.grad.tolist() == [[[[1.0, 1.0]], [[-0.5, -0.5]]]]
 
 
+@pytest.mark.parametrize("closed_form", [True, False])
+def test_no_map_is_rounded_to_sixteen_bits_before_it_is_stretched(closed_form: bool) -> None:
+    """By autocast, which rounds products of matrices: a flat map's shape would be lost."""
+    features = (5 + torch.rand(4, 64, 6, 6, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    head, labels = nn.Linear(64, 10), torch.tensor([3, 1, 4, 1])
+
+    def normalised() -> Tensor:
+        if closed_form:
+            return normalise(linear_head_cam(features, head.weight, labels))
+        logits = features.mean((2, 3)) @ head.weight.T
+        return normalise(autograd_cam(logits, features, labels))
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = normalised()
+    assert found.dtype == torch.float32
+    # What is left is the rounding of autograd's channel weights, which are 16 bits in autocast's backward pass.
+    torch.testing.assert_close(found, normalised(), rtol=0, atol=1e-5 if closed_form else 0.02)
+
+
 def test_any_head_goes_through_autograd() -> None:
     """A quadratic head: d logit / d A is 2 A, so Phi = mean(2 A) A for the single channel."""
     features = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]], requires_grad=True)

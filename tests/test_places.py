@@ -45,11 +45,19 @@ def test_even_cells_are_torchs_pooling_and_resizing(cells: tuple[int, int], plac
 
 
 def test_a_cells_mask_is_the_mean_around_its_place() -> None:
-    """Of cells at pixels 0, 8, ... the inner ones have a mean of their own pixel; the first has half of its window."""
+    """Of cells at pixels 0, 8, ... the inner ones have a mean of their own pixel; the first has half of such a window,
+    the last one and a half, for every pixel belongs to the cell whose place is nearest.
+    """
     found = pool_to_cells(ramp(*SIZE), (4, 6), OFF)
-    torch.testing.assert_close(found[0, 1:, 1:], ramp(4, 6, stride=8)[0, 1:, 1:])
-    # Pixels 0 to 4, the last one by half.
+    torch.testing.assert_close(found[0, 1:-1, 1:-1], ramp(4, 6, stride=8)[0, 1:-1, 1:-1])
+    # Pixels 0 to 4 and 20 to 31; pixels 4 and 20 by half.
     assert float(found[0, 0, 1]) == pytest.approx((0 + 1 + 2 + 3 + 4 / 2) / 4.5 + 800)
+    assert float(found[0, 3, 1]) == pytest.approx((20 / 2 + sum(range(21, 32))) / 11.5 + 800)
+
+
+def test_no_pixel_of_a_mask_is_lost() -> None:
+    cover = pool_to_cells(torch.eye(32 * 48).view(32 * 48, 32, 48), (4, 6), OFF)
+    assert (cover.flatten(1).sum(1) > 0).all()
 
 
 def test_an_enlarged_map_has_each_cells_value_at_its_place() -> None:

@@ -74,7 +74,7 @@ def make_pictures(folder: Path, count: int) -> list[Sample]:
 
 def epoch_of_orders(count: int, batch_size: int) -> None:
     """Compute every batch of an epoch over `count` samples."""
-    order = make_order((np.arange(count),), batch_size, seed=0, balanced=False)
+    order = make_order((np.arange(count),), batch_size, seed=0)
     for step in range(round(order.steps_per_epoch)):
         order.batch(step)
 

@@ -65,7 +65,7 @@ def bench(config: RunConfig) -> None:
     count = IMAGES // config.data.batch_size * config.data.batch_size
     samples = np.random.default_rng(0).permutation(len(manifest))
     loader = make_loader(config, manifest, torch.device("cpu"))
-    order = make_order((samples,), config.data.batch_size, config.seed, balanced=False)
+    order = make_order((samples,), config.data.batch_size, config.seed)
     files = torch.utils.data.DataLoader(
         _Files(config, manifest, np.resize(samples, count).tolist()),
         config.data.batch_size,

@@ -54,9 +54,9 @@ class Order:
     """The infinite training order: step t takes `counts[k]` samples from stream k. Each stream passes over its samples
     without replacement, pass after pass.
 
-    One stream is plain training; one stream per domain gives every domain the same share of each batch, as in
-    DomainBed (paper.md section 5.3). `permutations` caches the last permutation of each stream, so that an epoch
-    permutes once and not at every step; results do not depend on the cache.
+    One stream is plain training; one stream per domain gives every domain the same share of each batch, as in DomainBed
+    (paper.md section 5.3), one per group every group. `permutations` caches the last permutation of each stream, so
+    that an epoch permutes once and not at every step; results do not depend on the cache.
     """
 
     streams: tuple[NDArray[np.int64], ...]
@@ -96,13 +96,9 @@ class Order:
         return order
 
 
-def make_order(domains: tuple[NDArray[np.int64], ...], batch_size: int, seed: int, balanced: bool) -> Order:
-    """The order over the training samples of each domain.
-
-    balanced: equal parts of each batch from every domain, with the remainder from the first domains; else all domains
-    form one stream.
+def make_order(streams: tuple[NDArray[np.int64], ...], batch_size: int, seed: int) -> Order:
+    """The order over streams of training samples: equal parts of each batch from every stream, with the remainder from
+    the first streams.
     """
-    if not balanced:
-        return Order((np.concatenate(domains),), (batch_size,), seed)
-    share, rest = divmod(batch_size, len(domains))
-    return Order(domains, tuple(share + (k < rest) for k in range(len(domains))), seed)
+    share, rest = divmod(batch_size, len(streams))
+    return Order(streams, tuple(share + (k < rest) for k in range(len(streams))), seed)

@@ -24,7 +24,8 @@ class GroupDRO(Method[GroupDROOptions]):
 
     CE_g: the mean over a group's images in the global batch. g: class and spurious attribute as in the paper, or source
     domain as in DomainBed's code (`domainbed/algorithms.py`), where every batch holds every domain. A group absent from
-    the batch has loss 0, as in the authors' code, and a group without training images has weight 0.
+    the batch has loss 0, as in the authors' code, and a group without training images has weight 0. The authors train
+    with as many images of each group (`--reweight_groups`), here data.balance=groups.
     """
 
     options_type = GroupDROOptions

@@ -24,7 +24,8 @@ class RES(Supervised[ResOptions]):
     m± = 2m − 1, from −1 (background) over 0 (unknown, not counted) to 1; a: the threshold of Φ that separates object
     and background best over the global batch; g: a 3×3 Gaussian, divided by its maximum.
     Source: `RES.py` of https://github.com/YuyangGao/RES. Differences: the code's masks are −1, 0 or 1, sampled at the
-    nearest pixel; among equally good thresholds the code takes the first, here the lowest.
+    nearest pixel, with −1 only where people marked what a model should not use; here all that is not the object counts
+    as such. Among equally good thresholds the code takes the first, here the lowest. Φ's epsilon is 1e-6 in the code.
     """
 
     options_type = ResOptions

@@ -12,6 +12,7 @@ from align_dist.data.batch import Batch
 from align_dist.errors import ConfigError
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.options.general import RSCOptions
+from align_dist.modes import in_full_precision
 
 
 class RSC(Method[RSCOptions]):
@@ -50,9 +51,11 @@ class RSC(Method[RSCOptions]):
         weight: Any = head.weight
         feature_mask = below_top(weight[batch.labels], self.options.features)
         of_label = batch.labels[:, None]
-        probabilities, muted_probabilities = (
-            head(inputs).float().softmax(1).gather(1, of_label) for inputs in (features, features * feature_mask)
-        )
+        with in_full_precision(features):  # by 16 bits the drops of many images are equal, or 0
+            probabilities, muted_probabilities = (
+                head(inputs).softmax(1).gather(1, of_label)
+                for inputs in (features.float(), features.float() * feature_mask)
+            )
         drops = (probabilities - muted_probabilities)[:, 0]
         drops_of_all = self.gather_over_ranks(drops, batch)
         return feature_mask | below_top(drops_of_all[None], self.options.images, drops)[:, None]

@@ -20,12 +20,11 @@ from align_dist.sampling import random_keys, uniform_numbers
 class SGT(Method[SgtOptions]):
     """L = CE(f(x), y) + λ KL(p(x) ‖ p(x̃)) from the first step on, with gradients through both.
 
-    x̃: x with the share ρ of pixels replaced whose signed input gradient, the mean over colours, is lowest.
-    Source: `Scripts/interpretable.py` and `Scripts/Helper.py` of
-    https://github.com/ayaabdelsalam91/saliency_guided_training. Differences: the training code is for grey images, with
-    random values between the minimum and maximum of the image; the range per colour is from `Helper.py`. The code runs
-    a forward pass for x and one for x̃; here one pass takes both, and a BatchNorm that is not frozen normalises over
-    both.
+    x̃: x with the share ρ of pixels replaced whose input gradient, the mean over colours, is lowest, with its sign or
+    without (`absolute`).
+    Source: `Scripts/interpretable.py`, for colour images, and `Scripts/Helper.py` of
+    https://github.com/ayaabdelsalam91/saliency_guided_training. Difference: the code runs a forward pass for x and one
+    for x̃; here one pass takes both, and a BatchNorm that is not frozen normalises over both.
     """
 
     options_type = SgtOptions
@@ -56,6 +55,7 @@ class SGT(Method[SgtOptions]):
         if self.options.weight == 0:
             return batch
         gradient = input_gradient(self.classifier, batch.images, batch.labels).mean(1)
+        gradient = gradient.abs() if self.options.absolute else gradient
         replaced = torch.where(lowest(gradient, self.options.fraction)[:, None], self.values(batch), batch.images)
         return replace(batch, values={**batch.values, "replaced": replaced})
 

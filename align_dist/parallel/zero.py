@@ -147,6 +147,8 @@ def _initialise(module: nn.Module, optimiser: torch.optim.Optimizer, settings: d
             "distributed.engine: deepspeed is not installed; run `bash launch/install.sh ffcv,deepspeed`"
         ) from None
     deepspeed.utils.logger.setLevel(logging.ERROR)
+    # Otherwise DeepSpeed compiles an operator of inference on CPUs, for a minute, and training calls none of these.
+    deepspeed.ops.__compatible_ops__ = {}
     deepspeed.comm.init_distributed(verbose=False)  # uses the existing process group
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimiser, config=settings)
     return engine

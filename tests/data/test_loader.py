@@ -84,7 +84,7 @@ def geometric(files: Files) -> Loader:
 
 @pytest.fixture(scope="module")
 def order() -> Order:
-    return make_order((np.arange(11), np.arange(11, COUNT)), 6, seed=0, balanced=True)
+    return make_order((np.arange(11), np.arange(11, COUNT)), 6, seed=0)
 
 
 def pixels(batch: Batch) -> torch.Tensor:

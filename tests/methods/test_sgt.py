@@ -95,7 +95,7 @@ def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str) 
 
 
 def test_values_are_new_in_every_pass_and_the_same_on_any_rank_and_in_any_part() -> None:
-    method: Any = make_method("sgt", freeze_batchnorm=True)
+    method: Any = make_method("sgt", freeze_batchnorm=True, fraction=0.5, replacement="random")
     batch = make_batch()
     whole = replaced(method, with_share(batch, method))
     later = replace(batch, sample_keys=batch.sample_keys + np.uint64(1 << 32))

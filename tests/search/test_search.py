@@ -180,7 +180,9 @@ def test_another_search_of_the_same_name_is_refused(searched: Searched, squares:
 
 
 def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: Path) -> None:
-    """Also when one of them is killed: the search starts both again. What an engine does, tests/parallel shows."""
+    """Also when one of them is killed in training: the search starts both again. What an engine does, tests/parallel
+    shows.
+    """
     space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
     overrides = ["training.length=12 steps", "training.warmup=4 steps", "training.validate_every=4 steps"]
     path, _ = write_search(
@@ -192,7 +194,9 @@ def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: P
         overrides=[*overrides, f"runs={tmp_path / 'runs'}"],
     )
     process = start(path)
-    wait_for(lambda: len(ranks := workers(tmp_path)) == 2 and all("RANK" in rank.environ() for rank in ranks), process)
+    # Once they have found each other: before, the other one is waited for.
+    wait_for(lambda: any((tmp_path / "runs").rglob("environment.json")), process)
+    assert len(ranks := workers(tmp_path)) == 2 and all("RANK" in rank.environ() for rank in ranks)
     next(rank for rank in workers(tmp_path) if rank.environ()["RANK"] == "1").kill()
     code, _, complained = finish(process)
     assert code == 0, complained

@@ -65,7 +65,8 @@ def grey(batch: Batch) -> Tensor:
 def luminance(images: Tensor) -> Tensor:
     """Luminance of normalised images (B, 3, H, W), stretched to [0, 1] image by image: (B, H, W).
 
-    Weights of red, green and blue from ITU-R BT.601.
+    Weights of red, green and blue from ITU-R BT.601, of the normalised colours: normalisation changes their relative
+    weights by 2 % at most.
     """
     red, green, blue = images.unbind(1)
     level = 0.2989 * red + 0.587 * green + 0.114 * blue

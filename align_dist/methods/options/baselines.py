@@ -33,7 +33,7 @@ class CareOptions(FixedSourceOptions):
 
 class ResOptions(FixedSourceOptions):
     """weight: of both terms of supervision, 1 in the authors' code. slack: η, the disagreement with inaccurate masks
-    that costs nothing.
+    that costs nothing; 0 unless set otherwise in the authors' code.
     """
 
     weight: Weight = option(1.0, after_warmup=True, search=LogUniform(loguniform=(0.1, 10.0)))
@@ -50,9 +50,12 @@ class DreOptions(RegularisedOptions):
 
 class SgtOptions(Options):
     """weight: λ of the divergence between the predictions for both versions. fraction: ρ, the share of replaced pixels.
-    replacement: random values, or the mean of the colour channel.
+    replacement: the mean of the colour channel, or random values. absolute: whether the pixels of the smallest gradient
+    go first, in place of those of the most negative. The defaults are those of the authors' scripts for colour images;
+    their README's example, of MNIST, has a fraction of 0.5 and random values.
     """
 
     weight: Weight = option(1.0, search=LogUniform(loguniform=(0.1, 10.0)))
-    fraction: Fraction = option(0.5, search=Choice(choice=(0.1, 0.3, 0.5, 0.7)))
-    replacement: Literal["random", "mean"] = "random"
+    fraction: Fraction = option(0.1, search=Choice(choice=(0.1, 0.3, 0.5, 0.7)))
+    replacement: Literal["random", "mean"] = option("mean", search=Choice(choice=("random", "mean")))
+    absolute: bool = False
