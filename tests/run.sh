@@ -22,29 +22,29 @@ if [ $quick = no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "run: no browser could be installed; tests of pages say that they are skipped" >&2
 fi
 .venv/bin/ruff check align_dist launch tests
-.venv/bin/mypy
-[ $# = 0 ] || exec .venv/bin/python -m pytest tests "$@"
+[ $# = 0 ] || { .venv/bin/mypy && exec .venv/bin/python -m pytest tests "$@"; }
 
 # Where Python keeps no compiled modules, each of some hundred processes would compile the package.
 .venv/bin/python -m compileall -q align_dist || true
 
-# A pytest for each part, the longest first, the rest third, as many at once as there are cores; what a part says is shown
-# when it has ended.
+# A pytest for each part, the longest first, the rest third, and mypy, as many at once as there are cores; what a part says
+# is shown when it has ended.
 if [ $quick = yes ]; then
   export chosen="not slow"
-  parts=("tests/data tests/networks tests/bench tests/evaluation")
+  parts=("tests/data tests/networks tests/bench tests/evaluation" mypy)
 else
   export chosen=""
   parts=("tests/slurm" "tests/search tests/cluster" "tests/data tests/methods" "tests/parallel"
-    "tests/training tests/selftest")
+    "tests/training" "tests/selftest" mypy)
 fi
 # shellcheck disable=SC2048,SC2086
 others="tests$(printf -- ' --ignore=%s' ${parts[*]})"
 test_part() {
-  local said code=0
+  local said code=0 command=(.venv/bin/mypy)
+  # shellcheck disable=SC2206
+  [ "$1" = mypy ] || command=(.venv/bin/python -m pytest $1 -m "$chosen" -p no:cacheprovider)
   said=$(mktemp)
-  # shellcheck disable=SC2086
-  .venv/bin/python -m pytest $1 -m "$chosen" -p no:cacheprovider >"$said" 2>&1 || code=$?
+  "${command[@]}" >"$said" 2>&1 || code=$?
   printf '== %s\n%s\n' "$1" "$(cat "$said")"
   rm "$said"
   return $code

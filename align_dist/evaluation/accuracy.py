@@ -66,16 +66,25 @@ def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Macro one-versus-rest area under the ROC curve, in [0, 1], chance at 0.5.
 
     The unweighted mean over classes with positive and negative images; other classes have no ROC curve and are
-    skipped. NaN where no class is left. Per class the area is scikit-learn's `roc_auc_score`
-    (https://scikit-learn.org/stable/modules/model_evaluation.html#roc-metrics).
+    skipped. NaN where no class is left.
     """
-    from sklearn.metrics import roc_auc_score
-
     values, truth = _arrays(probabilities, labels)
     present = np.unique(truth)
     if len(present) < 2:
         return float("nan")
-    return float(np.mean([roc_auc_score(truth == c, values[:, c]) for c in present]))
+    return float(np.mean([_area_under_curve(values[:, c], truth == c) for c in present]))
+
+
+def _area_under_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """The share of pairs of a positive and a negative image of which the positive one has the higher score, ties half.
+
+    By rank sums (Hanley and McNeil 1982, https://doi.org/10.1148/radiology.143.1.7063747), because importing
+    scikit-learn's `roc_auc_score`, which is the same, takes longer than measuring a small domain.
+    """
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[places]
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def confusion_matrix(probabilities: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
