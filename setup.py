@@ -29,8 +29,14 @@ EXTRAS = {
     "tune": ["ray[tune]>=2.52", "optuna>=4"],
     "submit": ["submitit>=1.5"],
     "test": [
-        *("pytest>=8", "hypothesis>=6", "scikit-learn>=1.4", "captum>=0.7", "onnx>=1.16", "selenium>=4.20"),
-        *("ruff>=0.6", "mypy>=1.11"),
+        "pytest>=8",
+        "hypothesis>=6",
+        "scikit-learn>=1.4",
+        "captum>=0.7",
+        "onnx>=1.16",
+        "selenium>=4.20",
+        "ruff>=0.6",
+        "mypy>=1.11",
     ],
 }
 

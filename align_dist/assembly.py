@@ -210,7 +210,7 @@ def _streams(manifest: Manifest, split: Split, balance: str) -> tuple[NDArray[np
     """The training part by domain or by group, or undivided."""
     if balance == "groups" and not manifest.group_names:
         raise ConfigError("data.balance: the benchmark has no groups; name them (benchmark.metadata), or take domains")
-    # Undivided it is one domain after another too: the order follows from it.
+    # `none` also concatenates the domains one after another, because the order of a seed depends on it.
     indices = manifest.group_indices if balance == "groups" else manifest.domain_indices
     numbers = np.asarray(indices)[split.train]
     parts = tuple(split.train[numbers == number] for number in np.unique(numbers))

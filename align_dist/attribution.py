@@ -25,7 +25,7 @@ def linear_head_cam(features: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     and Zhou et al. 2016, https://arxiv.org/abs/1512.04150.
 
     features: (B, K, H, W), the input of the pooling. weight: (C, K). labels: (B,) int64 in [0, C).
-    Returns (B, H, W), signed, float32.
+    Returns (B, H, W), signed, in float32 or better.
     """
     places = features.shape[2] * features.shape[3]
     return _weighted_sum(features, weight.detach()[labels] / places)
@@ -35,11 +35,11 @@ def autograd_cam(logits: Tensor, features: Tensor, labels: Tensor) -> Tensor:
     """Grad-CAM for any head, with the averaged gradients (equation 1 above) as constant channel weights.
 
     logits: (B, C), computed from features (B, K, H, W) with gradients on. labels: (B,). Returns (B, H, W), signed,
-    float32.
+    in float32 or better.
     """
     score = logits.gather(1, labels[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, features, retain_graph=True)
-    return _weighted_sum(features, gradient.float().mean(dim=(2, 3)))
+    return _weighted_sum(features, gradient.mean(dim=(2, 3), dtype=torch.promote_types(gradient.dtype, torch.float32)))
 
 
 def _weighted_sum(features: Tensor, channel_weights: Tensor) -> Tensor:

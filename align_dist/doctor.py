@@ -24,6 +24,7 @@ EVERYTHING = "bash launch/install.sh ffcv,embedded,lite0,masks,deepspeed,tune,su
 OPTIONAL = {
     "ffcv": ("reading and writing .beton files", "bash launch/install.sh"),
     "skimage": ("the embedded benchmark", "bash launch/install.sh"),
+    "sklearn": ("the embedded benchmark", "bash launch/install.sh"),
     "efficientnet_lite_pytorch": ("the EfficientNet-Lite0 backbone", "bash launch/install.sh"),
     "deepspeed": ("ZeRO engines", EVERYTHING),
     "onnxruntime": ("masks by a segmentation model", "bash launch/install.sh ffcv,embedded,lite0,masks"),
@@ -102,8 +103,9 @@ def _package(package: str, purpose: str, remedy: str) -> Diagnosis:
         return Diagnosis(
             "missing" if package in NEEDED else "note", f"{package} is not installed: no {purpose}", remedy
         )
-    distribution = {"skimage": "scikit-image", "efficientnet_lite_pytorch": "efficientnet-lite-pytorch"}
-    return Diagnosis("ok", f"{package} {metadata.version(distribution.get(package, package))}")
+    distributions = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
+    distribution = distributions.get(package, package.replace("_", "-"))
+    return Diagnosis("ok", f"{package} {metadata.version(distribution)}")
 
 
 def _headers() -> Iterator[Diagnosis]:

@@ -4,7 +4,8 @@
     python launch/submit.py configs/vlcs.yaml --domains all --methods erm,align --seeds 0:3 --nodes 2 --tasks-per-node 8
 
 Finished cells are skipped, running and waiting cells are left alone, interrupted cells resume from their last
-checkpoint, and failed cells are submitted again with --retry. The states come from the runs' folders and the queue.
+checkpoint, trained cells are measured as the grid asks, and failed cells are submitted again with --retry. The states
+come from the runs' folders and the queue.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
 
 
 def _show(cells: list[Cell]) -> int:
-    """Show the table and the last log lines of failed cells. Returns 1 if a cell failed or is not finished, else 0."""
+    """Show the table and the last log lines of failed cells. Returns 1 if a cell failed or has to go on, else 0."""
     from align_dist.cluster.submission import statuses
     from align_dist.cluster.watch import show_grid
     from align_dist.runs.status import State

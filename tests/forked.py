@@ -22,7 +22,6 @@ IMPORTED = [
     "align_dist.run",
     "align_dist.data.loader",
     "matplotlib",
-    "sklearn.metrics",
     "torch._dynamo",
     "torch.utils.tensorboard.writer",
 ]

@@ -22,20 +22,23 @@ if [ $quick = no ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "run: no browser could be installed; tests of pages say that they are skipped" >&2
 fi
 .venv/bin/ruff check align_dist launch tests
-[ $# = 0 ] || { .venv/bin/mypy && exec .venv/bin/python -m pytest tests "$@"; }
+if [ $# != 0 ]; then
+  .venv/bin/mypy
+  exec .venv/bin/python -m pytest tests "$@"
+fi
 
 # Where Python keeps no compiled modules, each of some hundred processes would compile the package.
 .venv/bin/python -m compileall -q align_dist || true
 
-# A pytest for each part, the longest first, the rest third, and mypy, as many at once as there are cores; what a part says
-# is shown when it has ended.
+# A process for each part (pytest, and mypy), the longest parts first and the remaining tests third, as many at once as
+# there are cores; what a part says is shown when it has ended.
 if [ $quick = yes ]; then
   export chosen="not slow"
-  parts=("tests/data tests/networks tests/bench tests/evaluation" mypy)
+  parts=("tests/data tests/networks tests/bench tests/evaluation")
 else
   export chosen=""
   parts=("tests/slurm" "tests/search tests/cluster" "tests/data tests/methods" "tests/parallel"
-    "tests/training" "tests/selftest" mypy)
+    "tests/training" "tests/selftest")
 fi
 # shellcheck disable=SC2048,SC2086
 others="tests$(printf -- ' --ignore=%s' ${parts[*]})"
@@ -50,4 +53,4 @@ test_part() {
   return $code
 }
 export -f test_part
-printf '%s\0' "${parts[@]:0:2}" "$others" "${parts[@]:2}" | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part
+printf '%s\0' "${parts[@]:0:2}" "$others" "${parts[@]:2}" mypy | xargs -0 -n 1 -P "$(nproc)" bash -c 'test_part "$1"' part

@@ -59,5 +59,5 @@ def test_a_batch_has_equal_parts_of_what_is_balanced(squares: RunConfig, grouped
     with raises(ConfigError, "data.balance: ", "benchmark.metadata"):
         assemble(squares.model_copy(update={"data": by_group}))
     few = grouped.data.model_copy(update={"balance": "groups", "batch_size": 3})
-    with raises(ConfigError, "data.batch_size: "):
+    with raises(ConfigError, "data.batch_size: ", "4 groups"):
         assemble(grouped.model_copy(update={"data": few}))

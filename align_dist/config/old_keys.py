@@ -10,13 +10,17 @@ from align_dist.schema.values import leaves
 
 RENAMED = {"fixed_mask": "mask"}
 OF_TRAINING = ("masker_head_start", "sparsity_ramp")
+REPLACED = {
+    "objective.changes": "gone, together with the population search; remove it",
+    "data.balance_domains": "has become data.balance; write domains for true, none for false",
+}
 
 
 def refuse_old_keys(values: dict[str, Any], method: str) -> None:
     """Raise ConfigError for the first key that has moved to another section."""
     for key in _old_keys(values):
-        if key == "objective.changes":
-            raise ConfigError("objective.changes: gone, together with the population search; remove it")
+        if key in REPLACED:
+            raise ConfigError(f"{key}: {REPLACED[key]}")
         raise ConfigError(f"{key}: options have moved to the method's section; {_advice(key, method)}")
 
 
@@ -26,9 +30,11 @@ def _old_keys(values: dict[str, Any]) -> list[str]:
         content = values.get(section)
         if section in values:
             keys += [f"{section}.{name}" for name in content] if isinstance(content, dict) and content else [section]
-    training = values.get("training")
+    training, data = values.get("training"), values.get("data")
     if isinstance(training, dict):
         keys += [f"training.{name}" for name in OF_TRAINING if name in training]
+    if isinstance(data, dict) and "balance_domains" in data:
+        keys.append("data.balance_domains")
     return keys
 
 

@@ -100,8 +100,8 @@ class AugmentationConfig(Section):
 class DataConfig(Section):
     """batch_size: size of the global batch over all ranks. micro_batches: number of parts into which a rank splits its
     share, with one update for all parts; a BatchNorm that is not frozen normalises each part on its own. balance: what
-    has equal parts of every batch: `domains` of the source as in DomainBed, or `groups` (class and spurious attribute)
-    as the authors of GroupDRO train it, where rare groups are seen more often; with `none` all images are equal.
+    every batch is divided equally among: `domains` of the source as in DomainBed, or `groups` (class and spurious
+    attribute), as GroupDRO's authors train it; `none`: one shuffled pass over all images after another.
     """
 
     image_size: Annotated[int, Field(ge=16, multiple_of=8)] = 224

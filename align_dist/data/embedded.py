@@ -121,7 +121,7 @@ def digit_instances(seed: int, count: int) -> dict[str, list[int]]:
 def _write_all(folder: Path, seed: int, size: int, agreement: float) -> None:
     class_pictures = [_picture(source) for source in CLASS_SOURCES]
     novel_pictures = [_picture(source) for source in NOVEL_SOURCES]
-    from sklearn.datasets import load_digits  # after its pictures, whose absence is a line
+    from sklearn.datasets import load_digits  # after its pictures, whose absence is a one-line error
 
     digits: Any = load_digits()
     for domain, instances in digit_instances(seed, len(digits.images)).items():

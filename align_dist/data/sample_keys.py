@@ -1,4 +1,4 @@
-"""Sample keys: a sample id and the number of a pass over its domain, packed in one integer.
+"""Sample keys: a sample id and the number of a pass over its stream, packed in one integer.
 
 A sample key determines every random decision about the image, so batches are pure functions of (seed, sample keys):
 the same for any number of workers, ranks or resumes. Pass 0 is the unaugmented image; training passes count from 1.

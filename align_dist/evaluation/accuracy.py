@@ -66,11 +66,11 @@ def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Macro one-versus-rest area under the ROC curve, in [0, 1], chance at 0.5.
 
     The unweighted mean over classes with positive and negative images; other classes have no ROC curve and are
-    skipped. NaN where no class is left.
+    skipped. NaN where no class is left, and for probabilities that are not numbers.
     """
     values, truth = _arrays(probabilities, labels)
     present = np.unique(truth)
-    if len(present) < 2:
+    if len(present) < 2 or np.isnan(values).any():
         return float("nan")
     return float(np.mean([_area_under_curve(values[:, c], truth == c) for c in present]))
 

@@ -18,8 +18,8 @@ class CARE(Supervised[CareOptions]):
     """L = (1 − α) CE(f(x), y) + α mean a after warm-up, a = −min(ΣΦ·inner, τ) + ΣΦ·outer.
 
     Source: `src/loss.py` and `src/trainer.py` of https://github.com/JiaxinZhuang/CARE. Differences: the code sums a
-    over images, and its backward pass for Φ leaves the gradient of Σ f_y in every update; α, τ and the scaling of inner
-    and outer are not published. Here inner and outer each sum to 1, so that τ is a mean of Φ, in [0, 1].
+    over images, and its backward pass for Φ also adds the gradient of Σ f_y to every update; α, τ and the scaling of
+    inner and outer are not published. Here inner and outer each sum to 1, so that τ is a mean of Φ, in [0, 1].
     """
 
     options_type = CareOptions

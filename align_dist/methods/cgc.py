@@ -25,9 +25,10 @@ class CGC(Method[CGCOptions]):
     Differences to the authors' code (https://github.com/UCDvision/CGC, `models/resnet_multigpu_cgc.py`): the code takes
     gradient × activation of the predicted class in each cell, upsampled to 224, with second-order gradients to the
     head. Here Φ is rectified Grad-CAM of the true class at its own resolution, which is the same map for pooling and
-    one linear layer, with constant channel weights. In the code x' is a crop of x, and a third view has a cross-
-    entropy, so that λ weighs two thirds of what λ weighs here; here both views are crops of one image, and a positive
-    pair is compared where both overlap. Negatives come from the global batch, in the code from one device.
+    one linear layer, with constant channel weights. In the code x' is a crop of x, and a third view has a
+    cross-entropy, so that the same λ there has two thirds of the weight that it has here. Here both views are crops of
+    one image, and a positive pair is compared where both overlap. Negatives come from the global batch, in the code
+    from one device.
     """
 
     options_type = CGCOptions

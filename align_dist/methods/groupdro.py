@@ -23,9 +23,10 @@ class GroupDRO(Method[GroupDROOptions]):
     """L = Σ_g q_g CE_g, after q_g ← q_g exp(η CE_g), normalised; q starts uniform.
 
     CE_g: the mean over a group's images in the global batch. g: class and spurious attribute as in the paper, or source
-    domain as in DomainBed's code (`domainbed/algorithms.py`), where every batch holds every domain. A group absent from
-    the batch has loss 0, as in the authors' code, and a group without training images has weight 0. The authors train
-    with as many images of each group (`--reweight_groups`), here data.balance=groups.
+    domain as in DomainBed's code (`domainbed/algorithms.py`), where every batch holds every domain, as here with
+    data.balance=domains. A group absent from the batch has loss 0, as in the authors' code, and a group without
+    training images has weight 0. The authors draw groups equally often, with replacement (`--reweight_groups`);
+    data.balance=groups gives every group an equal part of each batch, without.
     """
 
     options_type = GroupDROOptions

@@ -51,10 +51,11 @@ class RSC(Method[RSCOptions]):
         weight: Any = head.weight
         feature_mask = below_top(weight[batch.labels], self.options.features)
         of_label = batch.labels[:, None]
-        with in_full_precision(features):  # by 16 bits the drops of many images are equal, or 0
+        # In 16 bits the drops of many images would be equal, or 0.
+        with in_full_precision(features):
+            features = features.to(weight.dtype)
             probabilities, muted_probabilities = (
-                head(inputs).softmax(1).gather(1, of_label)
-                for inputs in (features.float(), features.float() * feature_mask)
+                head(inputs).softmax(1).gather(1, of_label) for inputs in (features, features * feature_mask)
             )
         drops = (probabilities - muted_probabilities)[:, 0]
         drops_of_all = self.gather_over_ranks(drops, batch)

@@ -20,8 +20,8 @@ from align_dist.sampling import random_keys, uniform_numbers
 class SGT(Method[SgtOptions]):
     """L = CE(f(x), y) + λ KL(p(x) ‖ p(x̃)) from the first step on, with gradients through both.
 
-    x̃: x with the share ρ of pixels replaced whose input gradient, the mean over colours, is lowest, with its sign or
-    without (`absolute`).
+    x̃: x with the share ρ of pixels replaced whose input gradient, the mean over colours, is lowest, signed, or by
+    magnitude with `absolute`.
     Source: `Scripts/interpretable.py`, for colour images, and `Scripts/Helper.py` of
     https://github.com/ayaabdelsalam91/saliency_guided_training. Difference: the code runs a forward pass for x and one
     for x̃; here one pass takes both, and a BatchNorm that is not frozen normalises over both.

@@ -99,8 +99,8 @@ class Engine(Protocol):
 def input_gradient(engine: Engine, images: Tensor, labels: Tensor) -> Tensor:
     """d f_y / d x of the logit of each image's label, in evaluation mode; (B, 3, H, W), detached.
 
-    Computed through the frozen plain network, so that no engine's gradients change, and in float32, because a ranking
-    of pixels by 16 bits would mostly rank rounding errors.
+    Computed through the frozen plain network, so that no engine's gradients change, and outside autocast, because a
+    ranking of pixels by 16 bits would mostly rank rounding errors.
     """
     with torch.enable_grad(), frozen(engine) as network:
         return logit_gradient(network, images.detach(), labels)

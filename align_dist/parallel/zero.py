@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -147,8 +148,8 @@ def _initialise(module: nn.Module, optimiser: torch.optim.Optimizer, settings: d
             "distributed.engine: deepspeed is not installed; run `bash launch/install.sh ffcv,deepspeed`"
         ) from None
     deepspeed.utils.logger.setLevel(logging.ERROR)
-    # Otherwise DeepSpeed compiles an operator of inference on CPUs, for a minute, and training calls none of these.
-    deepspeed.ops.__compatible_ops__ = {}
+    # Otherwise DeepSpeed spends a minute on CPUs compiling an inference operator that training never calls.
+    deepspeed.ops.__compatible_ops__ = defaultdict(bool)
     deepspeed.comm.init_distributed(verbose=False)  # uses the existing process group
     engine, *_ = deepspeed.initialize(model=module, optimizer=optimiser, config=settings)
     return engine

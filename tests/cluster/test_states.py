@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from align_dist.cluster.jobs import Submission, record_submission, submissions_of
 from align_dist.cluster.queue import QueuedJob, parse_queue, read_queue
-from align_dist.cluster.states import cell_status
+from align_dist.cluster.states import CellStatus, cell_status
+from align_dist.cluster.submission import to_submit
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
 from align_dist.errors import LostRankError
 from align_dist.runs.folder import RunFolder
@@ -101,6 +103,13 @@ def test_a_run_whose_results_are_gone_is_measured_again_and_has_not_failed(folde
     run.write_results([])
     run.results.unlink()
     assert state(folder)[0] is State.TRAINED
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_what_goes_on_is_submitted_again_and_what_failed_when_asked(retry: bool) -> None:
+    cells: Any = list(State)
+    left = {State.NEW, State.INTERRUPTED, State.TRAINED} | ({State.FAILED} if retry else set())
+    assert set(to_submit(cells, [CellStatus(state, "", None) for state in State], retry)) == left
 
 
 def test_a_job_cancelled_before_it_began_is_new_again(folder: Path) -> None:

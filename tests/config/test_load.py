@@ -139,6 +139,7 @@ OLD_KEYS = {
     "objective.lambda3=2": ["objective.lambda3: ", "align.lambda3"],
     "objective.fixed_mask=grey": ["objective.fixed_mask: ", "fixed_mask.mask"],
     "objective.changes=[]": ["objective.changes: "],
+    "data.balance_domains=true": ["data.balance_domains: ", "data.balance"],
     "masker.optimiser.name=sgd": ["masker.optimiser: ", "align.masker.optimiser"],
     "training.sparsity_ramp=1 epochs": ["training.sparsity_ramp: ", "align.sparsity_ramp"],
     "training.masker_head_start=1 epochs": ["training.masker_head_start: ", "align.masker_head_start"],

@@ -84,6 +84,7 @@ def test_absent_classes_are_skipped() -> None:
 
 def test_nothing_left_is_not_a_number() -> None:
     assert math.isnan(roc_auc(HAND, [1, 1, 1, 1]))
+    assert math.isnan(roc_auc([[0.5, 0.5], [math.nan, math.nan]], [0, 1]))
     assert math.isnan(accuracy(np.zeros((0, 3)), []))
     assert math.isnan(worst_class_accuracy(np.zeros((0, 3)), []))
 

@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "haics grey shuffled": ("haics", {"mask": "grey", "shuffled": True}),
     "res of all pixels": ("res", {"mask": "constant", "slack": 0.0}),
     "dre as coded": ("dre", {"regulariser_sparsity": "column_maximum"}),
-    "sgt of means": ("sgt", {"replacement": "mean", "fraction": 0.1}),
+    "sgt at random": ("sgt", {"replacement": "random", "fraction": 0.5, "absolute": True}),
 }
 STEPS = range(WARMUP + 3)
 # Six images go into three parts of two, in which images may be paired but not taken by fours.

@@ -54,6 +54,16 @@ def test_what_is_muted_by_hand() -> None:
     assert kept.tolist() == [[False, True, True], [True, True, True]]
 
 
+def test_drops_are_not_those_of_sixteen_bits() -> None:
+    method, head = make_method("rsc"), nn.Linear(16, 3)
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.rand(60, 16, generator=generator).bfloat16(), torch.arange(60) % 3
+    batch = type(make_batch())(torch.empty(60), labels, torch.empty(60), torch.empty(60), np.empty(60))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = method.feature_mask(features, head, batch)
+    assert torch.equal(found, method.feature_mask(features.float(), head, batch))
+
+
 @pytest.mark.parametrize("nothing", [{"features": 0.0}, {"images": 0.0}])
 def test_at_a_share_of_0_it_is_erm(nothing: dict[str, float]) -> None:
     method, batch = make_method("rsc", freeze_batchnorm=True, **nothing), make_batch()

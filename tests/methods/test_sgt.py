@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from methods.making import changed, in_plain_engine, make_batch, make_method, moved, state_of, states_of
 from references import Array, assert_gradient, randn, softmax
 from shares import look, take_step, with_share
-from torch import Tensor
+from torch import Tensor, nn
 
 from align_dist.data.batch import Batch
 from align_dist.methods.sgt import divergence, lowest
+from align_dist.parallel.plain import PlainEngine, make_optimiser
 
 seeds = given(seed=st.integers(0, 10_000))
 
@@ -75,12 +76,14 @@ def input_gradient_of(network: Any, batch: Batch) -> Tensor:
     return images.grad
 
 
+@pytest.mark.parametrize("absolute", [False, True])
 @pytest.mark.parametrize("replacement", ["random", "mean"])
-def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str) -> None:
+def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str, absolute: bool) -> None:
     """Of all colours at once, in evaluation mode; the rest is as it was, and so is the classifier."""
-    method: Any = make_method("sgt", fraction=0.25, replacement=replacement)
+    method: Any = make_method("sgt", fraction=0.25, replacement=replacement, absolute=absolute)
     batch, kept = with_share(make_batch(), method), states_of(method)
     found, gradient = replaced(method, batch), input_gradient_of(copy.deepcopy(method.classifier.module), batch).mean(1)
+    gradient = gradient.abs() if absolute else gradient
     assert moved(method, kept) == set() and not found.requires_grad
     for picture, image, slope in zip(found, batch.images, gradient, strict=True):
         gone = slope <= slope.flatten().sort().values[255]
@@ -92,6 +95,17 @@ def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str) 
                 assert (colour.min() <= values).all() and (values <= colour.max()).all()
                 position = (values - colour.min()) / (colour.max() - colour.min())
                 assert abs(float(position.mean()) - 0.5) < 0.1 and len(values.unique()) > 250
+
+
+def test_the_gradient_is_not_that_of_sixteen_bits() -> None:
+    def method_in(precision: torch.dtype) -> Any:
+        def engine(network: nn.Module) -> PlainEngine:
+            return PlainEngine(network, make_optimiser(network, "sgd", 0.05, 0.0), precision=precision)
+
+        return make_method("sgt", engine=engine)
+
+    precise, coarse, batch = method_in(torch.float32), method_in(torch.bfloat16), make_batch()
+    assert torch.equal(replaced(coarse, with_share(batch, coarse)), replaced(precise, with_share(batch, precise)))
 
 
 def test_values_are_new_in_every_pass_and_the_same_on_any_rank_and_in_any_part() -> None:

@@ -194,7 +194,7 @@ def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: P
         overrides=[*overrides, f"runs={tmp_path / 'runs'}"],
     )
     process = start(path)
-    # Once they have found each other: before, the other one is waited for.
+    # After the ranks have connected; before that, the surviving rank would wait for the killed one.
     wait_for(lambda: any((tmp_path / "runs").rglob("environment.json")), process)
     assert len(ranks := workers(tmp_path)) == 2 and all("RANK" in rank.environ() for rank in ranks)
     next(rank for rank in workers(tmp_path) if rank.environ()["RANK"] == "1").kill()

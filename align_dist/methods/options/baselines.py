@@ -50,8 +50,8 @@ class DreOptions(RegularisedOptions):
 
 class SgtOptions(Options):
     """weight: λ of the divergence between the predictions for both versions. fraction: ρ, the share of replaced pixels.
-    replacement: the mean of the colour channel, or random values. absolute: whether the pixels of the smallest gradient
-    go first, in place of those of the most negative. The defaults are those of the authors' scripts for colour images;
+    replacement: the mean of the colour channel, or random values. absolute: whether pixels are ranked by the magnitude
+    of the gradient in place of its signed value. The defaults are those of the authors' scripts for colour images;
     their README's example, of MNIST, has a fraction of 0.5 and random values.
     """
 
