@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from local_slurm import CHECKOUT, cluster, obstacle
 from PIL import Image
 
@@ -17,6 +18,9 @@ from align_dist.config import RunConfig, parse_config
 from align_dist.data.manifest import with_fingerprint
 from align_dist.data.prepare import prepare
 
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 # Runs in tests are compared bit by bit: one thread, whatever the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background job ignores Ctrl-C, and so would every process that the tests start from there.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from captum.attr import LayerGradCam
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -138,7 +138,6 @@ def test_an_explanation_without_gradients_is_the_same() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(seed=st.integers(0, 10_000), scale=st.floats(1e-6, 1e6), offset=st.floats(-5, 5))
-@settings(deadline=None)
 def test_normalised_maps_lie_in_the_unit_interval_whatever_the_scale(
     kind: Normalisation, seed: int, scale: float, offset: float
 ) -> None:
@@ -149,7 +148,6 @@ def test_normalised_maps_lie_in_the_unit_interval_whatever_the_scale(
 
 
 @given(seed=st.integers(0, 10_000), index=st.integers(0, 3))
-@settings(deadline=None)
 def test_maps_are_normalised_image_by_image(seed: int, index: int) -> None:
     maps = some_maps(seed)
     for kind in KINDS:

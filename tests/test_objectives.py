@@ -37,7 +37,6 @@ def test_distinction_is_zero_when_all_evidence_is_kept_and_four_when_none_is() -
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 100))
-@settings(deadline=None)
 def test_distinction_is_in_range_and_ignores_the_order_of_images_and_the_offset_of_logits(
     seed: int, scale: float
 ) -> None:
@@ -89,7 +88,6 @@ def test_smoothness_is_largest_for_a_chessboard(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["absolute", "squared"])
 @given(seed=st.integers(0, 10_000), value=st.floats(0, 1), place=st.tuples(st.integers(0, 3), st.integers(0, 4)))
-@settings(deadline=None)
 def test_smoothness_is_zero_for_constant_masks_and_for_no_other(
     kind: Any, seed: int, value: float, place: tuple[int, int]
 ) -> None:
@@ -143,7 +141,6 @@ def binary_entropy(probability: Tensor) -> float:
 
 
 @given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3))
-@settings(deadline=None)
 def test_guidance_is_least_where_attribution_equals_the_mask(seed: int, scale: float) -> None:
     """There it is the mask's entropy, and more at any other attribution."""
     cam = reachable(seed)
@@ -167,7 +164,7 @@ def test_guidance_by_hand() -> None:
 @pytest.mark.parametrize("normalisation", ["minmax", "relu_max"])
 @pytest.mark.parametrize("resolution", ["map", "image"])
 @given(seed=st.integers(0, 10_000), scale=st.floats(1e-4, 1e4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_guidance_is_bounded_and_ignores_scale_and_order(
     normalisation: Any, resolution: Any, seed: int, scale: float
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from references import CLASSES, LABELS, Array, assert_gradient, held_normalise, rand, randn, softmax
 from torch import Tensor
@@ -83,7 +83,6 @@ def test_attribution_sparsity_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(deadline=None)
 def test_column_maximum_is_the_matrix_norm_that_dres_code_takes(seed: int) -> None:
     """Its torch call: the 1-norm over (channel, height) of N x 1 x 7 x 7 maps, then the mean in each class."""
     cam, mixed_cam = randn(seed, 6, 7, 7), randn(seed + 1, 6, 7, 7)
@@ -119,7 +118,6 @@ def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(deadline=None)
 def test_the_regularisers_terms_are_in_range_and_ignore_the_order_of_images(seed: int) -> None:
     data = Mixed(seed)
     found = all_terms(data, LABELS, CLASSES)

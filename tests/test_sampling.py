@@ -26,7 +26,7 @@ def sample_keys(count: int, pass_number: int = 1) -> SampleKeys:
 
 
 @given(seed=st.integers(0, 2**40), step=st.integers(0, 1000), ranks=st.integers(1, 12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_picture_gets_the_same_noise_on_any_number_of_ranks(seed: int, step: int, ranks: int) -> None:
     order = make_order((np.arange(40), np.arange(40, 97)), 12, seed=1)
     whole = logistic_noise(seed, order.batch(step), 5)
@@ -60,7 +60,6 @@ def test_noise_leaves_every_global_generator_where_it_was() -> None:
 
 
 @given(seed=st.integers(0, 10_000), temperature=st.floats(0.05, 5), grid=st.integers(1, 9))
-@settings(deadline=None)
 def test_a_sample_is_a_mask_and_grows_with_the_mask(seed: int, temperature: float, grid: int) -> None:
     noise, mask = logistic_noise(seed, sample_keys(3), grid), rand(seed, 3, 8, 10)
     mask[0, 0, :2] = torch.tensor([0.0, 1.0])
@@ -134,7 +133,6 @@ def splitmix(state: int, count: int) -> list[float]:
 
 
 @given(key=st.integers(0, 2**53 - 1), count=st.integers(1, 40))
-@settings(deadline=None)
 def test_numbers_are_splitmixs_from_the_key_on(key: int, count: int) -> None:
     assert uniform_numbers(torch.tensor([key]), count).tolist() == [splitmix(key, count)]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -57,7 +57,6 @@ def test_changing_one_argument_gives_an_independent_number(changed: str) -> None
     assert stats.chi2_contingency(table).pvalue > UNLIKELY
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**63 - 1), st.integers(0, 200))
 def test_a_number_depends_on_nothing_but_its_arguments(seed: int, draw: int, counter: int) -> None:
     first = ours.uniform(np.uint64(seed), np.uint64(draw), counter)
@@ -74,7 +73,6 @@ def test_mixing_flips_half_of_the_bits_when_one_is_flipped(bit: int) -> None:
     assert np.mean([difference.bit_count() for difference in changed]) == pytest.approx(32, abs=0.9)
 
 
-@settings(deadline=None)
 @given(
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     scale=st.tuples(st.floats(0.01, 0.5), st.floats(0.5, 1.0)),
@@ -89,7 +87,6 @@ def test_a_crop_lies_inside_the_picture(
     assert top + height <= size[0] and left + width <= size[1]
 
 
-@settings(deadline=None)
 @given(
     size=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     ratio=st.tuples(st.floats(0.3, 1.0), st.floats(1.0, 3.0)),

@@ -50,7 +50,7 @@ def resized(picture: Pixels, size: int, box: tuple[float, float, float, float], 
     return found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
     box=st.tuples(*[st.floats(0.0, 1.0)] * 4),
@@ -95,7 +95,6 @@ def test_a_reduced_jpeg_is_no_smaller_than_needed_and_not_twice_as_large(box: in
     assert part == 8 or box / part < 2 * size
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), kind=st.integers(0, 2), factor=st.floats(0.0, 2.0))
 def test_blending_is_torchvisions_brightness_contrast_and_saturation(seed: int, kind: int, factor: float) -> None:
     from torchvision.transforms.v2 import functional
@@ -129,7 +128,6 @@ def test_blending_by_hand() -> None:
     assert duller.transpose(1, 2, 0).tolist() == [[[91, 66, 141], [79, 199, 74]]]
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), shift=st.floats(-0.5, 0.5))
 def test_shifting_hue_is_torchvisions(seed: int, shift: float) -> None:
     from torchvision.transforms.v2 import functional

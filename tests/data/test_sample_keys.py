@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -35,7 +35,6 @@ def drawn_before(order: Order, steps: int) -> SampleKeys:
     return np.concatenate([order.batch(step) for step in range(steps)])
 
 
-@settings(deadline=None)
 @given(
     samples=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20),
     pass_number=st.integers(0, 2**31 - 1),
@@ -57,7 +56,6 @@ def test_an_unaugmented_draw_is_pass_zero_of_its_sample_in_the_given_order() -> 
     assert unaugmented(np.array([9, 2, 4])).tolist() == [9, 2, 4]
 
 
-@settings(deadline=None)
 @given(domains(), st.integers(1, 9), st.integers(0, 1000))
 def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: int, seed: int) -> None:
     order = make_order((np.concatenate(parts),), batch_size, seed)
@@ -69,7 +67,6 @@ def test_every_pass_takes_every_sample_once(parts: tuple[Ids, ...], batch_size: 
         assert (passes_of(one_pass) == number).all()
 
 
-@settings(deadline=None)
 @given(domains(), st.integers(4, 12), st.integers(0, 1000))
 def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...], batch_size: int, seed: int) -> None:
     order = make_order(parts, batch_size, seed)
@@ -84,7 +81,6 @@ def test_balanced_domains_each_pass_over_their_own_samples(parts: tuple[Ids, ...
             assert (passes_of(one_pass) == number).all()
 
 
-@settings(deadline=None)
 @given(domains(), st.integers(1, 13), st.integers(0, 99), st.integers(0, 50))
 def test_balanced_shares_differ_by_one_image_at_most_and_the_first_domains_have_more(
     parts: tuple[Ids, ...], batch_size: int, seed: int, step: int
@@ -96,7 +92,6 @@ def test_balanced_shares_differ_by_one_image_at_most_and_the_first_domains_have_
     assert shares == sorted(shares, reverse=True)
 
 
-@settings(deadline=None)
 @given(orders, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
 def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list[int]) -> None:
     forwards = {step: order.batch(step).tolist() for step in steps}
@@ -106,7 +101,6 @@ def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list
         assert len(forwards[step]) == order.batch_size
 
 
-@settings(deadline=None)
 @given(domains(), st.integers(1, 40), st.booleans())
 def test_an_epoch_draws_as_many_images_as_there_are_samples(
     parts: tuple[Ids, ...], batch_size: int, balanced: bool
@@ -135,7 +129,6 @@ def by_definition(order: Order, step: int) -> list[int]:
     return found
 
 
-@settings(deadline=None)
 @given(orders, st.lists(st.integers(0, 60), min_size=1, max_size=8))
 def test_a_batch_is_a_piece_of_its_passes_permutations(order: Order, steps: list[int]) -> None:
     """In any order of asking, so that what an order keeps is never another pass's."""

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,7 +19,6 @@ def batch_of(labels: list[int], first: int = 0, classes: int = 5, rank: int = 0,
 
 
 @given(seed=st.integers(0, 2**64 - 1), labels=st.lists(st.integers(0, 4), min_size=1, max_size=12))
-@settings(deadline=None)
 def test_partners_are_a_permutation_within_each_class(seed: int, labels: list[int]) -> None:
     partners, share = pair_within_class(batch_of(labels), seed)
     assert [labels[partner] for partner in partners] == labels
@@ -58,7 +57,6 @@ def test_every_pairing_within_a_class_is_equally_likely() -> None:
     ranks=st.integers(1, 4),
     values=st.lists(st.floats(-3, 3), min_size=24, max_size=24),
 )
-@settings(deadline=None)
 def test_weighted_means_of_shares_average_to_the_class_average_of_the_batch(
     labels: list[int], ranks: int, values: list[float]
 ) -> None:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix as reference_confusion_matrix
@@ -54,7 +54,6 @@ def test_hand_worked_cross_entropy() -> None:
     assert cross_entropy([[0.5, 0.5], [0.25, 0.75]], [0, 0]) == pytest.approx((math.log(2) + math.log(4)) / 2)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(6, 40), st.integers(3, 6))
 def test_agrees_with_scikit_learn(seed: int, images: int, classes: int) -> None:
     probabilities, labels = random_problem(seed, images, classes)
@@ -65,7 +64,6 @@ def test_agrees_with_scikit_learn(seed: int, images: int, classes: int) -> None:
     assert list(per_class_accuracy(probabilities, labels).values()) == pytest.approx(list(recalls))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(6, 30))
 def test_accuracy_is_the_mean_of_class_accuracies_weighted_by_images(seed: int, images: int) -> None:
     probabilities, labels = random_problem(seed, images, 4)

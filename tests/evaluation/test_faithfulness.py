@@ -122,7 +122,7 @@ def test_default_step_is_eight_rows(size: int, points: int) -> None:
     assert curve.shape == (1, points)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_the_curve_runs_from_the_blurred_to_the_true_image(seed: int) -> None:
     predict, (images, saliency) = softmax_model(seed), random_images(seed)
@@ -133,7 +133,7 @@ def test_the_curve_runs_from_the_blurred_to_the_true_image(seed: int) -> None:
     assert ((curve >= 0) & (curve <= 1)).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 40))
 def test_batching_over_steps_changes_nothing(seed: int, largest_batch: int) -> None:
     predict, (images, saliency) = softmax_model(seed), random_images(seed)
@@ -143,7 +143,7 @@ def test_batching_over_steps_changes_nothing(seed: int, largest_batch: int) -> N
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_each_image_is_measured_alone_and_only_the_order_of_pixels_matters(seed: int) -> None:
     predict, (images, saliency) = softmax_model(seed), random_images(seed)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
@@ -42,7 +42,6 @@ def test_sensitivity_by_hand() -> None:
     assert np.isnan(list(sensitivity(original, mixed, np.zeros((3, 2))).values())).all()
 
 
-@settings(deadline=None)
 @given(samples, samples)
 def test_the_distance_is_that_of_scipy(first: list[float], second: list[float]) -> None:
     assert wasserstein(np.array(first), np.array(second)) == pytest.approx(
@@ -60,7 +59,6 @@ def test_lemma_2_by_hand() -> None:
     )
 
 
-@settings(deadline=None)
 @given(samples, samples)
 def test_with_two_classes_four_distances_are_a_bound(first: list[float], second: list[float]) -> None:
     metrics = squared_error_gap(of_two_classes(first), of_two_classes(second))
@@ -68,7 +66,6 @@ def test_with_two_classes_four_distances_are_a_bound(first: list[float], second:
     assert metrics["true_class_distance"] >= metrics["mse_bound"] / 4 - 1e-9
 
 
-@settings(deadline=None)
 @given(samples, st.floats(-1, 1))
 def test_with_two_classes_and_one_way_lemma_2_holds(first: list[float], shift: float) -> None:
     second = [min(1.0, max(0.0, value + shift)) for value in first]

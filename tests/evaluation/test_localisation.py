@@ -51,7 +51,7 @@ def test_hand_worked_area_and_binariness() -> None:
     assert binariness(mask).item() == 0.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_iou_agrees_with_scikit_learn(seed: int) -> None:
     mask, truth = random_maps(seed)
@@ -60,7 +60,7 @@ def test_iou_agrees_with_scikit_learn(seed: int) -> None:
     torch.testing.assert_close(mask_iou(mask, truth), torch.tensor(expected, dtype=torch.float32))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6))
 def test_inside_and_outside_add_up_to_one(seed: int) -> None:
     saliency, truth = random_maps(seed)

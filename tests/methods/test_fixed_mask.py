@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from methods.making import changed, in_plain_engine, make_batch, make_method, state_of
 from shares import look, take_step
@@ -93,7 +93,6 @@ def test_a_step_lowers_its_own_loss(kind: str) -> None:
 
 
 @given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10), offset=st.floats(-3, 3))
-@settings(deadline=None)
 def test_luminance_spans_the_unit_interval_and_ignores_brightness_and_contrast(
     seed: int, scale: float, offset: float
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from methods.making import make_batch, make_method
 from scipy import stats
@@ -30,7 +30,6 @@ def test_the_loss_of_two_images_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 2**64 - 1), domains=st.lists(st.integers(0, 3), min_size=1, max_size=12))
-@settings(deadline=None)
 def test_partners_are_of_the_next_domain_of_one_circle(seed: int, domains: list[int]) -> None:
     partners, mixing = pair_across_domains(batch_of(domains), 0.2, seed)
     following = {domain: {domains[partners[i]] for i, d in enumerate(domains) if d == domain} for domain in domains}

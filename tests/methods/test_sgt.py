@@ -39,7 +39,7 @@ def test_the_lowest_places_are_those_of_the_least_value_with_its_sign() -> None:
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_no_place_that_stays_is_lower_than_one_that_goes(seed: int) -> None:
     gradient = (5 * randn(seed, 3, 6, 5)).round()
     for one, gone in zip(gradient, lowest(gradient, 0.3), strict=True):
@@ -53,7 +53,7 @@ def test_a_divergence_by_hand() -> None:
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_divergence_is_kullbacks_and_leiblers_and_tells_both_sides(seed: int) -> None:
     logits, others = randn(seed, 4, 5), randn(seed + 1, 4, 5)
 

@@ -73,7 +73,7 @@ def test_a_distance_by_hand() -> None:
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_distance_is_the_mean_difference_of_map_and_mask(seed: int) -> None:
     cam, mask = randn(seed, 3, 4, 4), rand(seed + 1, 3, 8, 8)
     assert_gradient(
@@ -105,7 +105,7 @@ def test_a_mask_without_an_outside_or_an_inside_has_the_other_alone(value: float
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_attention_is_what_is_outside_less_what_is_inside_up_to_a_threshold(seed: int) -> None:
     cam, mask, limit = randn(seed, 3, 4, 4), rand(seed + 1, 3, 8, 8), 0.45
     inner, outer = mask.double().numpy(), 1 - mask.double().numpy()
@@ -152,7 +152,7 @@ def balance(bound: float, values: Array, signs: Array) -> float:
 
 
 @seeds
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_other_threshold_is_better(seed: int) -> None:
     """Of coarse values, many of which are equal."""
     attribution, signs = (rand(seed, 2, 3, 4) * 10).round() / 10, (3 * rand(seed + 1, 2, 3, 4)).floor() - 1
@@ -171,7 +171,7 @@ def test_a_disagreement_by_hand() -> None:
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_disagreement_is_that_of_the_steep_map_and_the_mask(seed: int) -> None:
     attribution, signs = rand(seed, 2, 3, 4), (3 * rand(seed + 1, 2, 3, 4)).floor() - 1
     bound, wanted = float(threshold(attribution, signs)), signs.double().numpy()
@@ -184,7 +184,7 @@ def test_a_disagreement_is_that_of_the_steep_map_and_the_mask(seed: int) -> None
 
 
 @seeds
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_mask_is_blurred_as_opencv_does_it(seed: int) -> None:
     masks = rand(seed, 3, 7, 5)
     for found, mask in zip(blurred(masks), masks.numpy(), strict=True):

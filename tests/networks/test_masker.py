@@ -25,7 +25,7 @@ def some_images(seed: int, count: int, height: int, width: int) -> Tensor:
 
 @pytest.mark.parametrize("kind", MASKERS)
 @given(height=st.integers(16, 70), width=st.integers(16, 70), count=st.integers(1, 3))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_mask_has_its_images_size_whatever_it_divides_by(kind: str, height: int, width: int, count: int) -> None:
     mask = make(kind)(some_images(0, count, height, width))
     assert mask.shape == (count, height, width)

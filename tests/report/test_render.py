@@ -5,7 +5,7 @@ import io
 from dataclasses import replace
 from html.parser import HTMLParser
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from align_dist.report.render import Table, split_to_width, to_csv, to_html, to_latex, to_markdown, to_text
@@ -87,7 +87,6 @@ MARKS = "\xa0\N{EN DASH}\N{UPWARDS ARROW}\N{DOWNWARDS ARROW}"
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters=MARKS), max_size=12)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts), max_size=4))
 def test_csv_reads_back(rows: list[tuple[str, str]]) -> None:
     table = Table("title", ("a", "b"), tuple(rows))
@@ -106,7 +105,6 @@ def test_csv_is_for_programs() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
 def test_html_shows_every_cell_and_takes_no_markup_from_it(rows: list[tuple[str, str]]) -> None:
     cells = parsed(to_html(Table("<script>", ("a", "b"), tuple(rows))))

@@ -4,7 +4,7 @@ import math
 import random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_rows import accuracies, row
 from refusals import raises
@@ -57,7 +57,6 @@ def test_hand_worked_mean_and_standard_error() -> None:
     assert table.rows == (("erm", "3", f"80.0 {PM} 5.8", f"50.0 {PM} 5.8", f"65.0 {PM} 5.0"),)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
 def test_standard_error_agrees_with_scipy(values: list[float]) -> None:
     error = standard_error(values)
@@ -88,7 +87,6 @@ def random_rows(seed: int) -> list[Row]:
     ]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.randoms(use_true_random=False))
 def test_tables_do_not_depend_on_the_order_of_rows(seed: int, shuffler: random.Random) -> None:
     rows = random_rows(seed)
