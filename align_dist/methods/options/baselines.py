@@ -51,11 +51,12 @@ class DreOptions(RegularisedOptions):
 class SgtOptions(Options):
     """weight: λ of the divergence between the predictions for both versions. fraction: ρ, the share of replaced pixels.
     replacement: the mean of the colour channel, or random values. absolute: whether pixels are ranked by the magnitude
-    of the gradient in place of its signed value. The defaults are those of the authors' scripts for colour images;
-    their README's example, of MNIST, has a fraction of 0.5 and random values.
+    of the gradient in place of its signed value; signed, the strokes of dark ink go first, whose gradient is negative
+    because they speak for the class. The defaults are those of the authors' scripts for colour images; their README's
+    example, of MNIST, has a fraction of 0.5 and random values.
     """
 
     weight: Weight = option(1.0, search=LogUniform(loguniform=(0.1, 10.0)))
     fraction: Fraction = option(0.1, search=Choice(choice=(0.1, 0.3, 0.5, 0.7)))
     replacement: Literal["random", "mean"] = option("mean", search=Choice(choice=("random", "mean")))
-    absolute: bool = False
+    absolute: bool = option(False, search=Choice(choice=(False, True)))
