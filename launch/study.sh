@@ -2,7 +2,7 @@
 # A study: every kind of run in a file, over seeds, one process a core, then the table. Says its plan first. Runs that
 # are done are passed over, so the same command goes on after an interruption.
 #   bash launch/study.sh STUDY "SEED ..." [KEY=VALUE for all ...]
-#   bash launch/study.sh configs/studies/controls.txt "0 1 2 3 4"
+#   bash launch/study.sh configs/studies/methods.txt "0 1 2 3 4"
 # A study's file: `config FILE` and `common KEY=VALUE ...` once, then a line of overrides for each kind of run. A line's
 # own value counts more than a common one, one of the command line more than both.
 set -euo pipefail
