@@ -11,7 +11,7 @@ from align_dist.cluster.queue import Queue, read_queue
 from align_dist.config import EvaluationConfig, RunConfig
 from align_dist.files import last_lines
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.status import State, Status, unfinished_status
+from align_dist.runs.status import State, Status, status_of, unfinished_status
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluati
     if differences:
         return Status(State.TRAINED, f"measured with {'; '.join(differences)}")
     if folder.done.exists():
-        return Status(State.TRAINED, "results.jsonl is missing")
+        return status_of(folder)
     if latest and Path(latest.log).exists():
         return Status(State.FAILED, last_line(Path(latest.log)))
     return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)

@@ -9,7 +9,8 @@ from align_dist.methods.registry import METHODS, find_options
 from align_dist.schema.values import leaves
 
 RENAMED = {"fixed_mask": "mask"}
-OF_TRAINING = ("masker_head_start", "sparsity_ramp")
+# Old keys of sections that are still there.
+OF_SECTIONS = {"training": ("masker_head_start", "sparsity_ramp"), "data": ("balance_domains",)}
 REPLACED = {
     "objective.changes": "gone, together with the population search; remove it",
     "data.balance_domains": "has become data.balance; write domains for true, none for false",
@@ -17,7 +18,7 @@ REPLACED = {
 
 
 def refuse_old_keys(values: dict[str, Any], method: str) -> None:
-    """Raise ConfigError for the first key that has moved to another section."""
+    """Raise ConfigError for the first key of an old config."""
     for key in _old_keys(values):
         if key in REPLACED:
             raise ConfigError(f"{key}: {REPLACED[key]}")
@@ -30,11 +31,10 @@ def _old_keys(values: dict[str, Any]) -> list[str]:
         content = values.get(section)
         if section in values:
             keys += [f"{section}.{name}" for name in content] if isinstance(content, dict) and content else [section]
-    training, data = values.get("training"), values.get("data")
-    if isinstance(training, dict):
-        keys += [f"training.{name}" for name in OF_TRAINING if name in training]
-    if isinstance(data, dict) and "balance_domains" in data:
-        keys.append("data.balance_domains")
+    for section, names in OF_SECTIONS.items():
+        content = values.get(section)
+        if isinstance(content, dict):
+            keys += [f"{section}.{name}" for name in names if name in content]
     return keys
 
 

@@ -39,8 +39,8 @@ def make_batch(seed: int = 0, masks: Tensor | None = None) -> Batch:
     )
 
 
-def in_plain_engine(optimiser: str = "sgd", rate: float = 0.05) -> MakeEngine:
-    return lambda network: PlainEngine(network, make_optimiser(network, optimiser, rate, 0.0))
+def in_plain_engine(optimiser: str = "sgd", rate: float = 0.05, precision: torch.dtype = torch.float32) -> MakeEngine:
+    return lambda network: PlainEngine(network, make_optimiser(network, optimiser, rate, 0.0), precision=precision)
 
 
 def make_method(

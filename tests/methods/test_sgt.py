@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from methods.making import changed, in_plain_engine, make_batch, make_method, moved, state_of, states_of
 from references import Array, assert_gradient, randn, softmax
 from shares import look, take_step, with_share
-from torch import Tensor, nn
+from torch import Tensor
 
 from align_dist.data.batch import Batch
 from align_dist.methods.sgt import divergence, lowest
-from align_dist.parallel.plain import PlainEngine, make_optimiser
 
 seeds = given(seed=st.integers(0, 10_000))
 
@@ -98,13 +97,9 @@ def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str, 
 
 
 def test_the_gradient_is_not_that_of_sixteen_bits() -> None:
-    def method_in(precision: torch.dtype) -> Any:
-        def engine(network: nn.Module) -> PlainEngine:
-            return PlainEngine(network, make_optimiser(network, "sgd", 0.05, 0.0), precision=precision)
-
-        return make_method("sgt", engine=engine)
-
-    precise, coarse, batch = method_in(torch.float32), method_in(torch.bfloat16), make_batch()
+    kinds = (torch.float32, torch.bfloat16)
+    precise, coarse = (make_method("sgt", engine=in_plain_engine(precision=kind)) for kind in kinds)
+    batch = make_batch()
     assert torch.equal(replaced(coarse, with_share(batch, coarse)), replaced(precise, with_share(batch, precise)))
 
 
