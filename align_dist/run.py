@@ -76,8 +76,8 @@ def train_run(
 
 def without_targets(config: RunConfig) -> RunConfig:
     """The same run without the selection that looks at targets."""
-    kept = tuple(name for name in config.evaluation.selections if name != "oracle") or ("validation",)
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"selections": kept})})
+    selections = tuple(name for name in config.evaluation.selections if name != "oracle") or ("validation",)
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"selections": selections})})
 
 
 def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: Say, passing: Sequence[int]) -> None:
@@ -133,12 +133,12 @@ def _on_ranks(
 ) -> None:
     """A run on connected ranks: trained from where its folder says it is, then concluded."""
     report = say if group.is_first else say_nothing
-    done = group.run_on_first(lambda: _finished(folder, config))
-    differences = group.run_on_first(lambda: folder.measured_otherwise(config.evaluation)) if done else []
-    if done and (sources_only or not differences):
+    is_finished = group.run_on_first(lambda: _finished(folder, config))
+    differences = group.run_on_first(lambda: folder.measured_otherwise(config.evaluation)) if is_finished else []
+    if is_finished and (sources_only or not differences):
         report(f"{folder.path}: done already")
         return
-    if done:
+    if is_finished:
         config = _with_measured_theory(config, folder, group)
         report(f"{folder.path}: trained already, measured with {'; '.join(differences)}: measuring again")
     run = assemble(config, group, sources_only)
@@ -149,7 +149,7 @@ def _on_ranks(
     with ExitStack() as stack:
         group.run_on_first(lambda: _begin(stack, folder, run, report))
         request = stack.enter_context(noticing_signals(deadline_of(os.environ, config.distributed.grace)))
-        position = Position(run.schedule.length) if done else train(run, folder, request, report)
+        position = Position(run.schedule.length) if is_finished else train(run, folder, request, report)
         if position.step < run.schedule.length:
             reason = f"paused at step {position.step} (training.until)"
             group.run_on_first(lambda: folder.record_ending(Preempted.exit_code, reason))
@@ -171,10 +171,10 @@ def with_theory(config: RunConfig) -> RunConfig:
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:
     """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
-    done = folder.is_finished
-    if done and is_written(config.benchmark.beton):
+    is_finished = folder.is_finished
+    if is_finished and is_written(config.benchmark.beton):
         folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)
-    return done
+    return is_finished
 
 
 def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None:

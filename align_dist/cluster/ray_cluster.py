@@ -152,13 +152,13 @@ def _watching() -> Iterator[None]:
     names = {server: server.name() for server in servers}
 
     def watch() -> None:
-        gone: list[psutil.Process] = []
-        while not gone and not leaving.is_set():
-            gone, left = psutil.wait_procs(servers, timeout=0.5)
+        dead: list[psutil.Process] = []
+        while not dead and not leaving.is_set():
+            dead, left = psutil.wait_procs(servers, timeout=0.5)
         if leaving.is_set():
             return
         _end(left)
-        line = f"tune.py: Ray's {names[gone[0]]} was killed; trials save, run the same command again to resume"
+        line = f"tune.py: Ray's {names[dead[0]]} was killed; trials save, run the same command again to resume"
         print(line, file=sys.stderr, flush=True)
         os._exit(LostRankError.exit_code)
 

@@ -45,7 +45,7 @@ def near_bundles(
     events: Sequence[str | None],
     max_distance: int = MAX_DISTANCE,
     workers: int = 1,
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.int64]:
     """Bundle of each of N images: the smallest index in the bundle, (N,).
 

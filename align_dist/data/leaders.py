@@ -23,7 +23,7 @@ _BLOCK = 4096
 
 
 def cluster_by_leaders(
-    hashes: Words, initial: int, max_distance: int, workers: int = 1, report: Callable[[int], None] = lambda done: None
+    hashes: Words, initial: int, max_distance: int, workers: int = 1, report: Callable[[int], None] = lambda _: None
 ) -> Indices:
     """Index of the leader of each of N hashes (N, 4), for a leader its own index: (N,).
 

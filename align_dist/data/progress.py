@@ -17,19 +17,19 @@ def progress(label: str, total: int, unit: str = "images") -> Iterator[Callable[
         from tqdm import tqdm
 
         with tqdm(total=total, desc=label, unit=f" {unit}") as bar:
-            yield lambda done: _advance(bar, done)
+            yield lambda number: _advance(bar, number)
         return
     last = time.monotonic()
 
-    def report(done: int) -> None:
+    def report(number: int) -> None:
         nonlocal last
         if time.monotonic() - last >= LINE_EVERY_SECONDS:
             last = time.monotonic()
-            print(f"{label}: {done:,} of {total:,} {unit}", file=sys.stderr, flush=True)
+            print(f"{label}: {number:,} of {total:,} {unit}", file=sys.stderr, flush=True)
 
     print(f"{label}: {total:,} {unit}", file=sys.stderr, flush=True)
     yield report
 
 
-def _advance(bar: object, done: int) -> None:
-    bar.update(done - bar.n)  # type: ignore[attr-defined]
+def _advance(bar: object, number: int) -> None:
+    bar.update(number - bar.n)  # type: ignore[attr-defined]

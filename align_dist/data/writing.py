@@ -183,16 +183,16 @@ def _fill(writer: Any, pictures: SampleDataset, check: Callable[[], None]) -> No
         work.put(items[start : start + _CHUNK])
     for _ in range(writer.num_workers):
         work.put(None)
-    done = context.Value(ctypes.c_uint64, 0)
+    counter = context.Value(ctypes.c_uint64, 0)
     allocator = MemoryAllocator(writer.fname, writer.data_region_start, writer.page_size)
     arguments = (
-        work, writer.metadata_sm, writer.metadata_type, writer.fields, allocator, done, allocations, pictures,
+        work, writer.metadata_sm, writer.metadata_type, writer.fields, allocator, counter, allocations, pictures,
     )  # fmt: skip
     processes = [context.Process(target=_work, args=(failures, arguments)) for _ in range(writer.num_workers)]
     try:
         for process in processes:
             process.start()
-        table = _collect(processes, allocations, failures, done, len(pictures), check)
+        table = _collect(processes, allocations, failures, counter, len(pictures), check)
         _check_length(Path(writer.fname), allocator)
         writer.finalize(table)
     finally:
@@ -217,7 +217,7 @@ def _work(failures: Any, arguments: tuple[Any, ...]) -> None:
 
 
 def _collect(
-    processes: Sequence[Any], allocations: Any, failures: Any, done: Any, total: int, check: Callable[[], None]
+    processes: Sequence[Any], allocations: Any, failures: Any, counter: Any, total: int, check: Callable[[], None]
 ) -> list[Any]:
     """Collect every worker's allocations. Raises as soon as a worker fails or Ctrl-C arrives."""
     table: list[Any] = []
@@ -232,7 +232,7 @@ def _collect(
                 for process in processes:
                     if process.exitcode not in (None, 0):
                         _raise_failure(process.exitcode, failures)
-            report(done.value)
+            report(counter.value)
     return table
 
 

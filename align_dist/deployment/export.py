@@ -133,8 +133,8 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
         raise MachineError(f"{path}: torch cannot export {_name(model)}: {first_line(error)}") from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
-    def exported(given: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.from_numpy(output) for output in session.run(None, {"images": given.numpy()}))
+    def exported(batch: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(output) for output in session.run(None, {"images": batch.numpy()}))
 
     return _checked(model, images, exported, path)
 

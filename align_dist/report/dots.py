@@ -70,8 +70,8 @@ def _most_important(columns: Sequence[Column]) -> list[Column]:
     means = any(column.domain is None and column.role == OUT_OF_DOMAIN for column in columns)
     single = [c for c in columns if means and c.domain and c.role == OUT_OF_DOMAIN and c.metric == "accuracy"]
     ranked = [column for metric in PREFERRED for column in columns if column.metric == metric and column not in single]
-    kept = [*ranked, *(column for column in columns if column not in ranked)][:PANELS]
-    return [column for column in columns if column in kept]
+    panels = [*ranked, *(column for column in columns if column not in ranked)][:PANELS]
+    return [column for column in columns if column in panels]
 
 
 def _minus(values: SeedValues, baseline: SeedValues) -> SeedValues:

@@ -123,8 +123,8 @@ def confusion_plot(by_label: Mapping[str, Sequence[Details]], domain: str) -> st
 
 
 def _with_curves(by_label: Mapping[str, Sequence[Details]]) -> dict[str, list[Details]]:
-    kept = {label: [details for details in seeds if details.curves] for label, seeds in by_label.items()}
-    return {label: seeds for label, seeds in kept.items() if seeds}
+    seeds_by_label = {label: [details for details in seeds if details.curves] for label, seeds in by_label.items()}
+    return {label: seeds for label, seeds in seeds_by_label.items() if seeds}
 
 
 def _plot(

@@ -51,8 +51,8 @@ def _certainty(differences: list[float], baseline: str) -> str:
     text = f"{abs(mean):.1f} points {'above' if mean >= 0 else 'below'} {baseline}"
     if error is None:
         return f"{text} on one seed, which does not tell chance from a difference; run others (seed=1, seed=2)."
-    told = f"{text}, standard error {error:.1f} over {len(differences)} seeds"
+    estimate = f"{text}, standard error {error:.1f} over {len(differences)} seeds"
     least = float(stdtrit(len(differences) - 1, 1 - CHANCE / 2)) * error
     if abs(mean) > least:
-        return f"{told}: more than chance explains."
-    return f"{told}: no more than chance explains, with so many seeds up to {least:.1f} points."
+        return f"{estimate}: more than chance explains."
+    return f"{estimate}: no more than chance explains, with so many seeds up to {least:.1f} points."

@@ -228,10 +228,10 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     return sorted(folders)
 
 
-def _settings_in(done: Path) -> dict[str, Any]:
+def _settings_in(mark: Path) -> dict[str, Any]:
     """Of a finished run's mark; none where it does not tell."""
     try:
-        settings = json.loads(done.read_text("utf-8"))
+        settings = json.loads(mark.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return settings if isinstance(settings, dict) else {}

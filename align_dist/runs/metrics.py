@@ -44,8 +44,8 @@ def write_metrics(path: Path, step: int, epoch: float, values: Mapping[str, floa
 def forget_after(path: Path, step: int) -> None:
     """Drops the lines of steps after `step`, which a resumed run does again, and those of another form."""
     if path.exists():
-        kept = [line for line in _lines_of(path) if (record := parse_record(line)) and record.step <= step]
-        write_text(path, "".join(f"{line}\n" for line in kept))
+        lines = [line for line in _lines_of(path) if (record := parse_record(line)) and record.step <= step]
+        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def copy_metrics(source: Path, path: Path, step: int) -> None:

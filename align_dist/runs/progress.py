@@ -37,8 +37,8 @@ class Progress:
         """Such as `2.9/7 epochs`, `140/600 steps`; nothing while there is nothing to tell."""
         if self.length is None:
             return f"{self.step} steps" if self.step else ""
-        done = f"{self.epoch:.1f}" if self.length.endswith("epochs") else str(self.step)
-        return f"{done}/{self.length}"
+        position = f"{self.epoch:.1f}" if self.length.endswith("epochs") else str(self.step)
+        return f"{position}/{self.length}"
 
 
 def progress_of(path: Path) -> Progress:

@@ -162,7 +162,7 @@ def parse_row(record: Any) -> Row:
     if record["role"] not in (IN_DOMAIN, OUT_OF_DOMAIN):
         raise ValueError(f"'role' is {record['role']!r}, neither {IN_DOMAIN} nor {OUT_OF_DOMAIN}")
     settings = _settings(record.get("evaluation"))
-    kept = {key: record[key] for key in ("run", "method", "selection", "domain", "role", *_NUMBERS)}
+    fields = {key: record[key] for key in ("run", "method", "selection", "domain", "role", *_NUMBERS)}
     return Row(
         group=Group(
             record["benchmark"],
@@ -178,7 +178,7 @@ def parse_row(record: Any) -> Row:
         fingerprint=str(record.get("fingerprint") or ""),
         evaluation=settings,
         theory_masks=str(record.get("theory_masks") or ""),
-        **kept,
+        **fields,
     )
 
 

@@ -61,7 +61,7 @@ def restore_selected(folder: Path, selected: Mapping[str, Weights]) -> None:
     for path in folder.glob("*.pt"):
         if path.stem not in selected:
             remove(path)
-    write_selected(folder, {name: kept for name, kept in selected.items() if _step_of(folder, name) != kept["step"]})
+    write_selected(folder, {name: entry for name, entry in selected.items() if _step_of(folder, name) != entry["step"]})
 
 
 def _step_of(folder: Path, selection: str) -> int:

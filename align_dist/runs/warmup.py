@@ -133,11 +133,11 @@ def keep_state(trunk: RunConfig, step: int) -> None:
     state = load_checkpoint(folder.checkpoints, say_nothing)
     if state is None or _step_of(state) != step:
         raise CheckpointError(f"{folder.path}: at step {_step_of(state)}, expected {step}; delete the folder")
-    kept = _kept(folder.path, step)
-    copy_metrics(folder.metrics, _metrics_of(kept), step)
+    path = _kept(folder.path, step)
+    copy_metrics(folder.metrics, _metrics_of(path), step)
     if folder.events.is_dir():
-        shutil.copytree(folder.events, _events_of(kept), dirs_exist_ok=True)
-    write_checkpoint(kept, state)
+        shutil.copytree(folder.events, _events_of(path), dirs_exist_ok=True)
+    write_checkpoint(path, state)
 
 
 def begin_at(config: RunConfig, warmup: Warmup) -> None:
@@ -177,12 +177,12 @@ def _kept(trunk: Path, step: int) -> Path:
     return trunk / "branches" / f"{step:08}.ckpt"
 
 
-def _metrics_of(kept: Path) -> Path:
-    return kept.with_suffix(".jsonl")
+def _metrics_of(path: Path) -> Path:
+    return path.with_suffix(".jsonl")
 
 
-def _events_of(kept: Path) -> Path:
-    return kept.with_suffix(".events")
+def _events_of(path: Path) -> Path:
+    return path.with_suffix(".events")
 
 
 def _step_of(state: dict[str, Any] | None) -> int:
@@ -191,8 +191,8 @@ def _step_of(state: dict[str, Any] | None) -> int:
 
 def _go_back(folder: RunFolder, step: int) -> None:
     """Makes the last kept state before `step` the newest checkpoint, or leaves none; the newest goes last."""
-    kept = [path for path in sorted((folder.path / "branches").glob("*.ckpt")) if int(path.stem) < step]
-    if kept:
-        save_checkpoint(folder.checkpoints, read_checkpoint(kept[-1], REMEDY))
-    for name in (PREVIOUS,) if kept else (PREVIOUS, NEWEST):
+    paths = [path for path in sorted((folder.path / "branches").glob("*.ckpt")) if int(path.stem) < step]
+    if paths:
+        save_checkpoint(folder.checkpoints, read_checkpoint(paths[-1], REMEDY))
+    for name in (PREVIOUS,) if paths else (PREVIOUS, NEWEST):
         remove(folder.checkpoints / name)

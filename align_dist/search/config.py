@@ -163,15 +163,15 @@ def load_search(path: Path, changes: dict[str, Any] | None = None, overrides: Se
     """A search's YAML with `changes`, and more overrides of its base run. Raises ConfigError, one line."""
     if not path.exists():
         raise ConfigError(f"{path}: no such search; the ready ones are in configs/search/")
-    given = read_description(path, "search")
-    if "space" in given:
-        given["space"] = with_yaml_types(given["space"])  # of many keys, whose types are the base run's
-    if "benchmark" in given or "training" in given:
+    description = read_description(path, "search")
+    if "space" in description:
+        description["space"] = with_yaml_types(description["space"])  # of many keys, whose types are the base run's
+    if "benchmark" in description or "training" in description:
         raise ConfigError(f"{path}: a run's config, not a search; a search names it as `config: {path}`")
-    own = given.get("overrides") or []
+    own = description.get("overrides") or []
     if overrides and isinstance(own, list):
-        given["overrides"] = [*own, *overrides]
-    return parse_search(given | (changes or {}))
+        description["overrides"] = [*own, *overrides]
+    return parse_search(description | (changes or {}))
 
 
 def parse_search(values: dict[str, Any]) -> SearchConfig:

@@ -83,12 +83,12 @@ def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[T
         return []
     finalists = []
     for number in dict.fromkeys(entry.trial.confirms for entry in confirmations if entry.trial.confirms is not None):
-        again = [entry for entry in confirmations if entry.trial.confirms == number]
-        others = [e.objective for e in again if e.state is State.TRAINED and e.objective is not None]
+        repeats = [entry for entry in confirmations if entry.trial.confirms == number]
+        others = [e.objective for e in repeats if e.state is State.TRAINED and e.objective is not None]
         average = round(mean(others), 6) if others else None
         error = round(stdev(others) / math.sqrt(len(others)), 6) if len(others) > 1 else None
         own = entries[number].objective or 0.0
-        finalists.append(Finalist(number, own, others, len(again) - len(others), average, error))
+        finalists.append(Finalist(number, own, others, len(repeats) - len(others), average, error))
     return sorted(finalists, key=lambda f: (f.failed, math.inf if f.mean is None else -f.mean, f.number))
 
 

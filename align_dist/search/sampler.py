@@ -53,20 +53,20 @@ class TrialSampler:
         for attempt in range(ATTEMPTS):
             # TPE names its few favourites again and again.
             self._study.sampler = self._sampler if attempt < REPEATS else self._chance
-            asked = self._study.ask(distributions)
-            trial = self._as_trial(asked.params)
+            proposal = self._study.ask(distributions)
+            trial = self._as_trial(proposal.params)
             if trial is not None and trial.folder not in folders:
                 self.trials.append(trial)
-                self._asked[trial.number] = asked
+                self._asked[trial.number] = proposal
                 return trial
-            self._study.tell(asked, state=TrialState.FAIL)
+            self._study.tell(proposal, state=TrialState.FAIL)
         return None
 
     def tell(self, trial: Trial) -> None:
         """What a trial that has ended for now scored."""
-        values, asked = values_of(self._search, trial), self._asked.pop(trial.number, None)
-        if asked is not None:
-            self._study.tell(asked, values, state=TrialState.COMPLETE if values else TrialState.FAIL)
+        values, proposal = values_of(self._search, trial), self._asked.pop(trial.number, None)
+        if proposal is not None:
+            self._study.tell(proposal, values, state=TrialState.COMPLETE if values else TrialState.FAIL)
         elif values is not None:
             self._study.add_trial(_frozen(self._search, trial, values))
 

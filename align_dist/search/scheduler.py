@@ -71,10 +71,10 @@ class Watch(Callback):  # type: ignore[misc]
         print(f"{self._queue.begun[trial.trial_id]}: started", file=sys.stderr, flush=True)
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        begun = self._queue.begun[trial.trial_id]
-        status = trial_status(begun, self._search.objective)
+        search_trial = self._queue.begun[trial.trial_id]
+        status = trial_status(search_trial, self._search.objective)
         score = "" if status.objective is None else f", objective {status.objective:.4f}"
-        print(f"{begun}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
+        print(f"{search_trial}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """What no process of the trial could put on record, such as that there was none, is so here."""

@@ -166,11 +166,11 @@ def process_of(task: TrialTask, ranks: Ranks) -> Iterator[subprocess.Popen[bytes
 
 def environment_of(around: Mapping[str, str], ranks: Ranks, threads: int) -> dict[str, str]:
     """A trial's environment: that around it, without other launchers' ranks, with its own if it has several."""
-    kept = {name: value for name, value in around.items() if name not in OF_LAUNCHERS}
+    environment = {name: value for name, value in around.items() if name not in OF_LAUNCHERS}
     package = str(Path(__file__).parents[2])
     paths = [package, *(path for path in around.get("PYTHONPATH", "").split(os.pathsep) if path)]
-    kept |= {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": str(threads)}
+    environment |= {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": str(threads)}
     if ranks.world_size == 1:
-        return kept
+        return environment
     numbers = (ranks.rank, ranks.world_size, ranks.local_rank, ranks.local_world_size, ranks.address, ranks.port)
-    return kept | dict(zip(TORCHRUN, map(str, numbers), strict=True))
+    return environment | dict(zip(TORCHRUN, map(str, numbers), strict=True))

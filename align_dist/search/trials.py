@@ -97,8 +97,8 @@ def mark_begun(trial: Trial, objective: Objective) -> None:
 def begun_trials(search: SearchConfig) -> list[Trial]:
     """The trials that a search has begun, by number, from their folders."""
     base, records = search.base(), [read_json(path) for path in search.folder().glob(f"*/{SUGGESTED}")]
-    made = [Trial(r["number"], r["values"], with_values(base, r["values"])) for r in records if r]
-    return sorted(made, key=lambda trial: trial.number)
+    trials = [Trial(r["number"], r["values"], with_values(base, r["values"])) for r in records if r]
+    return sorted(trials, key=lambda trial: trial.number)
 
 
 def branch_steps(search: SearchConfig, trial: Trial) -> list[int]:

@@ -185,9 +185,9 @@ def _alone(search: SearchConfig) -> Iterator[None]:
     with locked(folder / ".searching", wait=False) as mine:
         if not mine:
             raise ConfigError(f"{folder}: another process runs this search; wait for it, or end it")
-        begun, before = any(folder.glob(f"*/{SUGGESTED}")), read_json(path)
+        has_trials, before = any(folder.glob(f"*/{SUGGESTED}")), read_json(path)
         differing = ", ".join(key for key in identity if identity[key] != before.get(key))
-        if path.exists() and begun and differing:
+        if path.exists() and has_trials and differing:
             remedy = "choose another experiment or delete it"
             raise ConfigError(f"{folder}: holds another search ({differing} differ); {remedy}")
         write_text(path, json.dumps(identity, indent=1) + "\n")

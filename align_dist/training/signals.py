@@ -41,18 +41,18 @@ class StopRequest:
 
         With one rank it is `agreed`.
         """
-        begun, self._begun = self._begun, group.start_any(self._asked())
+        answer, self._begun = self._begun, group.start_any(self._asked())
         if group.world_size == 1:
-            begun = self._begun
-        return self._settle(group, begun is not None and begun())
+            answer = self._begun
+        return self._settle(group, answer is not None and answer())
 
     def _asked(self) -> bool:
         if self._noted is None and time.time() >= self._deadline:
             self._noted = "time limit"
         return self._noted is not None
 
-    def _settle(self, group: Group, asked: bool) -> bool:
-        if asked and self.name is None:
+    def _settle(self, group: Group, is_asked: bool) -> bool:
+        if is_asked and self.name is None:
             self.name = next(name for name in group.gather(self._noted) if name)
         return self.name is not None
 
