@@ -57,9 +57,9 @@ def cluster(nodes: int = 2) -> Iterator[Path]:
 
 def told(*command: str | Path, cwd: Path | None = None) -> str:
     """What one of Slurm's commands prints; fails where it fails."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, timeout=60)
-    assert done.returncode == 0, (command, done.stderr)
-    return done.stdout.strip()
+    process = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, timeout=60)
+    assert process.returncode == 0, (command, process.stderr)
+    return process.stdout.strip()
 
 
 def sbatch(*arguments: str | Path, cwd: Path) -> str:
@@ -107,8 +107,8 @@ def recorded(job: str) -> dict[str, tuple[str, str]]:
 
     def rows() -> dict[str, tuple[str, str]]:
         printed = told("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode", f"--jobs={job}")
-        found = (line.split("|") for line in printed.splitlines())
-        return {name: (state.split()[0], code) for name, state, code in found}
+        records = (line.split("|") for line in printed.splitlines())
+        return {name: (state.split()[0], code) for name, state, code in records}
 
     # The accounting is some seconds late.
     wait_until(lambda: rows().get(job, ("",))[0] in ENDED, 30, lambda: str(rows()))

@@ -23,7 +23,7 @@ def made_details(classes: tuple[str, ...]) -> Details:
     return Details("validation", 9, "", classes, confusion, calibration, Curves(ramp, 1 - ramp, 1), examples)
 
 
-def make_run(folder: Path, method: str, seed: int, done: bool = True, **changes: Any) -> Path:
+def make_run(folder: Path, method: str, seed: int, is_done: bool = True, **changes: Any) -> Path:
     folder.mkdir(parents=True)
     rows = [
         {
@@ -41,6 +41,6 @@ def make_run(folder: Path, method: str, seed: int, done: bool = True, **changes:
         write_metrics(folder / "metrics.jsonl", step, step / 2, {"classifier/loss": 2.0 / step})
     (folder / "config.yaml").write_text(f"method: {method}\nseed: {seed}\nalign:\n  lambda3: 0.5\n")
     write_details(folder / "details", dict.fromkeys(("in", "out"), made_details(("a", "b"))))
-    if done:
+    if is_done:
         (folder / "done").touch()
     return folder

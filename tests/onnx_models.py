@@ -51,9 +51,9 @@ def without_numbers() -> tuple[list[Any], list[Any]]:
 def write_model(path: Path, body: Body, shape: Sequence[int | str], kind: int = TensorProto.FLOAT) -> Path:
     """Writes a model that takes x of this shape; a word stands for any size."""
     nodes, constants = body()
-    given = helper.make_tensor_value_info("x", kind, shape)
-    made = helper.make_tensor_value_info("y", kind, ["count", "planes", "height", "width"])
-    graph = helper.make_graph(nodes, "small", [given], [made], constants)
+    input_info = helper.make_tensor_value_info("x", kind, shape)
+    output_info = helper.make_tensor_value_info("y", kind, ["count", "planes", "height", "width"])
+    graph = helper.make_graph(nodes, "small", [input_info], [output_info], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model)
     save(model, path)

@@ -44,12 +44,12 @@ def start_ranks(
     before: Callable[[], None] | None = None,
 ) -> list[Forked]:
     """`python COMMAND` once a rank; with one rank no launcher's variables are set. before: what rank 0 does first."""
-    chosen = port or free_port()
+    master_port = port or free_port()
     alone = {**os.environ, **ALONE}
     return [
         Forked(
             command,
-            environment_of(rank, world_size, chosen, launcher=launcher) if world_size > 1 else alone,
+            environment_of(rank, world_size, master_port, launcher=launcher) if world_size > 1 else alone,
             together=True,
             before=None if rank else before,
         )

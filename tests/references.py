@@ -45,5 +45,5 @@ def held_normalise(maps: Array, like: Tensor) -> Array:
     """min–max whose epsilon's scale is that of `like`, held constant."""
     scale = np.abs(like.double().numpy()).max((1, 2), keepdims=True)
     low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-    found: Array = (maps - low) / (high - low + EPSILON * scale)
-    return found
+    result: Array = (maps - low) / (high - low + EPSILON * scale)
+    return result

@@ -73,12 +73,12 @@ def start(path: Path, *options: str, in_group: bool = False) -> subprocess.Popen
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        said, complained = process.communicate(timeout=LIMIT)
+        stdout, stderr = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         process.kill()
-        said, complained = process.communicate()
-        raise AssertionError(f"the search did not end:\n{said}\n{complained}") from None
-    return process.returncode, said, complained
+        stdout, stderr = process.communicate()
+        raise AssertionError(f"the search did not end:\n{stdout}\n{stderr}") from None
+    return process.returncode, stdout, stderr
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -92,12 +92,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 def workers(runs: Path) -> list[psutil.Process]:
     """The processes that train trials whose runs lie there."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline"]):
         command = " ".join(process.info["cmdline"] or [])
         if WORKER in command and str(runs) in command:
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 def starts_of(folder: Path) -> int:

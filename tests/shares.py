@@ -25,9 +25,9 @@ def with_share(
     sides = np.full(int(batch.samples.max()) + 1, side)
     groups = None if batch.groups is None else batch.groups.numpy()
     views = ViewGeometry(method.context.seed, Augmentation(), sides, sides)
-    told = GlobalBatch(batch.sample_keys, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
-    share = method.share(told, step)
-    rows = torch.from_numpy(told.rows)
+    global_batch = GlobalBatch(batch.sample_keys, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
+    share = method.share(global_batch, step)
+    rows = torch.from_numpy(global_batch.rows)
     own = {name: getattr(batch, name)[rows] for name in ("images", "labels", "domains", "samples")}
     own |= {name: getattr(batch, name)[rows] for name in ("masks", "groups") if getattr(batch, name) is not None}
     second = None
@@ -40,7 +40,7 @@ def with_share(
                 for draw in share.second.tolist()
             ]
         )
-    assert np.array_equal(share.sample_keys, batch.sample_keys[told.rows])
+    assert np.array_equal(share.sample_keys, batch.sample_keys[global_batch.rows])
     return replace(batch, **own, sample_keys=share.sample_keys, second=second, values=share.values, ranks=share.ranks)
 
 

@@ -34,8 +34,8 @@ def test_the_depthwise_families_are_those_whose_networks_are() -> None:
     from torchvision.models import get_model_builder
 
     with torch.device("meta"):
-        told = {name: {"init_weights": False} if name in DRAWN_BY_SCIPY else {} for name in torchvisions()}
-        built = {name: get_model_builder(name)(weights=None, **some) for name, some in told.items()}
+        keywords = {name: {"init_weights": False} if name in DRAWN_BY_SCIPY else {} for name in torchvisions()}
+        built = {name: get_model_builder(name)(weights=None, **some) for name, some in keywords.items()}
     built |= {name: get_model_builder(name)(weights=None) for name in REGNETS}
     built |= {name: build_backbone(name, 3, False, False) for name in BACKBONES}
     depthwise = {name for name, network in built.items() if has_depthwise_convolutions(network)}

@@ -48,8 +48,8 @@ def test_a_batch_has_equal_parts_of_what_is_balanced(squares: RunConfig, grouped
         data = grouped.data.model_copy(update={"balance": balance, "batch_size": 8})
         manifest, split = (run := assemble(grouped)).manifest, run.split
         groups = np.asarray(manifest.group_indices)
-        kept = [split.train[groups[split.train] == group][:size] for group, size in enumerate(sizes)]
-        rare = replace(split, train=np.concatenate(kept))
+        members = [split.train[groups[split.train] == group][:size] for group, size in enumerate(sizes)]
+        rare = replace(split, train=np.concatenate(members))
         order = training_order(manifest, rare, grouped.model_copy(update={"data": data}))
         return {tuple(np.bincount(groups[sample_ids(order.batch(step))], minlength=4).tolist()) for step in range(9)}
 

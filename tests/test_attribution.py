@@ -34,8 +34,8 @@ def some_maps(seed: int, count: int = 4, height: int = 6, width: int = 7) -> Ten
     return torch.randn(count, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 @pytest.mark.parametrize("backbone", LAST_STAGE)
@@ -73,8 +73,8 @@ def test_explaining_a_map_trains_through_the_activations_only(backbone: str) -> 
 def parameter_gradients(module: nn.Module, loss: Tensor) -> Tensor:
     """All in one vector; zero where the loss does not depend on a parameter."""
     parameters = list(module.parameters())
-    found = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-    pairs = zip(found, parameters, strict=True)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    pairs = zip(gradients, parameters, strict=True)
     return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
@@ -102,10 +102,10 @@ def test_no_map_is_rounded_to_sixteen_bits_before_it_is_stretched(closed_form: b
         return normalise(autograd_cam(logits, features, labels))
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = normalised()
-    assert found.dtype == torch.float32
+        maps = normalised()
+    assert maps.dtype == torch.float32
     # What is left is the rounding of autograd's channel weights, which are 16 bits in autocast's backward pass.
-    torch.testing.assert_close(found, normalised(), rtol=0, atol=1e-5 if closed_form else 0.02)
+    torch.testing.assert_close(maps, normalised(), rtol=0, atol=1e-5 if closed_form else 0.02)
 
 
 def test_any_head_goes_through_autograd() -> None:
@@ -142,9 +142,9 @@ def test_normalised_maps_lie_in_the_unit_interval_whatever_the_scale(
     kind: Normalisation, seed: int, scale: float, offset: float
 ) -> None:
     maps = some_maps(seed) + offset
-    found = normalise(maps, kind)
-    assert found.min() >= 0 and found.max() <= 1
-    torch.testing.assert_close(normalise(scale * maps, kind), found, rtol=1e-9, atol=1e-12)
+    unit_maps = normalise(maps, kind)
+    assert unit_maps.min() >= 0 and unit_maps.max() <= 1
+    torch.testing.assert_close(normalise(scale * maps, kind), unit_maps, rtol=1e-9, atol=1e-12)
 
 
 @given(seed=st.integers(0, 10_000), index=st.integers(0, 3))
@@ -170,9 +170,9 @@ def test_the_epsilon_by_hand() -> None:
 
 def test_order_is_kept_and_extremes_are_reached() -> None:
     maps = some_maps(3)
-    found = normalise(maps)
-    assert torch.equal(found.flatten(1).argsort(), maps.flatten(1).argsort())
-    assert (found.amin((1, 2)) == 0).all() and (found.amax((1, 2)) > 0.95).all()
+    unit_maps = normalise(maps)
+    assert torch.equal(unit_maps.flatten(1).argsort(), maps.flatten(1).argsort())
+    assert (unit_maps.amin((1, 2)) == 0).all() and (unit_maps.amax((1, 2)) > 0.95).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0, -2.0, 1e-20, 1e20])
@@ -205,10 +205,10 @@ def test_gradients_without_an_epsilon_are_finite_differences() -> None:
 @pytest.mark.parametrize("size", [(6, 7), (12, 14), (48, 48), (3, 3)])
 def test_resizing_keeps_constants_and_the_range(size: tuple[int, int]) -> None:
     maps = some_maps(7)
-    found = resize_map(maps, size)
-    assert found.shape == (4, *size)
-    assert found.min() >= maps.min() - 1e-9 and found.max() <= maps.max() + 1e-9
-    torch.testing.assert_close(resize_map(torch.full_like(maps, 0.3), size), torch.full_like(found, 0.3))
+    resized_maps = resize_map(maps, size)
+    assert resized_maps.shape == (4, *size)
+    assert resized_maps.min() >= maps.min() - 1e-9 and resized_maps.max() <= maps.max() + 1e-9
+    torch.testing.assert_close(resize_map(torch.full_like(maps, 0.3), size), torch.full_like(resized_maps, 0.3))
 
 
 def test_resizing_to_the_same_size_changes_nothing() -> None:
@@ -218,14 +218,14 @@ def test_resizing_to_the_same_size_changes_nothing() -> None:
 
 def test_enlarging_by_hand() -> None:
     """Bilinear with pixel centres: 0, 1 at a fourfold width."""
-    found = resize_map(torch.tensor([[[0.0, 1.0]]]), (1, 8))
+    enlarged_map = resize_map(torch.tensor([[[0.0, 1.0]]]), (1, 8))
     expected = [0.0, 0.0, 0.125, 0.375, 0.625, 0.875, 1.0, 1.0]
-    assert found[0, 0].tolist() == pytest.approx(expected)
+    assert enlarged_map[0, 0].tolist() == pytest.approx(expected)
 
 
 def test_shrinking_averages_what_it_leaves_out() -> None:
     """A single bright pixel survives as its share; interpolation without antialiasing would drop it."""
     maps: Any = torch.zeros(1, 32, 32)
     maps[0, 17, 17] = 1.0
-    found = resize_map(maps, (4, 4))
-    assert float(found.sum()) == pytest.approx(1 / 64, rel=0.3)
+    small_map = resize_map(maps, (4, 4))
+    assert float(small_map.sum()) == pytest.approx(1 / 64, rel=0.3)

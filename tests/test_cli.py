@@ -46,12 +46,12 @@ def described(squares: RunConfig, tmp_path: Path) -> Path:
 
 
 def assert_one_line(finished: subprocess.CompletedProcess[str], code: int, *parts: str) -> None:
-    said = finished.stderr.strip().splitlines()
+    lines = finished.stderr.strip().splitlines()
     assert finished.returncode == code, finished.stderr
     assert "Traceback" not in finished.stderr
-    assert said[-1].startswith("align-dist: ")
+    assert lines[-1].startswith("align-dist: ")
     for part in parts:
-        assert part in said[-1], (part, said[-1])
+        assert part in lines[-1], (part, lines[-1])
 
 
 def test_help_names_every_verb_and_loads_nothing_heavy() -> None:
@@ -163,7 +163,7 @@ def test_runs_with_other_masks_are_other_runs_side_by_side(squares: RunConfig, d
     assert run("data", "prepare", str(described), *on_others).returncode == 0
     assert_one_line(run("train", str(described), *on_others[:2]), 3, "benchmark.fingerprint=null")
     short = ["training.length=2 steps", "training.warmup=1 steps", "method=fixed_mask", "fixed_mask.mask=given"]
-    finished = [run("train", str(described), *short, *chosen) for chosen in ([], on_others)]
+    finished = [run("train", str(described), *short, *overrides) for overrides in ([], on_others)]
     assert all(each.returncode == 0 and "done already" not in each.stderr for each in finished), finished
     folders = [Path(each.stdout.strip().splitlines()[-1]) for each in finished]
     assert folders[0] != folders[1] and all((folder / "done").exists() for folder in folders)
@@ -193,8 +193,8 @@ def test_a_run_without_a_usable_checkpoint_ends_and_the_advice_works(described: 
     assert_one_line(finished, 4, str(folder))
     assert "last.ckpt" in finished.stderr and "previous.ckpt" in finished.stderr
     shutil.rmtree(folder)
-    again = run("train", str(described), "training.length=2 steps", "training.warmup=1 steps")
-    assert again.returncode == 0, again.stderr
+    retry = run("train", str(described), "training.length=2 steps", "training.warmup=1 steps")
+    assert retry.returncode == 0, retry.stderr
 
 
 def test_evaluate_and_report_need_a_trained_run(tmp_path: Path) -> None:
@@ -217,13 +217,13 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     assert folder.joinpath("results.jsonl").read_text() == before
     renamed = shutil.copytree(folder, tmp_path / "other-00000000")
     assert f"{renamed}: the id" in run("evaluate", str(renamed)).stderr
-    elsewhere = run("evaluate", str(folder), "--on", str(described))
-    assert elsewhere.returncode == 0, elsewhere.stderr
+    other_evaluation = run("evaluate", str(folder), "--on", str(described))
+    assert other_evaluation.returncode == 0, other_evaluation.stderr
     rows = measured(folder, "results-folders.jsonl")
     assert {(row["domain"], row["images"]) for row in rows} == {("bright", 48), ("dark", 48)}
     assert_one_line(run("evaluate", str(folder), "seed=3"), 2, "seed=3", "evaluation.*")
-    again = run("train", str(described), "evaluation.fill=blur", "evaluation.soft=true")
-    assert again.returncode == 0 and "measuring again" in again.stderr and "resuming" not in again.stderr
+    second = run("train", str(described), "evaluation.fill=blur", "evaluation.soft=true")
+    assert second.returncode == 0 and "measuring again" in second.stderr and "resuming" not in second.stderr
     blurred = measured(folder)
     assert {json.dumps(row["evaluation"]) for row in blurred}.isdisjoint(json.dumps(row["evaluation"]) for row in rows)
     assert all("soft_sufficiency" in row["metrics"] for row in blurred)

@@ -51,8 +51,8 @@ def captums(name: str, network: nn.Module, images: Tensor, labels: Tensor) -> Te
     return path.attribute(images, target=labels, method="riemann_middle", n_steps=STEPS).sum(1)
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    return float(((found - expected).abs().max() / expected.abs().max()).detach())
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    return float(((actual - expected).abs().max() / expected.abs().max()).detach())
 
 
 @every_attribution
@@ -130,14 +130,14 @@ def test_the_gradient_of_a_loss_on_maps_is_its_finite_difference(name: str) -> N
     (moved(images, explain=some_labels(3)).cam * weights).sum().backward()
     for parameter, changed in zip(classifier.parameters(), moved.parameters(), strict=True):
         flat = parameter.detach().view(-1)
-        found = torch.zeros_like(flat) if changed.grad is None else changed.grad.flatten()
+        gradient = torch.zeros_like(flat) if changed.grad is None else changed.grad.flatten()
         for index in range(0, len(flat), max(1, len(flat) // 7)):
-            kept, values = float(flat[index]), []
+            centre, values = float(flat[index]), []
             for step in (1e-5, -1e-5):
-                flat[index] = kept + step
+                flat[index] = centre + step
                 values.append(float(loss().detach()))
-            flat[index] = kept
-            assert float(found[index]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-9)
+            flat[index] = centre
+            assert float(gradient[index]) == pytest.approx((values[0] - values[1]) / 2e-5, rel=1e-5, abs=1e-9)
     assert moved.network[0].weight.grad.abs().max() > 1e-4
 
 
@@ -174,9 +174,9 @@ def test_dropout_and_autocast_leave_a_map_as_it_is(name: str) -> None:
     classifier, images = Classifier(nn.Sequential(*layers), attribution=INPUT_ATTRIBUTIONS[name]), some_images()
     first = classifier(images, explain=some_labels())
     with torch.autocast("cpu", torch.bfloat16):
-        again = classifier(images, explain=some_labels())
-    assert again.logits.dtype == torch.bfloat16 and not torch.equal(first.logits, again.logits.float())
-    assert torch.equal(first.cam, again.cam)
+        second = classifier(images, explain=some_labels())
+    assert second.logits.dtype == torch.bfloat16 and not torch.equal(first.logits, second.logits.float())
+    assert torch.equal(first.cam, second.cam)
 
 
 @every_attribution

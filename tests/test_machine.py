@@ -16,13 +16,13 @@ from align_dist.machine import CGROUPS, available_cores, cpu_quota, describe_mac
 def test_cores_are_those_of_the_cpuset_not_of_the_machine() -> None:
     one = min(os.sched_getaffinity(0))
     command = ["taskset", "-c", str(one), sys.executable, "-c"]
-    told = subprocess.run(
+    process = subprocess.run(
         [*command, "from align_dist.machine import available_cores; print(available_cores())"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == "1"
+    assert process.stdout.strip() == "1"
 
 
 def test_the_description_names_processor_and_cores() -> None:
@@ -82,13 +82,13 @@ def half_a_core() -> Iterator[Path]:
 
 def test_a_real_quota_leaves_one_core(half_a_core: Path) -> None:
     joins = f"import os; open('{half_a_core}/cgroup.procs', 'w').write(str(os.getpid())); "
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", joins + "from align_dist.machine import available_cores; print(available_cores())"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.strip() == "1"
+    assert process.stdout.strip() == "1"
 
 
 MEASURE = """
@@ -106,8 +106,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def pages_taken(what: str) -> int:
     """By the last twenty of sixty tensors of 64 MiB, one after another, in a fresh process."""
-    told = subprocess.run([sys.executable, "-c", MEASURE, what], capture_output=True, text=True, check=True)
-    return int(told.stdout)
+    process = subprocess.run([sys.executable, "-c", MEASURE, what], capture_output=True, text=True, check=True)
+    return int(process.stdout)
 
 
 def test_memory_that_is_kept_is_not_taken_from_the_kernel_again() -> None:

@@ -41,11 +41,11 @@ def test_distinction_is_in_range_and_ignores_the_order_of_images_and_the_offset_
     seed: int, scale: float
 ) -> None:
     kept, removed = scale * randn(seed, 6, CLASSES), scale * randn(seed + 1, 6, CLASSES)
-    found = objectives.distinction(kept, removed, LABELS)
+    term = objectives.distinction(kept, removed, LABELS)
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
-    assert 0 <= found <= 4
-    torch.testing.assert_close(objectives.distinction(kept[order], removed[order], LABELS[order]), found)
-    torch.testing.assert_close(objectives.distinction(kept + 3, removed - 2, LABELS), found, rtol=1e-4, atol=1e-5)
+    assert 0 <= term <= 4
+    torch.testing.assert_close(objectives.distinction(kept[order], removed[order], LABELS[order]), term)
+    torch.testing.assert_close(objectives.distinction(kept + 3, removed - 2, LABELS), term, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_distinction() -> None:
@@ -97,9 +97,9 @@ def test_smoothness_is_zero_for_constant_masks_and_for_no_other(
     changed[1, place[0], place[1]] = 1 - value if abs(value - 0.5) > 0.01 else 0.0
     assert 0 < float(objectives.smoothness(changed, kind)) <= 2
     mask = rand(seed, 3, 4, 5)
-    found = objectives.smoothness(mask, kind)
+    term = objectives.smoothness(mask, kind)
     for same in (mask.flip(0), mask.flip(1), mask.flip(2), 1 - mask):
-        torch.testing.assert_close(objectives.smoothness(same, kind), found)
+        torch.testing.assert_close(objectives.smoothness(same, kind), term)
 
 
 def test_gradients_of_sparsity_and_smoothness() -> None:
@@ -169,11 +169,11 @@ def test_guidance_is_bounded_and_ignores_scale_and_order(
     normalisation: Any, resolution: Any, seed: int, scale: float
 ) -> None:
     cam, mask = randn(seed, 3, 6, 6), rand(seed + 1, 3, 24, 24).round()
-    found = objectives.guidance(cam, mask, normalisation, resolution)
-    assert 0 <= found <= -math.log(EPSILON) + 1e-5
+    term = objectives.guidance(cam, mask, normalisation, resolution)
+    assert 0 <= term <= -math.log(EPSILON) + 1e-5
     order = torch.tensor([2, 0, 1])
-    torch.testing.assert_close(objectives.guidance(cam[order], mask[order], normalisation, resolution), found)
-    torch.testing.assert_close(objectives.guidance(scale * cam, mask, normalisation, resolution), found)
+    torch.testing.assert_close(objectives.guidance(cam[order], mask[order], normalisation, resolution), term)
+    torch.testing.assert_close(objectives.guidance(scale * cam, mask, normalisation, resolution), term)
 
 
 @pytest.mark.parametrize("normalisation", ["minmax", "relu_max"])
@@ -207,5 +207,5 @@ def test_a_flat_mask_at_either_resolution_asks_the_same_of_a_flat_map() -> None:
     cam, mask = torch.full((1, 4, 4), 2.0), torch.full((1, 16, 16), 0.3)
     expected = -(0.3 * math.log(EPSILON) + 0.7 * math.log(1 - EPSILON))
     for resolution in ("map", "image"):
-        found = objectives.guidance(cam, mask, resolution=resolution)  # type: ignore[arg-type]
-        assert float(found) == pytest.approx(expected, rel=1e-5)
+        term = objectives.guidance(cam, mask, resolution=resolution)  # type: ignore[arg-type]
+        assert float(term) == pytest.approx(expected, rel=1e-5)

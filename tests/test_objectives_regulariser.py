@@ -59,8 +59,8 @@ def test_consistency_by_hand() -> None:
     cam = torch.tensor([[[0.0, 2.0]], [[5.0, 0.0]], [[0.0, 1.0]]])
     mixed_cam = torch.tensor([[[0.0, 7.0]], [[0.0, 7.0]], [[0.0, 3.0]]])
     partners, share = torch.tensor([1, 0, 2]), torch.tensor([0.5, 0.5, 0.9])
-    found = objectives.consistency(cam, mixed_cam, cam[partners], share, weights(labels, 4))
-    assert float(found) == pytest.approx((n / 2 + 0) / 4, rel=1e-5)
+    term = objectives.consistency(cam, mixed_cam, cam[partners], share, weights(labels, 4))
+    assert float(term) == pytest.approx((n / 2 + 0) / 4, rel=1e-5)
 
 
 def test_consistency_is_zero_when_the_mixtures_map_is_the_mixture_of_maps() -> None:
@@ -93,9 +93,9 @@ def test_column_maximum_is_the_matrix_norm_that_dres_code_takes(seed: int) -> No
         return columns.mean(1)
 
     expected = class_average(((norm(cam) + norm(mixed_cam)) / 2).double().numpy())
-    found = float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "column_maximum"))
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert found >= float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "mean"))
+    term = float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "column_maximum"))
+    assert term == pytest.approx(expected, rel=1e-5)
+    assert term >= float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "mean"))
 
 
 def test_mixed_classification_by_hand() -> None:
@@ -103,8 +103,8 @@ def test_mixed_classification_by_hand() -> None:
     logits = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4]]).log()
     expected = (-(math.log(0.5) + math.log(0.8)) / 2 - math.log(0.4)) / 3
     labels = torch.tensor([0, 0, 2])
-    found = objectives.mixed_classification(logits, labels, weights(labels, 3))
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    term = objectives.mixed_classification(logits, labels, weights(labels, 3))
+    assert float(term) == pytest.approx(expected, rel=1e-5)
 
 
 def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
@@ -120,10 +120,10 @@ def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
 @given(seed=st.integers(0, 10_000))
 def test_the_regularisers_terms_are_in_range_and_ignore_the_order_of_images(seed: int) -> None:
     data = Mixed(seed)
-    found = all_terms(data, LABELS, CLASSES)
-    assert all(term >= 0 for term in found) and all(term <= 1 for term in found[:3])
+    terms = all_terms(data, LABELS, CLASSES)
+    assert all(term >= 0 for term in terms) and all(term <= 1 for term in terms[:3])
     other, labels = data.permuted(torch.randperm(6, generator=torch.Generator().manual_seed(seed)))
-    for term, same in zip(found, all_terms(other, labels, CLASSES), strict=True):
+    for term, same in zip(terms, all_terms(other, labels, CLASSES), strict=True):
         torch.testing.assert_close(same, term)
 
 
@@ -149,7 +149,7 @@ def test_the_regulariser_adds_its_terms_with_dres_weights(kind: Any) -> None:
     data = Mixed(4)
     consistency, mean, column_maximum, classification = all_terms(data, LABELS, CLASSES)
     sparse = mean if kind == "mean" else column_maximum
-    found = objectives.mixup_regulariser(
+    regulariser = objectives.mixup_regulariser(
         data.cam,
         data.mixed_cam,
         data.cam[data.partners],
@@ -159,7 +159,7 @@ def test_the_regulariser_adds_its_terms_with_dres_weights(kind: Any) -> None:
         weights(LABELS, CLASSES),
         kind,
     )
-    torch.testing.assert_close(found, 1.0 * consistency + 0.5 * sparse + 0.1 * classification)
+    torch.testing.assert_close(regulariser, 1.0 * consistency + 0.5 * sparse + 0.1 * classification)
 
 
 def test_gradients_of_the_regularisers_terms() -> None:

@@ -35,12 +35,12 @@ def ramp(height: int, width: int, start: float = 0.0, stride: float = 1.0) -> Te
 @pytest.mark.parametrize("cells", [(4, 6), (8, 12), (32, 48)])
 @pytest.mark.parametrize("places", [None, "even"])
 def test_even_cells_are_torchs_pooling_and_resizing(cells: tuple[int, int], places: str | None) -> None:
-    chosen = None if places is None else even_grid_places(48, cells[1])
+    cell_places = None if places is None else even_grid_places(48, cells[1])
     masks, maps = noise(2, *SIZE), noise(2, *cells)
     pooled = F.adaptive_avg_pool2d(masks[:, None], cells)[:, 0]
     enlarged = F.interpolate(maps[:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
-    torch.testing.assert_close(pool_to_cells(masks, cells, chosen), pooled, rtol=0, atol=1e-5)
-    torch.testing.assert_close(upsample_to_image(maps, SIZE, chosen), enlarged, rtol=0, atol=1e-5)
+    torch.testing.assert_close(pool_to_cells(masks, cells, cell_places), pooled, rtol=0, atol=1e-5)
+    torch.testing.assert_close(upsample_to_image(maps, SIZE, cell_places), enlarged, rtol=0, atol=1e-5)
     assert torch.equal(resample_to_even_grid(maps, None, SIZE), maps)
 
 
@@ -48,11 +48,11 @@ def test_a_cells_mask_is_the_mean_around_its_place() -> None:
     """Of cells at pixels 0, 8, ... the inner ones have a mean of their own pixel; the first has half of such a window,
     the last one and a half, for every pixel belongs to the cell whose place is nearest.
     """
-    found = pool_to_cells(ramp(*SIZE), (4, 6), OFF)
-    torch.testing.assert_close(found[0, 1:-1, 1:-1], ramp(4, 6, stride=8)[0, 1:-1, 1:-1])
+    means = pool_to_cells(ramp(*SIZE), (4, 6), OFF)
+    torch.testing.assert_close(means[0, 1:-1, 1:-1], ramp(4, 6, stride=8)[0, 1:-1, 1:-1])
     # Pixels 0 to 4 and 20 to 31; pixels 4 and 20 by half.
-    assert float(found[0, 0, 1]) == pytest.approx((0 + 1 + 2 + 3 + 4 / 2) / 4.5 + 800)
-    assert float(found[0, 3, 1]) == pytest.approx((20 / 2 + sum(range(21, 32))) / 11.5 + 800)
+    assert float(means[0, 0, 1]) == pytest.approx((0 + 1 + 2 + 3 + 4 / 2) / 4.5 + 800)
+    assert float(means[0, 3, 1]) == pytest.approx((20 / 2 + sum(range(21, 32))) / 11.5 + 800)
 
 
 def test_no_pixel_of_a_mask_is_lost() -> None:

@@ -36,17 +36,17 @@ def test_a_picture_gets_the_same_noise_on_any_number_of_ranks(seed: int, step: i
 
 
 def test_noise_differs_by_picture_pass_seed_and_place() -> None:
-    found = logistic_noise(0, sample_keys(50), 6)
-    assert len(torch.unique(found)) == found.numel()
-    assert not torch.isin(logistic_noise(1, sample_keys(50), 6), found).any()
-    assert not torch.isin(logistic_noise(0, sample_keys(50, pass_number=2), 6), found).any()
+    noise = logistic_noise(0, sample_keys(50), 6)
+    assert len(torch.unique(noise)) == noise.numel()
+    assert not torch.isin(logistic_noise(1, sample_keys(50), 6), noise).any()
+    assert not torch.isin(logistic_noise(0, sample_keys(50, pass_number=2), 6), noise).any()
 
 
 def test_noise_is_logistic_and_unrelated_to_its_neighbours() -> None:
-    found = logistic_noise(4, sample_keys(300), 12).double().numpy()
-    assert np.isfinite(found).all()
-    assert stats.kstest(found.ravel(), "logistic").pvalue > UNLIKELY
-    for one, other in ((found[:, 1:], found[:, :-1]), (found[..., 1:], found[..., :-1]), (found[1:], found[:-1])):
+    noise = logistic_noise(4, sample_keys(300), 12).double().numpy()
+    assert np.isfinite(noise).all()
+    assert stats.kstest(noise.ravel(), "logistic").pvalue > UNLIKELY
+    for one, other in ((noise[:, 1:], noise[:, :-1]), (noise[..., 1:], noise[..., :-1]), (noise[1:], noise[:-1])):
         assert stats.pearsonr(one.ravel(), other.ravel()).pvalue > UNLIKELY
 
 
@@ -72,17 +72,17 @@ def test_a_sample_is_a_mask_and_grows_with_the_mask(seed: int, temperature: floa
 def test_a_place_is_kept_as_often_as_its_mask_says(value: float) -> None:
     mask = torch.full((400, 8, 8), value)
     for temperature in (0.1, 2.0):
-        kept = relaxed_sample(mask, logistic_noise(0, sample_keys(400), 8), temperature) > 0.5
-        assert float(kept.float().mean()) == pytest.approx(value, abs=0.01)
+        binary_mask = relaxed_sample(mask, logistic_noise(0, sample_keys(400), 8), temperature) > 0.5
+        assert float(binary_mask.float().mean()) == pytest.approx(value, abs=0.01)
 
 
 def test_a_grey_mask_keeps_some_evidence_whole_and_loses_the_rest() -> None:
     """Nearly binary where the mask was .5 everywhere, in patches as large as the grid's."""
     sample = relaxed_sample(torch.full((100, 96, 96), 0.5), logistic_noise(0, sample_keys(100), 12), 0.05)
     assert float((2 * sample - 1).abs().mean()) > 0.9
-    kept = (sample > 0.5).float()
-    assert 0.4 < float(kept.mean()) < 0.6
-    assert float(kept.diff(dim=2).abs().mean()) < 0.1
+    binary_mask = (sample > 0.5).float()
+    assert 0.4 < float(binary_mask.mean()) < 0.6
+    assert float(binary_mask.diff(dim=2).abs().mean()) < 0.1
 
 
 def test_a_sure_mask_is_its_own_sample() -> None:
@@ -138,11 +138,11 @@ def test_numbers_are_splitmixs_from_the_key_on(key: int, count: int) -> None:
 
 
 def test_numbers_are_uniform_in_each_picture_and_over_pictures() -> None:
-    found = uniform_numbers(random_keys(0, sample_keys(300)), 300).double().numpy()
-    assert found.min() >= 0 and found.max() < 1
-    for values in (found.ravel(), found[0], found[:, 0]):
+    numbers = uniform_numbers(random_keys(0, sample_keys(300)), 300).double().numpy()
+    assert numbers.min() >= 0 and numbers.max() < 1
+    for values in (numbers.ravel(), numbers[0], numbers[:, 0]):
         assert stats.kstest(values, "uniform").pvalue > UNLIKELY
-    for first, second in ((found[:, :-1], found[:, 1:]), (found[:-1], found[1:])):
+    for first, second in ((numbers[:, :-1], numbers[:, 1:]), (numbers[:-1], numbers[1:])):
         assert stats.pearsonr(first.ravel(), second.ravel()).pvalue > UNLIKELY
 
 

@@ -62,12 +62,12 @@ def holder(runs: dict[str, RunFolder]) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_json_line_for_each_run(runs: dict[str, RunFolder], place: Path) -> None:
-    told = [json.loads(line) for line in status(place, "--json").stdout.splitlines()]
-    states = {Path(run["folder"]): run["state"] for run in told}
+    rows = [json.loads(line) for line in status(place, "--json").stdout.splitlines()]
+    states = {Path(run["folder"]): run["state"] for run in rows}
     assert states == {folder.path: word for word, folder in runs.items()}
-    reasons = {run["state"]: run["reason"] for run in told}
+    reasons = {run["state"]: run["reason"] for run in rows}
     assert (reasons["failed"], reasons["stopped"]) == ("classifier/loss is not finite", "at rung 2")
-    for run in told:
+    for run in rows:
         assert (run["step"], run["epoch"], run["length"], run["images_per_second"]) == (16, 4.0, "24 steps", 64.0)
         assert (run["validation_accuracy"], run["validation_history"]) == (0.75, [[8, 0.5], [16, 0.75]])
         assert run["seconds_left"] is None
@@ -86,17 +86,17 @@ def test_a_run_is_running_while_a_process_holds_it_and_watched_until_then(
     runs: dict[str, RunFolder], place: Path, holder: subprocess.Popen[str]
 ) -> None:
     lost = runs["interrupted"].path
-    (told,) = [json.loads(line) for line in status(lost, "--json").stdout.splitlines()]
-    assert told["state"] == "running"
-    assert told["seconds_left"] == pytest.approx((24 - 16) * 8 / 64)
+    (row,) = [json.loads(line) for line in status(lost, "--json").stdout.splitlines()]
+    assert row["state"] == "running"
+    assert row["seconds_left"] == pytest.approx((24 - 16) * 8 / 64)
     with subprocess.Popen([*COMMAND, str(place), "--watch"], stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert "1 running" in watching.stdout.readline()
         assert holder.stdin is not None
         holder.stdin.close()
-        said = watching.stdout.read()
+        output = watching.stdout.read()
     assert watching.returncode == 0
-    assert "1 interrupted" in said and "running" not in said.partition("1 interrupted")[2]
+    assert "1 interrupted" in output and "running" not in output.partition("1 interrupted")[2]
 
 
 def test_a_folder_without_a_run_is_one_line_and_its_exit_code(tmp_path: Path) -> None:

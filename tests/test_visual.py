@@ -47,12 +47,12 @@ def test_a_figure_for_a_page_is_well_formed_named_and_in_the_pages_ink() -> None
         axes.plot([0, 1], [0, 1])
         axes.set_title("a < b")
         svg = to_svg(figure, '"a" & b')
-        again = to_svg(figure, '"a" & b')
+        second_svg = to_svg(figure, '"a" & b')
     root = ElementTree.fromstring(svg.replace("xlink:href", "href"))
     assert root.attrib["role"] == "img" and root.attrib["aria-label"] == '"a" & b'
     assert any("a < b" in text for text in root.itertext())
     assert "currentColor" in svg and "#010203" not in svg and "<metadata" not in svg
-    assert svg == again
+    assert svg == second_svg
 
 
 def test_a_printed_figure_is_white_and_the_same_when_drawn_again(tmp_path: Path) -> None:

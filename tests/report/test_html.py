@@ -85,12 +85,12 @@ def test_differences_to_any_line_are_asked_for_by_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two_methods(tmp_path)
-    asked = ["report", str(tmp_path / "runs"), "--format", "csv", "--minus"]
-    assert cli.main([*asked, "erm"]) == 0
+    command = ["report", str(tmp_path / "runs"), "--format", "csv", "--minus"]
+    assert cli.main([*command, "erm"]) == 0
     (line,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert (line["method"], line["seeds"]) == ("align", "2") and line["in (in-domain)"][0] in "+-"
-    assert cli.main([*asked, "nobody"]) == 2
-    assert cli.main([*asked, "erm", "--html", str(tmp_path / "page.html")]) == 2
+    assert cli.main([*command, "nobody"]) == 2
+    assert cli.main([*command, "erm", "--html", str(tmp_path / "page.html")]) == 2
 
 
 def test_pictures_are_inlined_and_nothing_is_asked_of_the_network(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_pictures_are_inlined_and_nothing_is_asked_of_the_network(tmp_path: Path
 def test_everything_that_comes_from_a_run_is_escaped(tmp_path: Path) -> None:
     hostile: dict[str, Any] = dict.fromkeys(("experiment", "benchmark", "variant"), HOSTILE)
     folder = make_run(tmp_path / "runs" / "a", HOSTILE, 0, **hostile)
-    make_run(tmp_path / "runs" / "b <b>unfinished", HOSTILE, 1, done=False)
+    make_run(tmp_path / "runs" / "b <b>unfinished", HOSTILE, 1, is_done=False)
     (folder / "config.yaml").write_text(f"note: '{HOSTILE}'\n")
     write_details(folder / "details", {"in": made_details((HOSTILE, "b"))})
     text, page = report(tmp_path)
@@ -133,7 +133,7 @@ def test_details_of_other_weights_or_images_are_not_shown(tmp_path: Path) -> Non
 
 def test_unfinished_runs_are_listed_and_left_out(tmp_path: Path) -> None:
     two_methods(tmp_path)
-    make_run(tmp_path / "runs" / "stopped-run", "align", 7, done=False)
+    make_run(tmp_path / "runs" / "stopped-run", "align", 7, is_done=False)
     _, page = report(tmp_path)
     assert "stopped-run (align): interrupted" in page.text
     assert "4 finished runs, 1 not finished" in page.text and "seeds 0, 1;" in page.text
