@@ -22,8 +22,8 @@ print(*[cost(lambda: len(np.ones(mebibytes << 20, np.uint8)))[1][1] for mebibyte
 
 def test_the_peak_is_that_of_the_work_and_not_of_what_came_before() -> None:
     """In a process of its own: a loader that was made before keeps freed memory for what comes next."""
-    said = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
-    nothing, large, small = map(int, said.split())
+    output = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True).stdout
+    nothing, large, small = map(int, output.split())
     assert large - nothing == pytest.approx(300 * MIB, abs=30 * MIB)
     assert small - nothing == pytest.approx(60 * MIB, abs=30 * MIB)
 
@@ -31,9 +31,9 @@ def test_the_peak_is_that_of_the_work_and_not_of_what_came_before() -> None:
 @pytest.mark.parametrize("storage", ["jpg", "raw"])
 def test_every_step_of_growing_is_measured(storage: str) -> None:
     benchmark = BenchmarkConfig.model_validate({"storage": storage})
-    found = measure(40, benchmark, DataConfig(batch_size=8))
-    assert tuple(found) == STEPS
-    assert all(seconds > 0 and peak > 10 * MIB for seconds, peak in found.values())
+    costs = measure(40, benchmark, DataConfig(batch_size=8))
+    assert tuple(costs) == STEPS
+    assert all(seconds > 0 and peak > 10 * MIB for seconds, peak in costs.values())
 
 
 @pytest.mark.parametrize("what", ["loader", "step", "scale"])

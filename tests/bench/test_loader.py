@@ -18,7 +18,7 @@ def test_what_is_profiled_are_the_betons_own_pictures(squares: RunConfig) -> Non
 
 
 def test_every_step_of_loading_is_timed_and_raw_pixels_are_not_decoded(squares: RunConfig) -> None:
-    found = profile(squares, pack_keys(np.arange(20), 1))
-    assert found.pop("decode") == 0
-    assert set(found) == {"resize", "jitter", "greyscale", "normalise"}
-    assert all(spent > 0 for spent in found.values())
+    seconds = profile(squares, pack_keys(np.arange(20), 1))
+    assert seconds.pop("decode") == 0
+    assert set(seconds) == {"resize", "jitter", "greyscale", "normalise"}
+    assert all(spent > 0 for spent in seconds.values())

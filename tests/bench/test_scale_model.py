@@ -19,8 +19,8 @@ def test_a_ring_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("engine", sorted(VOLUME))
 def test_one_rank_sends_nothing_and_more_ranks_never_gain(engine: str) -> None:
-    found = [efficiency(EXAMPLE, engine, ranks) for ranks in RANKS]
-    assert found[0] == 1.0 and all(a > b > 0 for a, b in pairwise(found))
+    efficiencies = [efficiency(EXAMPLE, engine, ranks) for ranks in RANKS]
+    assert efficiencies[0] == 1.0 and all(a > b > 0 for a, b in pairwise(efficiencies))
 
 
 def test_what_hides_wholly_costs_nothing() -> None:

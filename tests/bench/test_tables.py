@@ -21,8 +21,8 @@ SPEED = re.compile(r"^  (.+?) +([\d,.]+) images/s +([\d.]+) x ")
 
 def speeds(printed: str) -> dict[str, float]:
     """Images a second by contestant."""
-    found = [SPEED.match(line) for line in printed.splitlines()]
-    return {match[1]: float(match[2].replace(",", "")) for match in found if match}
+    matches = [SPEED.match(line) for line in printed.splitlines()]
+    return {match[1]: float(match[2].replace(",", "")) for match in matches if match}
 
 
 def test_step_shows_both_precisions_and_what_each_step_asks_for(
@@ -31,8 +31,8 @@ def test_step_shows_both_precisions_and_what_each_step_asks_for(
     step.bench(squares)
     printed = capsys.readouterr().out
     names = {f"{name}, {p}" for name in ("ERM step", "align step, guided") for p in ("float32", "bfloat16")}
-    found = speeds(printed)
-    assert names <= found.keys() and all(speed > 0 for speed in found.values())
+    rates = speeds(printed)
+    assert names <= rates.keys() and all(speed > 0 for speed in rates.values())
     for name in names:
         (line,) = [line for line in printed.splitlines() if line.strip().startswith(name) and "operations" in line]
         assert int(re.findall(r"(\d+) operations", line)[0]) > 100
@@ -41,8 +41,8 @@ def test_step_shows_both_precisions_and_what_each_step_asks_for(
 def test_train_compares_both_on_the_same_pictures(squares: RunConfig, capsys: pytest.CaptureFixture[str]) -> None:
     few = squares.model_copy(update={"data": squares.data.model_copy(update={"batch_size": 4})})
     train.bench(few, rounds=1)
-    found = speeds(capsys.readouterr().out)
-    assert list(found) == ["plain PyTorch", "align_dist"] and min(found.values()) > 0
+    rates = speeds(capsys.readouterr().out)
+    assert list(rates) == ["plain PyTorch", "align_dist"] and min(rates.values()) > 0
 
 
 def test_train_needs_pictures_for_a_turn(squares: RunConfig) -> None:
@@ -58,9 +58,9 @@ def test_the_plain_reference_does_align() -> None:
     images, labels = torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 0, 1, 2])
 
     def moved(rates: tuple[float, float]) -> list[bool]:
-        kept = [[p.clone() for p in network.parameters()] for network in (classifier, masker)]
+        weights = [[p.clone() for p in network.parameters()] for network in (classifier, masker)]
         PlainAlign(classifier, masker, options, rates).step(images, labels)
-        pairs = zip(kept, (classifier, masker), strict=True)
+        pairs = zip(weights, (classifier, masker), strict=True)
         return [any(not torch.equal(a, b) for a, b in zip(old, net.parameters(), strict=True)) for old, net in pairs]
 
     assert moved((1e-3, 1e-3)) == [True, True]

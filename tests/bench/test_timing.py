@@ -89,8 +89,8 @@ def test_the_work_of_ones_own_children_is_not_anothers(busy: list[subprocess.Pop
     assert not ids & before.others.keys()
     while load_snapshot().own - before.own < 0.5:
         assert all(process.poll() is None for process in busy)
-    said, _ = beside.communicate("now\n")
-    assert float(said) > 0.2
+    output, _ = beside.communicate("now\n")
+    assert float(output) > 0.2
 
 
 SEEN_FROM_BESIDE = """
