@@ -31,8 +31,8 @@ def submitted(folder: Path, job: str = "12_3", log: str = "") -> Submission:
 
 
 def state(folder: Path, queue: dict[tuple[str, str], QueuedJob] | None = None) -> tuple[State, str]:
-    found = cell_status(folder, submissions_of(folder), queue or {}, EvaluationConfig())
-    return found.state, found.reason
+    status = cell_status(folder, submissions_of(folder), queue or {}, EvaluationConfig())
+    return status.state, status.reason
 
 
 def begun(folder: Path, config: RunConfig) -> RunFolder:
@@ -68,14 +68,14 @@ def test_only_the_latest_submission_counts(folder: Path) -> None:
 def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, squares: RunConfig) -> None:
     submitted(folder)
     begun(folder, squares).write_results([])
-    asked = squares.evaluation
-    for jobs, found in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.TRAINED)):
-        assert cell_status(folder, submissions_of(folder), jobs, asked).state is State.FINISHED
-        fewer = asked.model_copy(update={"selections": ("last",)})
+    evaluation = squares.evaluation
+    for jobs, expected in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.TRAINED)):
+        assert cell_status(folder, submissions_of(folder), jobs, evaluation).state is State.FINISHED
+        fewer = evaluation.model_copy(update={"selections": ("last",)})
         assert cell_status(folder, submissions_of(folder), jobs, fewer).state is State.FINISHED
-        blurred = asked.model_copy(update={"fill": "blur"})
+        blurred = evaluation.model_copy(update={"fill": "blur"})
         status = cell_status(folder, submissions_of(folder), jobs, blurred)
-        assert status.state is found
+        assert status.state is expected
     assert "evaluation.fill zero, asked for blur" in status.reason
 
 
@@ -121,7 +121,7 @@ def test_a_torn_record_is_no_obstacle(folder: Path) -> None:
     submitted(folder, "1")
     with (folder / "jobs.jsonl").open("a") as file:
         file.write('{"cluster": "sl')
-    assert [told.job for told in submissions_of(folder)] == ["1"]
+    assert [submission.job for submission in submissions_of(folder)] == ["1"]
 
 
 def test_squeues_lines() -> None:
@@ -135,8 +135,8 @@ def test_squeues_lines() -> None:
 
 
 def test_a_local_process_that_is_not_submitits_is_no_job() -> None:
-    told = [Submission("local", job, "", "", "", 0.0) for job in ("1", "999999999", "x")]
-    assert read_queue(told) == {}
+    submissions = [Submission("local", job, "", "", "", 0.0) for job in ("1", "999999999", "x")]
+    assert read_queue(submissions) == {}
 
 
 def test_records_are_plain(folder: Path) -> None:

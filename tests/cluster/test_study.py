@@ -34,19 +34,19 @@ def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tm
     study.write_text(study.read_text().replace("training.length=8", "experiment=studied"))
     first = run_study(study, "0 1")
     assert first.returncode == 0, first.stderr
-    done = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")}
-    assert sorted(folder.parent.name for folder in done) == ["its_own", "its_own", "studied", "studied"]
+    times = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")}
+    assert sorted(folder.parent.name for folder in times) == ["its_own", "its_own", "studied", "studied"]
     assert "erm" in first.stdout.rpartition("method=")[2], "the table of what it trained"
     assert run_study(study, "0 1").returncode == 0
-    assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")} == done
+    assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")} == times
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
     empty = tmp_path / "empty.txt"
     empty.write_text("config configs/quickstart.yaml\n")
     for arguments in ((tmp_path / "nowhere.txt", "0"), (empty, "0"), (empty,)):
-        found = run_study(*arguments)
-        assert found.returncode == 2 and len(found.stderr.strip().splitlines()) <= 3
+        process = run_study(*arguments)
+        assert process.returncode == 2 and len(process.stderr.strip().splitlines()) <= 3
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.stem)

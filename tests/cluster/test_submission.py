@@ -37,29 +37,29 @@ def start(description: Path, *options: str, **variables: str) -> Forked:
 
 def says(description: Path, *options: str, **variables: str) -> tuple[int, str]:
     process = start(description, *options, **variables)
-    said = process.communicate(timeout=300)[0]
-    return process.wait(), said
+    output = process.communicate(timeout=300)[0]
+    return process.wait(), output
 
 
 def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, tmp_path: Path) -> None:
     grid = ("--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "local", "--max-parallel", "1")
-    code, said = says(description, *grid, "--nodes", "2")
-    assert code == 0 and "2 finished" in said, said
+    code, output = says(description, *grid, "--nodes", "2")
+    assert code == 0 and "2 finished" in output, output
     runs = sorted((tmp_path / "my runs").glob("*/folders-*"))
     assert len(runs) == 2
     first, second = (submissions_of(run)[0] for run in runs)
     assert {first.cluster, second.cluster} == {"local"} and first.job != second.job
     assert (runs[0] / "done").stat().st_mtime != (runs[1] / "done").stat().st_mtime
-    code, said = says(description, *grid, "--nodes", "2", "--collect")
-    assert code == 0 and "Accuracy %" in said and "Missing" not in said
+    code, output = says(description, *grid, "--nodes", "2", "--collect")
+    assert code == 0 and "Accuracy %" in output and "Missing" not in output
 
 
 def test_cells_train_the_warmup_that_they_share_once(description: Path, tmp_path: Path) -> None:
     plain = ("align.lambda4=0", "--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "debug")
-    code, said = says(description, *plain, "--share-warmup")
-    assert code == 0, said
-    code, said = says(description, f"runs={tmp_path / 'alone'}", *plain)
-    assert code == 0, said
+    code, output = says(description, *plain, "--share-warmup")
+    assert code == 0, output
+    code, output = says(description, f"runs={tmp_path / 'alone'}", *plain)
+    assert code == 0, output
     (trunk,) = (tmp_path / "my runs").glob("*/warmups/*")
     assert len(json.loads((trunk / "environment.json").read_text())) == 1
     for run in (tmp_path / "alone").glob("*/folders-*"):
@@ -75,20 +75,20 @@ def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(des
             break
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
-    said = process.communicate(timeout=120)[0]
-    assert process.returncode == 130, said
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, output
     (run,) = (tmp_path / "my runs").glob("*/folders-*")
-    assert "saved at step" in (run / "ended.json").read_text(), said
-    code, said = says(description, *grid)
-    assert code == 0 and "1 finished" in said, said
+    assert "saved at step" in (run / "ended.json").read_text(), output
+    code, output = says(description, *grid)
+    assert code == 0 and "1 finished" in output, output
     assert "resuming at step" in Path(submissions_of(run)[-1].log).read_text()
 
 
 def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(description: Path) -> None:
     grid = ("--domains", "dark", "--methods", "erm", "--seeds", "0", "--cluster", "debug", "--gpus-per-node", "0")
-    code, said = says(description, *grid, "training.device=cuda")
-    assert code == 1 and "Traceback" not in said, said
-    assert "align-dist: training.device: " in said
+    code, output = says(description, *grid, "training.device=cuda")
+    assert code == 1 and "Traceback" not in output, output
+    assert "align-dist: training.device: " in output
 
 
 @pytest.mark.parametrize(
@@ -101,23 +101,23 @@ def test_in_this_process_a_failing_cell_is_one_line_and_the_exit_code_says_so(de
     ],
 )
 def test_what_it_refuses_is_one_line(description: Path, options: tuple[str, ...], code: int, named: str) -> None:
-    found, text = says(description, *options)
-    assert found == code and named in text and text.count("\n") == 1, text
+    exit_code, text = says(description, *options)
+    assert exit_code == code and named in text and text.count("\n") == 1, text
 
 
 def test_without_slurm_a_plan_is_shown_and_nothing_submitted(description: Path, tmp_path: Path) -> None:
     (tmp_path / "no commands").mkdir()
     without = {"PATH": str(tmp_path / "no commands")}
     grid = ("--domains", "dark,bright", "--methods", "erm", "--seeds", "0", "--nodes", "2", "--minutes", "90")
-    code, said = says(description, *grid, "--plan", "--cpus-per-task", "4", **without)
-    assert code == 0 and "Traceback" not in said, said
-    assert said.count("submit dark erm seed 0") == said.count("submit bright erm seed 0") == 1
-    assert "24.0 CPU-hours" in said and "GPU" not in said, "2 jobs × 2 tasks × 4 CPUs × 1.5 hours"
+    code, output = says(description, *grid, "--plan", "--cpus-per-task", "4", **without)
+    assert code == 0 and "Traceback" not in output, output
+    assert output.count("submit dark erm seed 0") == output.count("submit bright erm seed 0") == 1
+    assert "24.0 CPU-hours" in output and "GPU" not in output, "2 jobs × 2 tasks × 4 CPUs × 1.5 hours"
     for line in ("--time=90", "--nodes=2", "--cpus-per-task=4", "--array=0-1%2"):
-        assert f"\n#SBATCH {line}\n" in said
-    _, said = says(description, *grid, "--plan", "--tasks-per-node", "2", "--gpus-per-node", "2", **without)
-    assert "12.0 GPU-hours" in said and "CPU" not in said, "2 jobs × 2 nodes × 2 GPUs × 1.5 hours"
+        assert f"\n#SBATCH {line}\n" in output
+    _, output = says(description, *grid, "--plan", "--tasks-per-node", "2", "--gpus-per-node", "2", **without)
+    assert "12.0 GPU-hours" in output and "CPU" not in output, "2 jobs × 2 nodes × 2 GPUs × 1.5 hours"
     assert not (tmp_path / "my runs").exists(), "a plan makes nothing"
-    code, said = says(description, *grid, **without)
-    assert code == 5 and said.count("\n") == 1 and "srun" in said, said
+    code, output = says(description, *grid, **without)
+    assert code == 5 and output.count("\n") == 1 and "srun" in output, output
     assert not list((tmp_path / "my runs").glob("*/folders-*"))
