@@ -88,18 +88,18 @@ def test_auto_is_settled_before_the_id_and_stays_what_it_was(empty: Path, tmp_pa
     config = load_config(empty)
     assert config.training.precision in ("float32", "bfloat16")
     for precision in ("float32", "bfloat16"):
-        chosen = load_config(empty, [f"training.precision={precision}"])
-        (tmp_path / "printed.yaml").write_text(to_yaml(chosen))
-        again = load_config(tmp_path / "printed.yaml")
-        assert again == chosen and again.identity == chosen.identity
-        assert (chosen.identity == config.identity) == (precision == config.training.precision)
+        variant = load_config(empty, [f"training.precision={precision}"])
+        (tmp_path / "printed.yaml").write_text(to_yaml(variant))
+        copy = load_config(tmp_path / "printed.yaml")
+        assert copy == variant and copy.identity == variant.identity
+        assert (variant.identity == config.identity) == (precision == config.training.precision)
     assert load_config(empty, ["training.precision=auto"]) == config
 
 
 def test_a_gpu_gets_bfloat16_whatever_this_processor_has(empty: Path) -> None:
     for backbone in ("resnet50", "efficientnet_lite0"):
-        told = load_config(empty, ["training.device=cuda", f"classifier.backbone={backbone}"])
-        assert told.training.precision == "bfloat16"
+        config = load_config(empty, ["training.device=cuda", f"classifier.backbone={backbone}"])
+        assert config.training.precision == "bfloat16"
 
 
 def test_lengths_in_steps() -> None:
@@ -128,11 +128,11 @@ def test_what_belongs_together_and_what_masks_hold_are_part_of_the_id(tmp_path: 
     assert len({load_config(tmp_path / "run.yaml", other).identity for other in others}) == 4
 
 
-@pytest.mark.parametrize("given", ["indices", "[8,x]", "[]", "[-1]", "[70000]", "1.5"])
-def test_mask_values_that_are_none_are_one_line(tmp_path: Path, given: str) -> None:
+@pytest.mark.parametrize("values", ["indices", "[8,x]", "[]", "[-1]", "[70000]", "1.5"])
+def test_mask_values_that_are_none_are_one_line(tmp_path: Path, values: str) -> None:
     (tmp_path / "run.yaml").write_text("seed: 1\n")
     with raises(ConfigError, "benchmark.mask_values", "[8,12]"):
-        load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={given}"])
+        load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={values}"])
 
 
 OLD_KEYS = {

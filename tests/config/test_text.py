@@ -55,10 +55,10 @@ def test_a_text_field_takes_a_plain_value_of_a_file_as_it_was_written(tmp_path: 
     ],
 )
 def test_a_value_is_read_by_its_fields_type(tmp_path: Path, written: str, key: str, value: Any) -> None:
-    found: Any = described(tmp_path, written)
+    node: Any = described(tmp_path, written)
     for part in key.split("."):
-        found = getattr(found, part)
-    assert found == value and type(found) is type(value)
+        node = getattr(node, part)
+    assert node == value and type(node) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +78,10 @@ def test_a_value_is_read_by_its_fields_type(tmp_path: Path, written: str, key: s
     ],
 )
 def test_an_override_is_read_by_its_fields_type(tmp_path: Path, overrides: list[str], key: str, value: Any) -> None:
-    found: Any = described(tmp_path, "", *overrides)
+    node: Any = described(tmp_path, "", *overrides)
     for part in key.split("."):
-        found = getattr(found, part)
-    assert found == value
+        node = getattr(node, part)
+    assert node == value
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "null", "", "'", '"', "${x}", "a\nb", "\udce9", " x "])
