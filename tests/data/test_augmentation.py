@@ -36,11 +36,11 @@ SEQUENCES: dict[str, tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.in
 
 @pytest.mark.parametrize("along", SEQUENCES)
 def test_numbers_are_uniform_and_neighbours_independent(along: str) -> None:
-    found = numbers(*SEQUENCES[along])
-    assert found.min() >= 0 and found.max() < 1
-    assert stats.kstest(found, "uniform").pvalue > UNLIKELY
+    values = numbers(*SEQUENCES[along])
+    assert values.min() >= 0 and values.max() < 1
+    assert stats.kstest(values, "uniform").pvalue > UNLIKELY
     for distance in (1, 2, 64):
-        table, _, _ = np.histogram2d(found[:-distance], found[distance:], bins=8, range=[[0, 1], [0, 1]])
+        table, _, _ = np.histogram2d(values[:-distance], values[distance:], bins=8, range=[[0, 1], [0, 1]])
         assert stats.chisquare(table.ravel()).pvalue > UNLIKELY
 
 

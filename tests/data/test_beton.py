@@ -98,8 +98,8 @@ def test_masks_are_stored_with_the_geometry_of_their_images(tmp_path: Path, pict
     assert prepare_beton(catalogue, destination, max_side=40, mode="jpg", workers=2).has_masks
     table, read = stored(destination)
     for index in range(14):
-        found = np.frombuffer(read("mask", index), np.uint8).reshape(30, 40, 3)
-        assert (found[:, :20] == 0).all() and (found[:, 20:] == 255).all()
+        pixels = np.frombuffer(read("mask", index), np.uint8).reshape(30, 40, 3)
+        assert (pixels[:, :20] == 0).all() and (pixels[:, 20:] == 255).all()
         assert table["image"][index]["width"] == 40 and table["image"][index]["height"] == 30
     Image.new("L", (80, 61)).save(path)
     with raises(DataError, "80x61", "80x60"):

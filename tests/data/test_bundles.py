@@ -101,9 +101,9 @@ def test_frames_that_are_all_alike_are_one_group_that_a_setting_opens(tmp_path: 
     bundles, _ = frames(tmp_path, 100, animal)
     assert len(np.unique(bundles)) == 1
     manifest = make_manifest(np.arange(100) % 2, [0] * 100, bundles)
-    asked = {"kind": "in_domain", "source": "Caltech101", "target": None, "seed": 0}
+    protocol = {"kind": "in_domain", "source": "Caltech101", "target": None, "seed": 0}
     fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
     with raises(DataError, "protocol.keep_together=copies"):
-        make_split(manifest, **asked, **fractions)
-    split = make_split(manifest, **asked, **fractions, keep_together="copies")
+        make_split(manifest, **protocol, **fractions)
+    split = make_split(manifest, **protocol, **fractions, keep_together="copies")
     assert [len(split.train), len(split.validation), len(split.tests["Caltech101"])] == [60, 20, 20]

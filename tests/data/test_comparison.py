@@ -94,11 +94,11 @@ def test_a_changed_tree_is_refused_with_counts(
 
 def test_other_bytes_of_the_same_length_are_noticed_by_their_hash(benchmark: BenchmarkConfig) -> None:
     path = benchmark.root / "photo" / "dog" / "dog_001.png"
-    found, content = path.stat(), bytearray(path.read_bytes())
+    stat, content = path.stat(), bytearray(path.read_bytes())
     content[-20] ^= 1
     path.write_bytes(content)
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns + 10**9))
-    assert path.stat().st_size == found.st_size
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert path.stat().st_size == stat.st_size
     assert_refused(benchmark, "1 replaced (first photo/dog/dog_001.png)")
 
 
@@ -160,16 +160,16 @@ def test_a_folder_within_the_root_is_found(tmp_path: Path, pictures: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("asked", "parts"),
+    ("changes", "parts"),
     [({"quality": 50}, ("quality", "90", "50")), ({"masks": Path("nowhere")}, ("masks", "nowhere"))],
 )
 @pytest.mark.parametrize("with_tree", [True, False])
 def test_a_beton_of_other_storage_or_without_masks_is_refused(
-    benchmark: BenchmarkConfig, asked: dict[str, Any], parts: tuple[str, ...], with_tree: bool
+    benchmark: BenchmarkConfig, changes: dict[str, Any], parts: tuple[str, ...], with_tree: bool
 ) -> None:
     if not with_tree:
         shutil.rmtree(benchmark.root)
-    other = benchmark.model_copy(update=asked)
+    other = benchmark.model_copy(update=changes)
     assert other.beton == benchmark.beton
     with pytest.raises(DataError) as caught:
         checked_manifest(other)
@@ -207,9 +207,9 @@ def test_masks_are_part_of_the_digest_and_of_what_a_run_is(
     named = [with_fingerprint(run) for run in runs]
     assert [run.benchmark.fingerprint for run in named] == [checked_manifest(run.benchmark).fingerprint for run in runs]
     assert len({run.identity for run in named}) == 3 == len({run.folder for run in named})
-    again = masked.model_copy(update={"betons": tmp_path / "again"})
-    prepare(again)
-    assert checked_manifest(again).fingerprint == checked_manifest(masked).fingerprint
+    twin = masked.model_copy(update={"betons": tmp_path / "again"})
+    prepare(twin)
+    assert checked_manifest(twin).fingerprint == checked_manifest(masked).fingerprint
 
 
 def test_a_run_described_with_other_pictures_is_refused(benchmark: BenchmarkConfig, masked: BenchmarkConfig) -> None:

@@ -139,9 +139,9 @@ def test_bundles_equal_those_of_a_plain_search(seed: int, count: int, distance: 
             links[i, j] = digests[i] == digests[j] or (events[i] is not None and events[i] == events[j])
     hard = connected_components(coo_matrix(links), directed=False)[1]
     eventful = {int(hard[i]) for i in range(count) if events[i] is not None}
-    seen = [i for i in range(count) if informative[i] and digests.index(digests[i]) == i]
-    leaders = [i for i in seen if int(hard[i]) in eventful]
-    for i in seen:
+    candidates = [i for i in range(count) if informative[i] and digests.index(digests[i]) == i]
+    leaders = [i for i in candidates if int(hard[i]) in eventful]
+    for i in candidates:
         if int(hard[i]) not in eventful:
             apart = [int((bits[i] != bits[leader]).sum()) for leader in leaders]
             if apart and min(apart) <= distance:

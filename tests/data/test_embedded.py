@@ -130,11 +130,11 @@ def test_another_agreement_changes_backgrounds_alone_and_needs_folders_of_its_ow
 
 @pytest.mark.slow
 def test_a_beton_of_another_agreement_is_refused_and_a_run_on_it_has_another_id(root: Path, tmp_path: Path) -> None:
-    told = {"betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
-    usual = parse_config({"benchmark": {**told, "root": str(root)}})
+    settings = {"betons": str(tmp_path / "b"), "storage": "raw", "max_side": 32}
+    usual = parse_config({"benchmark": {**settings, "root": str(root)}})
     manifest = prepare(usual.benchmark)
     assert manifest.agreement == 0.7 and checked_manifest(usual.benchmark) == manifest
-    half = parse_config({"benchmark": {**told, "root": str(tmp_path / "nowhere"), "agreement": 0.5}})
+    half = parse_config({"benchmark": {**settings, "root": str(tmp_path / "nowhere"), "agreement": 0.5}})
     with raises(DataError, "benchmark.agreement 0.7", "0.5"):
         checked_manifest(half.benchmark)
     assert usual.identity != half.identity

@@ -29,8 +29,8 @@ TWO = {"paint": {"cat": 2, "dog": 3}, "photo": {"cat": 1, "dog": 2}}
 
 @pytest.fixture
 def root(tmp_path: Path, pictures: Any) -> Path:
-    made: Path = pictures(tmp_path / "data", TWO)
-    return made
+    folder: Path = pictures(tmp_path / "data", TWO)
+    return folder
 
 
 def passed_over(catalogue: Catalogue) -> dict[str, tuple[int, str]]:
@@ -39,13 +39,13 @@ def passed_over(catalogue: Catalogue) -> dict[str, tuple[int, str]]:
 
 def test_pictures_are_known_by_suffix_in_any_case_and_by_content_without_one(root: Path, tmp_path: Path) -> None:
     folder, random = root / "photo" / "cat", np.random.default_rng(3)
-    made = {"a.jfif": "JPEG", "b.JPG": "JPEG", "c.pgm": "PPM", "d.Tiff": "TIFF", "e.jpe": "JPEG", "f": "PNG"}
-    for name, form in made.items():
+    forms = {"a.jfif": "JPEG", "b.JPG": "JPEG", "c.pgm": "PPM", "d.Tiff": "TIFF", "e.jpe": "JPEG", "f": "PNG"}
+    for name, form in forms.items():
         pixels = random.integers(0, 256, (30, 40) if name == "c.pgm" else (30, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name, form)
     described = BenchmarkConfig(name="folders", root=root, betons=tmp_path / "b", storage="raw")
     manifest = prepare(described)
-    assert {f"photo/cat/{name}" for name in made} <= set(manifest.paths) and len(manifest) == 8 + len(made)
+    assert {f"photo/cat/{name}" for name in forms} <= set(manifest.paths) and len(manifest) == 8 + len(forms)
     assert manifest.passed_over == ()
 
 

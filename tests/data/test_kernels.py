@@ -45,9 +45,9 @@ def as_tensor(image: Pixels) -> torch.Tensor:
 
 def resized(picture: Pixels, size: int, box: tuple[float, float, float, float], mirrored: bool = False) -> Pixels:
     """`box` is (top, left, height, width)."""
-    found = np.empty((3, size, size), np.uint8)
-    ours.resize_box(picture, *map(float, box), mirrored, found)
-    return found
+    pixels = np.empty((3, size, size), np.uint8)
+    ours.resize_box(picture, *map(float, box), mirrored, pixels)
+    return pixels
 
 
 @settings(max_examples=200)
@@ -70,8 +70,8 @@ def test_a_resized_box_is_pillows_antialiased_bilinear_one(
     edges = (left, top, min(left + width, shape[1]), min(top + height, shape[0]))
     expected = Image.fromarray(picture).resize((size, size), Image.Resampling.BILINEAR, box=edges)
     pixels = np.asarray(expected)[:, ::-1] if mirrored else np.asarray(expected)
-    found = resized(picture, size, (top, left, height, width), mirrored)
-    assert np.abs(found.astype(int) - planes(pixels)).max() <= 1
+    result = resized(picture, size, (top, left, height, width), mirrored)
+    assert np.abs(result.astype(int) - planes(pixels)).max() <= 1
 
 
 def test_a_box_of_the_outputs_size_is_copied() -> None:
@@ -146,10 +146,10 @@ def test_a_third_of_the_circle_turns_red_to_green_to_blue() -> None:
 
 def test_jitter_without_strength_changes_nothing() -> None:
     image = random_image(2)
-    kept = image.copy()
+    original = image.copy()
     for draw in range(50):
         ours.jitter(image, np.zeros(4), SEED, np.uint64(draw))
-    assert np.array_equal(image, kept)
+    assert np.array_equal(image, original)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def _operation(kind: int) -> Callable[[Pixels, float], None]:
 
 def test_every_order_of_operations_is_equally_likely() -> None:
     """The order of a draw is the one, of all 24, that reproduces the picture; by chi-square over 2,400 draws."""
-    strength, found = np.array([0.4, 0.4, 0.4, 0.3]), Counter[tuple[int, ...]]()
+    strength, tally = np.array([0.4, 0.4, 0.4, 0.3]), Counter[tuple[int, ...]]()
     image = random_image(4, 6, 6)
     for draw in map(np.uint64, range(2400)):
         jittered = image.copy()
@@ -193,9 +193,9 @@ def test_every_order_of_operations_is_equally_likely() -> None:
         matching = [order for order in itertools.permutations(range(4)) if _gives(image, order, amounts, jittered)]
         assert matching, f"no order of the four operations gives draw {draw}"
         if len(matching) == 1:
-            found[matching[0]] += 1
-    assert sum(found.values()) > 2000
-    counts = [found[order] for order in itertools.permutations(range(4))]
+            tally[matching[0]] += 1
+    assert sum(tally.values()) > 2000
+    counts = [tally[order] for order in itertools.permutations(range(4))]
     assert stats.chisquare(counts).pvalue > UNLIKELY
 
 
@@ -271,7 +271,7 @@ def test_jitter_is_torchvisions_operations_in_its_order() -> None:
 def test_normalising_is_torchs_own_to_the_bit() -> None:
     pixels = torch.randint(0, 256, (3, 3, 7, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     mean, deviation = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
-    found = make_normaliser(torch.device("cpu"), mean, deviation)(pixels)
+    result = make_normaliser(torch.device("cpu"), mean, deviation)(pixels)
     wide = [values.view(1, 3, 1, 1) for values in (1 / (255 * deviation), mean / deviation)]
-    assert torch.equal(found, pixels.float() * wide[0] - wide[1])
-    torch.testing.assert_close(found, (pixels / 255 - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1))
+    assert torch.equal(result, pixels.float() * wide[0] - wide[1])
+    torch.testing.assert_close(result, (pixels / 255 - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1))

@@ -38,9 +38,9 @@ def test_given_leaders_lead_though_they_are_alike() -> None:
 
 
 def test_progress_ends_with_all_hashes() -> None:
-    told: list[int] = []
-    cluster_by_leaders(clustered(9000), 0, 24, 2, told.append)
-    assert told == sorted(told) and len(told) > 1 and told[-1] == 9000
+    numbers: list[int] = []
+    cluster_by_leaders(clustered(9000), 0, 24, 2, numbers.append)
+    assert numbers == sorted(numbers) and len(numbers) > 1 and numbers[-1] == 9000
 
 
 def test_no_hashes_have_no_leaders() -> None:

@@ -93,12 +93,12 @@ def pixels(batch: Batch) -> torch.Tensor:
 
 
 def by_draw(batches: list[Batch]) -> dict[int, tuple[torch.Tensor, ...]]:
-    found = {}
+    entries = {}
     for batch in batches:
         assert batch.masks is not None
         rows = zip(batch.images, batch.masks, batch.labels, batch.domains, batch.samples, strict=True)
-        found |= dict(zip(batch.sample_keys.tolist(), rows, strict=True))
-    return found
+        entries |= dict(zip(batch.sample_keys.tolist(), rows, strict=True))
+    return entries
 
 
 def assert_same(first: dict[int, tuple[torch.Tensor, ...]], second: dict[int, tuple[torch.Tensor, ...]]) -> None:
@@ -224,11 +224,11 @@ def test_masks_move_with_their_pictures(geometric: Loader) -> None:
 def test_masks_for_evaluation_alone_are_those_of_pass_zero_and_else_zeros(files: Files, geometric: Loader) -> None:
     settings: Any = {"masks": True, "masks_in_training": False, "workers": 1}
     sample_keys = pack_keys(np.arange(COUNT), np.arange(COUNT) % 2)
-    (found,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).batches_of(sample_keys, COUNT)
+    (batch,) = Loader(files.grey, SIDE, 1, GEOMETRY_ONLY, **settings).batches_of(sample_keys, COUNT)
     (plain,) = geometric.batches_of(unaugmented(np.arange(COUNT)), COUNT)
-    assert found.masks is not None and plain.masks is not None
-    assert torch.equal(found.masks[::2], plain.masks[::2])
-    assert not found.masks[1::2].any()
+    assert batch.masks is not None and plain.masks is not None
+    assert torch.equal(batch.masks[::2], plain.masks[::2])
+    assert not batch.masks[1::2].any()
 
 
 def test_colours_leave_masks_alone_and_do_change_pictures(one: Loader) -> None:
@@ -296,10 +296,10 @@ def test_a_finished_pass_leaves_no_thread(one: Loader, order: Order) -> None:
 @pytest.fixture
 def torch_threads() -> Iterator[int]:
     """Another number of threads than FFCV would set."""
-    kept = torch.get_num_threads()
+    count = torch.get_num_threads()
     torch.set_num_threads(3)
     yield 3
-    torch.set_num_threads(kept)
+    torch.set_num_threads(count)
 
 
 def test_torchs_threads_are_left_alone(one: Loader, files: Files, order: Order, torch_threads: int) -> None:

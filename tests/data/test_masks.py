@@ -38,10 +38,10 @@ def stored(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def read(files: Sequence[bytes], asked: MaskValues = "auto") -> list[np.ndarray]:
+def read(files: Sequence[bytes], values: MaskValues = "auto") -> list[np.ndarray]:
     """Each file's mask in [0, 255], (H, W), as a benchmark of these files stores it."""
     names = [f"{index}.png" for index in range(len(files))]
-    reading = decide_reading(names, [inspect_mask(open_image(data)) for data in files], asked)
+    reading = decide_reading(names, [inspect_mask(open_image(data)) for data in files], values)
     masks = [decode_mask(data, 100, reading) for data in files]
     assert all(np.array_equal(mask[..., 0], mask[..., channel]) for mask in masks for channel in (1, 2))
     return [mask[..., 0] for mask in masks]
@@ -147,7 +147,7 @@ levels[0], levels[1] = 128, 255
 
 
 @pytest.mark.parametrize(
-    ("files", "asked", "names"),
+    ("files", "values", "names"),
     [
         ([grey(SQUARE * 255), grey(levels)], "auto", ["1.png", "64, 128, 255", "benchmark.mask_values"]),
         ([grey(SQUARE), coloured], "auto", ["1.png"]),
@@ -161,6 +161,6 @@ levels[0], levels[1] = 128, 255
     ],
     ids=["levels", "coloured", "coloured-list", "empty", "absent", "palette", "soft-palette", "255-and-1", "no-alpha"],
 )
-def test_what_stays_ambiguous_is_refused_in_one_line(files: list[bytes], asked: MaskValues, names: list[str]) -> None:
+def test_what_stays_ambiguous_is_refused_in_one_line(files: list[bytes], values: MaskValues, names: list[str]) -> None:
     with raises(DataError, *names):
-        read(files, asked)
+        read(files, values)

@@ -36,8 +36,8 @@ def write_csv(path: Path, columns: list[str], lines: list[list[str]]) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, pictures: Any) -> Path:
-    found: Path = pictures(tmp_path / "data", TREE)
-    return found
+    folder: Path = pictures(tmp_path / "data", TREE)
+    return folder
 
 
 def listed() -> list[list[str]]:
@@ -106,11 +106,11 @@ def test_what_is_no_csv_is_one_line(root: Path, tmp_path: Path) -> None:
 
 def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(root: Path, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "m.csv", ["image", "attribute", "split"], listed())
-    asked = BenchmarkConfig(name="folders", root=root, metadata=path, betons=tmp_path / "betons", storage="raw")
-    manifest = prepare(asked)
+    benchmark = BenchmarkConfig(name="folders", root=root, metadata=path, betons=tmp_path / "betons", storage="raw")
+    manifest = prepare(benchmark)
     assert manifest.group_names == ("cow on grass", "cow on sand", "dog on grass", "dog on sand")
     assert manifest.group_indices == (0, 1, 0, 3, 3, 2) and manifest.parts == tuple(PARTS)
-    loader = Loader(asked.beton, 32, 0, Augmentation(), workers=1)
+    loader = Loader(benchmark.beton, 32, 0, Augmentation(), workers=1)
     assert loader.groups is not None and loader.groups.tolist() == [0, 1, 0, 3, 3, 2]
     (batch,) = loader.batches_of(unaugmented(np.array([5, 0, 3, 1])), 4)
     assert batch.groups is not None and batch.groups.tolist() == [2, 0, 3, 1]
@@ -118,7 +118,7 @@ def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(roo
     assert halves == [[2, 3], [0, 1]]
     write_csv(path, ["image", "attribute", "split"], replaced(1, [NAMES[1], "on grass", "test"]))
     with raises(DataError, "1 of another group", "1 of another part"):
-        checked_manifest(asked)
+        checked_manifest(benchmark)
 
 
 def test_a_beton_without_what_the_csv_says_is_refused_also_without_its_pictures(root: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_wrong_waterbirds_are_one_line(tmp_path: Path, column: int, value: str, 
 def test_the_real_waterbirds_are_read_whole() -> None:
     catalogue = read_benchmark("waterbirds", Path(os.environ["ALIGN_DIST_SHARED"]) / "data")
     assert len(catalogue.samples) == 11_788 and count_warnings(catalogue) == ()
-    found = Counter(sample.group for sample in catalogue.samples if sample.part == "train")
-    assert found == {
+    counts = Counter(sample.group for sample in catalogue.samples if sample.part == "train")
+    assert counts == {
         "landbird on land": 3_498, "landbird on water": 184, "waterbird on land": 56, "waterbird on water": 1_057,
     }  # fmt: skip

@@ -56,8 +56,8 @@ def test_odd_modes_are_stored_as_they_look_and_counted(
         assert np.abs(pixels[..., 1] - ramp * 255).max() <= 1
     pixels = stored(benchmark, manifest, "image", "photo/cat/clear.png")
     assert (pixels[:10] == 255).all() and (pixels[10:] == 0).all()
-    said = capsys.readouterr().err.splitlines()
-    (line,) = [line for line in said if "transparent" in line]
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if "transparent" in line]
     assert line.startswith("1 images") and "photo/cat/clear.png" in line
 
 
@@ -87,12 +87,12 @@ def test_a_list_of_values_chooses_and_is_in_the_manifest(benchmark: BenchmarkCon
     with raises(DataError, "masks/", ".png", "64, 128", "benchmark.mask_values"):
         prepare(described)
     assert not described.betons.exists()
-    chosen = described.model_copy(update={"mask_values": (128,)})
-    manifest = prepare(chosen)
-    assert manifest.mask_values == (128,) and prepare(chosen) == manifest
+    explicit = described.model_copy(update={"mask_values": (128,)})
+    manifest = prepare(explicit)
+    assert manifest.mask_values == (128,) and prepare(explicit) == manifest
     with raises(DataError, "benchmark.mask_values"):
-        checked_manifest(chosen.model_copy(update={"mask_values": (64,)}))
-    assert stored(chosen, manifest, "mask", "photo/dog/dog_001.png").sum() == 255 * 15 * 20 * 3
+        checked_manifest(explicit.model_copy(update={"mask_values": (64,)}))
+    assert stored(explicit, manifest, "mask", "photo/dog/dog_001.png").sum() == 255 * 15 * 20 * 3
 
 
 def test_one_class_is_refused_before_anything_is_written(tmp_path: Path, pictures: Any) -> None:
@@ -106,8 +106,8 @@ def test_prepare_tells_of_copies_each_time(benchmark: BenchmarkConfig, capsys: p
     shutil.copy(benchmark.root / "photo" / "cat" / "cat_000.png", benchmark.root / "paint" / "dog" / "zz.png")
     for _ in range(2):
         prepare(benchmark)
-        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
-        assert len(said) == 2 and all("2 images" in line and "paint/dog/zz.png" in line for line in said)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert len(lines) == 2 and all("2 images" in line and "paint/dog/zz.png" in line for line in lines)
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def few(squares: RunConfig, tmp_path: Path) -> RunConfig:
 
 
 def test_a_target_of_one_image_a_class_is_trained_without_an_oracle_and_told_once(few: RunConfig) -> None:
-    said: list[str] = []
-    folder = train_run(few, said.append)
+    messages: list[str] = []
+    folder = train_run(few, messages.append)
     assert folder.done.exists()
-    lines = [line for line in said if line.startswith("warning: ")]
+    lines = [line for line in messages if line.startswith("warning: ")]
     assert len(lines) == 1 and "'dark'" in lines[0] and "0 of 2" in lines[0]
     assert "dark" in folder.results.read_text() and '"oracle"' not in folder.results.read_text()
 

@@ -95,9 +95,9 @@ def test_balanced_shares_differ_by_one_image_at_most_and_the_first_domains_have_
 @given(orders, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
 def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list[int]) -> None:
     forwards = {step: order.batch(step).tolist() for step in steps}
-    again = Order(order.streams, order.counts, order.seed)
+    twin = Order(order.streams, order.counts, order.seed)
     for step in sorted(steps, reverse=True):
-        assert again.batch(step).tolist() == forwards[step]
+        assert twin.batch(step).tolist() == forwards[step]
         assert len(forwards[step]) == order.batch_size
 
 
@@ -120,13 +120,13 @@ def test_a_domain_smaller_than_its_share_is_passed_over_several_times_in_one_bat
 
 def by_definition(order: Order, step: int) -> list[int]:
     """A batch draw by draw, each from the whole permutation of its pass."""
-    found = []
+    keys = []
     for stream, (samples, count) in enumerate(zip(order.streams, order.counts, strict=True)):
         for place in range(step * count, (step + 1) * count):
             number, inside = divmod(place, len(samples))
             sample = permutation(samples, order.seed, stream, number)[inside]
-            found.append(int(sample) + ((number + 1) << 32))
-    return found
+            keys.append(int(sample) + ((number + 1) << 32))
+    return keys
 
 
 @given(orders, st.lists(st.integers(0, 60), min_size=1, max_size=8))
@@ -153,8 +153,8 @@ def test_an_order_keeps_one_permutation_a_stream_however_long_it_is_used() -> No
 def test_seeds_passes_and_streams_are_shuffled_apart() -> None:
     samples = np.arange(50)
     keys = [(seed, stream, number) for seed in range(3) for stream in range(3) for number in range(3)]
-    found = {tuple(permutation(samples, *key).tolist()) for key in keys}
-    assert len(found) == len(keys)
+    permutations = {tuple(permutation(samples, *key).tolist()) for key in keys}
+    assert len(permutations) == len(keys)
     assert np.array_equal(permutation(samples, 1, 2, 0), permutation(samples, 1, 2, 0))
 
 

@@ -62,24 +62,24 @@ def test_it_goes_on_where_it_stopped_and_makes_again_what_changed(
 ) -> None:
     assert benchmark.masks is not None
     write_masks(benchmark, model)
-    gone, changed = benchmark.masks / "a" / "left" / "0.png", benchmark.root / "b" / "right" / "1.png"
-    gone.unlink()
+    mask_path, changed = benchmark.masks / "a" / "left" / "0.png", benchmark.root / "b" / "right" / "1.png"
+    mask_path.unlink()
     Image.new("RGB", (20, 10)).save(changed)
     later = changed.stat().st_mtime_ns + 10**9
     os.utime(changed, ns=(later, later))
-    kept = {path: path.stat().st_mtime_ns for path in benchmark.masks.glob("**/*.png")}
-    assert write_masks(benchmark, model) == 2 and gone.exists()
-    moved = {path.name for path, time in kept.items() if path.stat().st_mtime_ns != time}
+    times = {path: path.stat().st_mtime_ns for path in benchmark.masks.glob("**/*.png")}
+    assert write_masks(benchmark, model) == 2 and mask_path.exists()
+    moved = {path.name for path, time in times.items() if path.stat().st_mtime_ns != time}
     assert moved == {"1.png"} and masks_in(benchmark.masks)["b/right/1.png"] == (20, 10)
-    told = capsys.readouterr()
-    assert "2 images" in told.err and all(part in told.out for part in ("2 masks", "6 ", "benchmark.mask_values=soft"))
+    out, err = capsys.readouterr()
+    assert "2 images" in err and all(part in out for part in ("2 masks", "6 ", "benchmark.mask_values=soft"))
 
 
 def test_masks_of_two_models_are_never_mixed(benchmark: BenchmarkConfig, model: Path, tmp_path: Path) -> None:
     assert benchmark.masks is not None
     write_masks(benchmark, model)
-    told = json.loads((benchmark.masks / RECORD).read_text())
-    assert told["model"] == "red.onnx" and len(told["sha256"]) == 64
+    record = json.loads((benchmark.masks / RECORD).read_text())
+    assert record["model"] == "red.onnx" and len(record["sha256"]) == 64
     other = write_model(tmp_path / "other.onnx", red_of_colours, (1, 3, 8, 8))
     with raises(DataError, "red.onnx", "other.onnx"):
         write_masks(benchmark, other)

@@ -28,8 +28,8 @@ def test_partners_are_a_permutation_within_each_class(seed: int, labels: list[in
 
 def test_seed_and_draws_decide_everything_about_a_mixture() -> None:
     labels, before = [0, 2, 0, 3, 2, 0], torch.get_rng_state()
-    first, again = pair_within_class(batch_of(labels), 5), pair_within_class(batch_of(labels, rank=1, ranks=2), 5)
-    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    first, second = pair_within_class(batch_of(labels), 5), pair_within_class(batch_of(labels, rank=1, ranks=2), 5)
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     for other in (pair_within_class(batch_of(labels), 6), pair_within_class(batch_of(labels, first=6), 5)):
         assert not np.array_equal(first[1], other[1])
@@ -47,9 +47,9 @@ def test_shares_follow_beta_and_are_independent_of_each_other() -> None:
 
 
 def test_every_pairing_within_a_class_is_equally_likely() -> None:
-    found = Counter(tuple(pair_within_class(batch_of([1, 0, 1, 1], first=4 * i), 0)[0].tolist()) for i in range(1200))
-    assert len(found) == 6 and all(partners[1] == 1 for partners in found)
-    assert stats.chisquare(list(found.values())).pvalue > 1e-3
+    counts = Counter(tuple(pair_within_class(batch_of([1, 0, 1, 1], first=4 * i), 0)[0].tolist()) for i in range(1200))
+    assert len(counts) == 6 and all(partners[1] == 1 for partners in counts)
+    assert stats.chisquare(list(counts.values())).pvalue > 1e-3
 
 
 @given(

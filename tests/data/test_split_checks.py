@@ -15,8 +15,8 @@ from align_dist.errors import DataError
 
 
 def single_source(manifest: Manifest, **changes: Any) -> Split:
-    chosen: dict[str, Any] = {"kind": "single_source", "source": "Caltech101", "target": None, "seed": 0}
-    return make_split(manifest, **{**chosen, "validation_fraction": 0.2, "test_fraction": 0.2, **changes})
+    protocol: dict[str, Any] = {"kind": "single_source", "source": "Caltech101", "target": None, "seed": 0}
+    return make_split(manifest, **{**protocol, "validation_fraction": 0.2, "test_fraction": 0.2, **changes})
 
 
 def warnings(manifest: Manifest, **changes: Any) -> list[str]:
@@ -90,20 +90,20 @@ def test_copies_that_a_setting_lets_a_cut_go_through_are_counted() -> None:
     lines = split_warnings(manifest, split, 0.2, 0.2)
     count = sum(manifest.hashes[index] in trained for index in split.validation)
     assert count > 0 and lines[0].startswith(f"{count} of {len(split.validation)} validation")
-    kept = split_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
-    assert not [line for line in kept if "copies" in line]
+    other_lines = split_warnings(manifest, single_source(manifest, keep_together="copies"), 0.2, 0.2)
+    assert not [line for line in other_lines if "copies" in line]
 
 
 def test_look_alikes_that_a_fixed_split_cuts_through_are_counted_and_stay() -> None:
     parts = ("train",) * 80 + ("validation", "test") * 40
     manifest = replace(make_manifest(np.arange(160) // 2 % 4, [0] * 160), parts=parts)
-    chosen: dict[str, Any] = {"kind": "fixed", "source": None, "target": None, "seed": 0}
+    protocol: dict[str, Any] = {"kind": "fixed", "source": None, "target": None, "seed": 0}
     fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
-    assert fixed_warnings(manifest, make_split(manifest, **chosen, **fractions)) == []
+    assert fixed_warnings(manifest, make_split(manifest, **protocol, **fractions)) == []
     bundles = list(range(160))
     bundles[3] = bundles[91] = bundles[93] = 3
     cut = replace(manifest, bundles=tuple(bundles))
-    split = make_split(cut, **chosen, **fractions)
+    split = make_split(cut, **protocol, **fractions)
     (line,) = fixed_warnings(cut, split)
     assert line.startswith("2 of 40") and "91.png and 3.png" in line and "\n" not in line
     assert {91, 93} <= set(split.tests["Caltech101"].tolist()) and 3 in split.train

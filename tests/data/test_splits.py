@@ -115,12 +115,12 @@ def test_a_setting_says_what_no_cut_goes_through() -> None:
     manifest = make_manifest([0] * 40, [0] * 40, near)
     manifest = replace(manifest, hashes=("a", "b", "a", "c", *manifest.hashes[4:]))
     together: dict[str, set[bool]] = {"off": set(), "copies": set(), "near": set()}
-    for setting, found in together.items():
+    for setting, outcomes in together.items():
         for seed in range(40):
             parts = cut_domain(manifest, "Caltech101", 0.3, 0.3, seed, setting)
             homes = [[int(index) in part for part in (parts.train, parts.validation, parts.test)] for index in range(4)]
             assert setting == "off" or homes[0] == homes[2]
-            found.add(homes[0] == homes[1] == homes[2] == homes[3])
+            outcomes.add(homes[0] == homes[1] == homes[2] == homes[3])
     assert together == {"off": {False, True}, "copies": {False, True}, "near": {True}}
 
 
@@ -180,7 +180,7 @@ def three() -> Manifest:
 
 
 def split(manifest: Manifest, **changes: Any) -> Any:
-    chosen: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "kind": "single_source",
         "source": None,
         "target": None,
@@ -188,7 +188,7 @@ def split(manifest: Manifest, **changes: Any) -> Any:
         "test_fraction": 0.2,
         "seed": 3,
     }
-    return make_split(manifest, **{**chosen, **changes})
+    return make_split(manifest, **{**arguments, **changes})
 
 
 def test_protocols_share_one_cut_of_each_domain(three: Manifest) -> None:

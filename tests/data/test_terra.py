@@ -72,8 +72,8 @@ def traps(tmp_path: Path) -> Path:
 
 def test_annotations_become_samples_as_domainbed_makes_them(traps: Path) -> None:
     catalogue = read_terra_json(traps)
-    found = [(s.domain, s.label, s.path.stem, s.sequence) for s in catalogue.samples]
-    assert found == [
+    rows = [(s.domain, s.label, s.path.stem, s.sequence) for s in catalogue.samples]
+    assert rows == [
         ("location_38", "cat", "b", "s1"),  # b shows two species: a sample of each
         ("location_38", "opossum", "a", "s1"),  # a has two boxes of one species: one sample
         ("location_38", "opossum", "b", "s1"),
@@ -93,14 +93,14 @@ def passed_over(catalogue: Catalogue) -> dict[str, tuple[int, str]]:
 
 def test_linked_folders_are_followed_once_each_and_never_in_a_circle(traps: Path, tmp_path: Path) -> None:
     before = read_terra_json(traps)
-    elsewhere = tmp_path / "elsewhere"
-    (traps / "eccv_18_all_images_sm").rename(elsewhere)
-    (elsewhere / "sub" / "up").symlink_to(elsewhere)
+    target = tmp_path / "elsewhere"
+    (traps / "eccv_18_all_images_sm").rename(target)
+    (target / "sub" / "up").symlink_to(target)
     root = tmp_path / "linked"
     root.mkdir()
     (traps / "eccv_18_annotation_files").rename(root / "eccv_18_annotation_files")
     for name in ("eccv_18_all_images_sm", "the same again"):
-        (root / name).symlink_to(elsewhere)
+        (root / name).symlink_to(target)
     (root / "circle").symlink_to(root)
     linked = read_terra_json(root)
     assert [sample.path.relative_to(root) for sample in linked.samples] == [
@@ -123,9 +123,9 @@ def test_a_second_picture_of_one_name_and_a_dangling_one_are_counted(traps: Path
     _picture(folder / "sub" / "a.jpg")
     (folder / "b.jpg").unlink()
     (folder / "b.jpg").symlink_to("nowhere.jpg")
-    told = passed_over(read_terra_json(traps))
-    assert told["with the same name as another image"] == (1, "eccv_18_all_images_sm/sub/a.jpg")
-    assert told["annotated, and not on disk"] == (2, "b.jpg")
+    reasons = passed_over(read_terra_json(traps))
+    assert reasons["with the same name as another image"] == (1, "eccv_18_all_images_sm/sub/a.jpg")
+    assert reasons["annotated, and not on disk"] == (2, "b.jpg")
 
 
 def test_pictures_may_lie_beside_the_annotations(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_the_real_annotations_give_the_same_images_as_a_search_through_them(tmp_
     listed: dict[str, set[str]] = {}
     for box in document["annotations"]:
         listed.setdefault(box["image_id"], set()).add(names[box["category_id"]])
-    kept = {image.file_name: image for image in read_annotations([path])}
+    images = {image.file_name: image for image in read_annotations([path])}
     left_out = {"skunk", "rodent", "badger", "deer", "car", "fox"}
     for image in document["images"]:
         species = listed.get(image["id"], set()) - left_out
         if image["location"] in (38, 43, 46, 100) and species:
-            assert kept.pop(image["file_name"]).labels == tuple(sorted(species))
-    assert not kept
+            assert images.pop(image["file_name"]).labels == tuple(sorted(species))
+    assert not images
     with raises(DataError):
         read_terra_json(folder)

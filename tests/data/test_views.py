@@ -52,8 +52,8 @@ def test_the_first_view_carried_over_is_the_second_where_it_reaches(loader: Load
     ones = torch.ones(12, SIDE, SIDE)
     inside = warp_maps(ones, batch.values["geometry"]) > 0.999
     for channel in (0, 1):
-        found = warp_maps(batch.images[:, channel], batch.values["geometry"])
-        apart = (found - batch.second[:, channel]).abs()[inside]
+        view = warp_maps(batch.images[:, channel], batch.values["geometry"])
+        apart = (view - batch.second[:, channel]).abs()[inside]
         assert inside.float().mean() > 0.3
         # Pixels are whole levels and crops are resized: a level or two of 255, of a deviation of about a quarter.
         assert float(apart.max()) < 0.12
