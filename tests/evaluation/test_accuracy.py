@@ -102,8 +102,8 @@ def test_groups_by_hand() -> None:
     labels, groups = [0, 0, 1, 1, 1], [0, 1, 2, 2, 2]
     assert per_group_accuracy(probabilities, labels, groups) == pytest.approx({0: 1.0, 1: 0.0, 2: 2 / 3})
     names = ("land", "water", "bird", "none")
-    found = group_metrics(probabilities, labels, groups, names, [60, 10, 30, 5])
-    assert found == pytest.approx(
+    metrics = group_metrics(probabilities, labels, groups, names, [60, 10, 30, 5])
+    assert metrics == pytest.approx(
         {
             "worst_group_accuracy": 0.0,
             "adjusted_accuracy": (60 * 1 + 10 * 0 + 30 * 2 / 3) / 100,

@@ -20,16 +20,16 @@ def test_every_selection_has_rows_and_a_line(squares: RunConfig, tmp_path: Path)
     selections = ("validation", "last", "oracle")
     evaluation = squares.evaluation.model_copy(update={"selections": selections, "faithfulness_images": 0})
     run = assemble(squares.model_copy(update={"evaluation": evaluation}))
-    folder, said = RunFolder(tmp_path / "run"), list[str]()
+    folder, messages = RunFolder(tmp_path / "run"), list[str]()
     now = weights_now(20, run.method.networks, Group())
     write_selected(folder.selected, {"validation": now, "last": now})
-    rows, _ = evaluate_run(run, folder, said.append)
+    rows, _ = evaluate_run(run, folder, messages.append)
     assert [(row.selection, row.domain) for row in rows] == [
         (selection, domain) for selection in ("validation", "last") for domain in ("bright", "dark")
     ]
     assert rows[0].metrics == rows[2].metrics
-    assert "accuracy" in said[0] and "accuracy" in said[1]
-    assert said[2:] == [
+    assert "accuracy" in messages[0] and "accuracy" in messages[1]
+    assert messages[2:] == [
         "run: last: the same weights as validation (step 20)",
         "run: oracle: left out, the run was trained without it",
     ]

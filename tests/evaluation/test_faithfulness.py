@@ -80,19 +80,19 @@ def test_sufficiency_and_comprehensiveness_of_a_linear_model_are_analytic() -> N
     """The class kept is 0 (p = 0.8); the top k pixels carry S_k of it, so suff = .8 - S_k and comp = S_k."""
     image, share = evidence()
     carried = share.flatten().sort(descending=True).values.cumsum(0)
-    kept = torch.stack([carried[round(f * 256) - 1] for f in (0.01, 0.05, 0.10, 0.20, 0.50)]).mean()
+    portion = torch.stack([carried[round(f * 256) - 1] for f in (0.01, 0.05, 0.10, 0.20, 0.50)]).mean()
     suff, comp = sufficiency_comprehensiveness(linear_model(share / 3), image, share[None])
-    assert suff.item() == pytest.approx(0.8 - kept.item())
-    assert comp.item() == pytest.approx(kept.item())
+    assert suff.item() == pytest.approx(0.8 - portion.item())
+    assert comp.item() == pytest.approx(portion.item())
 
 
 def test_soft_measures_of_a_linear_model_are_analytic() -> None:
     image, share = evidence()
     phi = torch.rand(1, 16, 16, generator=torch.Generator().manual_seed(1))
     suff, comp = soft_sufficiency_comprehensiveness(linear_model(share / 3), image, phi)
-    kept = (phi[0].double() * share).sum().item()
-    assert suff.item() == pytest.approx(0.8 - kept)
-    assert comp.item() == pytest.approx(kept)
+    portion = (phi[0].double() * share).sum().item()
+    assert suff.item() == pytest.approx(0.8 - portion)
+    assert comp.item() == pytest.approx(portion)
 
 
 def test_the_predicted_class_is_tracked_and_a_target_overrides_it() -> None:
@@ -127,9 +127,9 @@ def test_default_step_is_eight_rows(size: int, points: int) -> None:
 def test_the_curve_runs_from_the_blurred_to_the_true_image(seed: int) -> None:
     predict, (images, saliency) = softmax_model(seed), random_images(seed)
     curve = insertion_curve(predict, images, saliency, pixels_per_step=13)
-    chosen = predict(images).argmax(1, keepdim=True)
-    torch.testing.assert_close(curve[:, :1], predict(blur(images)).gather(1, chosen))
-    torch.testing.assert_close(curve[:, -1:], predict(images).gather(1, chosen))
+    classes = predict(images).argmax(1, keepdim=True)
+    torch.testing.assert_close(curve[:, :1], predict(blur(images)).gather(1, classes))
+    torch.testing.assert_close(curve[:, -1:], predict(images).gather(1, classes))
     assert ((curve >= 0) & (curve <= 1)).all()
 
 
@@ -160,9 +160,9 @@ def test_the_whole_image_as_rationale_is_sufficient_and_without_it_only_the_fill
     predict, (images, saliency) = softmax_model(1), random_images(1)
     suff, comp = sufficiency_comprehensiveness(predict, images, saliency, fractions=(1.0,), fill=fill)
     torch.testing.assert_close(suff, torch.zeros(4))
-    chosen = predict(images).argmax(1, keepdim=True)
+    classes = predict(images).argmax(1, keepdim=True)
     left = blur(images) if fill == "blur" else torch.zeros_like(images)
-    expected = (predict(images) - predict(left)).gather(1, chosen)[:, 0]
+    expected = (predict(images) - predict(left)).gather(1, classes)[:, 0]
     torch.testing.assert_close(comp, expected)
 
 
