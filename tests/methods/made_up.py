@@ -26,8 +26,8 @@ class Salient(Method[Options]):
 
     def prepare(self, batch: Batch, step: int) -> Batch:
         gradient = input_gradient(self.classifier, batch.images, batch.labels).mean(1, keepdim=True)
-        kept = gradient > gradient.mean((2, 3), keepdim=True)
-        return replace(batch, values={**batch.values, "kept": kept})
+        mask = gradient > gradient.mean((2, 3), keepdim=True)
+        return replace(batch, values={**batch.values, "kept": mask})
 
     def both(self, classifier: Forward, batch: Batch, step: int) -> Losses:
         images = torch.cat([batch.images, batch.images * batch.values["kept"]])

@@ -59,15 +59,15 @@ def make_method(
     """A method whose networks have the same initial weights every time; a masker is a small one."""
     kind, model = find_method(name), find_options(name)
     small = {"masker": MASKER} if "masker" in model.model_fields else {}
-    chosen, clock = model.model_validate({**small, **options}), Clock(1000, warmup, epoch)
+    settings, clock = model.model_validate({**small, **options}), Clock(1000, warmup, epoch)
     torch.manual_seed(0)
     network = build_backbone("resnet8", CLASSES, False, False)
     built: dict[str, nn.Module] = {
         "classifier": Classifier(network, freeze_batchnorm, Places(0, 8), INPUT_ATTRIBUTIONS.get(attribution))
     }
-    built |= {own: network.build() for own, network in kind.own_networks(chosen, clock).items()}
+    built |= {own: network.build() for own, network in kind.own_networks(settings, clock).items()}
     engines = {own: (engine or in_plain_engine())(network.train()) for own, network in built.items()}
-    return kind(engines, chosen, Context(clock, seed, parts, domain_counts=(30, 30), group_counts=groups))
+    return kind(engines, settings, Context(clock, seed, parts, domain_counts=(30, 30), group_counts=groups))
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -80,11 +80,11 @@ def states_of(method: Method[Any]) -> dict[str, dict[str, Tensor]]:
     return {name: state_of(engine.module) for name, engine in method.networks.items()}
 
 
-def changed(module: nn.Module, kept: dict[str, Tensor]) -> list[str]:
+def changed(module: nn.Module, state: dict[str, Tensor]) -> list[str]:
     """Names of the weights and buffers that are no longer, bit for bit, what they were."""
-    return [name for name, value in module.state_dict().items() if not torch.equal(value, kept[name])]
+    return [name for name, value in module.state_dict().items() if not torch.equal(value, state[name])]
 
 
-def moved(method: Method[Any], kept: dict[str, dict[str, Tensor]]) -> set[str]:
+def moved(method: Method[Any], states: dict[str, dict[str, Tensor]]) -> set[str]:
     """The networks that are no longer what they were."""
-    return {name for name, engine in method.networks.items() if changed(engine.module, kept[name])}
+    return {name for name, engine in method.networks.items() if changed(engine.module, states[name])}

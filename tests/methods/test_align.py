@@ -69,8 +69,8 @@ def classifier_loss(network: Any, mask: Tensor, batch: Batch, lambda3: float, la
     images, labels = batch.images, batch.labels
     pairs = pair_within_class(GlobalBatch(batch.sample_keys, labels.numpy(), 3), seed)
     partners, share = (torch.from_numpy(array) for array in pairs)
-    kept = share[:, None, None, None]
-    mixed = kept * images + (1 - kept) * images[partners]
+    fraction = share[:, None, None, None]
+    mixed = fraction * images + (1 - fraction) * images[partners]
     both = torch.cat([images, mixed]) if lambda4 else images
     features, logits = features_and_logits(network, both)
     guided = attribution(network, features[: len(images)], labels)
@@ -117,9 +117,9 @@ def test_steps_are_those_written_out_by_hand(lambda4: float, warmup: int) -> Non
             loss.backward()
             optimisers[name].step()
     for name, net in (("masker", masker), ("classifier", network)):
-        found = getattr(method.networks[name].module, "network", method.networks[name].module)
+        module = getattr(method.networks[name].module, "network", method.networks[name].module)
         for key, value in net.state_dict().items():
-            torch.testing.assert_close(found.state_dict()[key], value, rtol=0, atol=1e-6, msg=f"{name} {key}")
+            torch.testing.assert_close(module.state_dict()[key], value, rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
 def test_joint_training_follows_the_gradient_of_the_sum_of_both_losses() -> None:
@@ -143,8 +143,8 @@ def test_joint_training_follows_the_gradient_of_the_sum_of_both_losses() -> None
     for name, net in (("masker", masker), ("classifier", classifier)):
         torch.optim.SGD(net.parameters(), RATE).step()
         for key, value in net.state_dict().items():
-            found = method.networks[name].module.state_dict()[key]
-            torch.testing.assert_close(found, value, rtol=0, atol=1e-6, msg=f"{name} {key}")
+            tensor = method.networks[name].module.state_dict()[key]
+            torch.testing.assert_close(tensor, value, rtol=0, atol=1e-6, msg=f"{name} {key}")
 
 
 def masker_terms(method: Any, batch: Batch) -> dict[str, Tensor]:
@@ -156,8 +156,8 @@ def masker_terms(method: Any, batch: Batch) -> dict[str, Tensor]:
 def test_the_masker_is_told_by_the_classifiers_gradient(sampling: str) -> None:
     method = make_method("align", mask_sampling=sampling)
     weights = list(method.networks["masker"].module.parameters())
-    found = torch.autograd.grad(masker_terms(method, make_batch())["distinction"], weights)
-    assert all(torch.isfinite(gradient).all() and gradient.abs().max() > 0 for gradient in found)
+    gradients = torch.autograd.grad(masker_terms(method, make_batch())["distinction"], weights)
+    assert all(torch.isfinite(gradient).all() and gradient.abs().max() > 0 for gradient in gradients)
 
 
 def test_taking_turns_by_epoch_updates_one_network_in_each() -> None:
@@ -165,9 +165,9 @@ def test_taking_turns_by_epoch_updates_one_network_in_each() -> None:
     method = make_method("align", warmup=3, epoch=2.5, alternation="epoch", lambda4=0.0)
     turns = []
     for step in range(13):
-        kept = states_of(method)
+        states = states_of(method)
         take_step(method, make_batch(step), step)
-        (network,) = moved(method, kept)
+        (network,) = moved(method, states)
         turns.append(network[0])
     assert "".join(turns) == "ccc" + "mmm" + "cc" + "mmm" + "cc"
 
@@ -177,10 +177,10 @@ def test_a_head_start_trains_the_masker_beside_an_unguided_classifier(alternatio
     method = make_method("align", warmup=4, masker_head_start="2 steps", alternation=alternation, lambda4=0.0)
     erm = make_method("erm")
     for step in range(4):
-        kept = states_of(method)
+        states = states_of(method)
         take_step(method, make_batch(step), step)
         take_step(erm, make_batch(step), step)
-        assert moved(method, kept) == ({"classifier"} if step < 2 else {"classifier", "masker"})
+        assert moved(method, states) == ({"classifier"} if step < 2 else {"classifier", "masker"})
         assert changed(method.classifier.module, state_of(erm.classifier.module)) == []
 
 
@@ -205,10 +205,10 @@ def test_sparsity_waits_half_its_ramp_and_then_grows() -> None:
     options: dict[str, Any] = {"masker_head_start": "2 steps", "sparsity_ramp": "2 epochs"}
     method = make_method("align", warmup=4, lambda1=2.0, lambda4=0.0, **options)
     for step, weight in ((2, 0.0), (7, 0.5), (12, 2.0)):
-        found = look(method, make_batch(), step)["masker"]["sparsity"]
+        sparsity = look(method, make_batch(), step)["masker"]["sparsity"]
         mask = method.learned_mask(make_batch())
         assert mask is not None
-        torch.testing.assert_close(found.detach(), weight * mask.mean())
+        torch.testing.assert_close(sparsity.detach(), weight * mask.mean())
     assert take_step(method, make_batch(), 7)["masker/weight/sparsity"] == 0.5
 
 
@@ -220,16 +220,16 @@ def test_a_sampled_mask_is_seen_by_distinction_alone() -> None:
     batch = make_batch()
     plain = make_method("align", seed=3)
     sampled = make_method("align", seed=3, mask_sampling="relaxed", sampling_grid=5, sampling_temperature=0.4)
-    found, without = masker_terms(sampled, batch), masker_terms(plain, batch)
-    assert torch.equal(found["sparsity"], without["sparsity"])
-    assert torch.equal(found["smoothness"], without["smoothness"])
+    terms, without = masker_terms(sampled, batch), masker_terms(plain, batch)
+    assert torch.equal(terms["sparsity"], without["sparsity"])
+    assert torch.equal(terms["smoothness"], without["smoothness"])
     mask = plain.learned_mask(batch)
     assert mask is not None
     keep = relaxed_sample(mask, logistic_noise(3, batch.sample_keys, 5), 0.4)[:, None]
     network = plain.classifier.module.eval()
     expected = objectives.distinction(network(batch.images * keep), network(batch.images * (1 - keep)), batch.labels)
-    torch.testing.assert_close(found["distinction"], expected)
-    assert (found["distinction"] - without["distinction"]).abs() > 1e-6
+    torch.testing.assert_close(terms["distinction"], expected)
+    assert (terms["distinction"] - without["distinction"]).abs() > 1e-6
 
 
 def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch() -> None:
@@ -247,8 +247,8 @@ def test_samples_are_new_in_every_pass_and_the_same_in_parts_of_a_batch() -> Non
 
 @pytest.mark.parametrize(("area", "advice"), [(0.01, "lower align.lambda1"), (0.3, None), (0.9, "raise align.lambda1")])
 def test_masks_that_fill_or_leave_the_picture_are_warned_of(area: float, advice: str | None) -> None:
-    told = make_method("align").warning({"mask/area": area})
-    assert told is None if advice is None else told is not None and advice in told
+    warning = make_method("align").warning({"mask/area": area})
+    assert warning is None if advice is None else warning is not None and advice in warning
     assert make_method("align").warning({}) is None
 
 
@@ -275,9 +275,9 @@ def test_of_a_fixed_networks_evidence_the_classifier_has_no_say() -> None:
     method = make_method("align", evidence="efficientnet_lite0", evidence_classes=3, lambda4=0.0)
     network, mask = build_pretrained("efficientnet_lite0"), method.learned_mask(batch)
     assert mask is not None
-    found = network(batch.images).topk(3, dim=1).indices
+    classes = network(batch.images).topk(3, dim=1).indices
     kept, removed = (
-        network(batch.images * part[:, None]).softmax(1).gather(1, found).sum(1) for part in (mask, 1 - mask)
+        network(batch.images * part[:, None]).softmax(1).gather(1, classes).sum(1) for part in (mask, 1 - mask)
     )
     expected = (kept - removed - 1).square().mean()
     torch.testing.assert_close(look(method, batch, 0)["masker"]["distinction"], expected)
@@ -295,9 +295,9 @@ def test_a_fixed_network_takes_no_random_number_of_the_run() -> None:
     """A run that goes on builds it at another step, and its dropout must be that of a run without a break."""
     method = make_method("align", evidence="efficientnet_lite0")
     before = torch.get_rng_state()
-    again = type(method)(method.networks, method.options, method.context)
+    twin = type(method)(method.networks, method.options, method.context)
     assert torch.equal(torch.get_rng_state(), before)
-    assert changed(again.reference, state_of(method.reference)) == []
+    assert changed(twin.reference, state_of(method.reference)) == []
 
 
 def test_once_the_masker_has_learnt_every_turn_is_the_classifiers() -> None:

@@ -22,8 +22,8 @@ def test_the_contrast_of_two_images_by_hand() -> None:
     negative of its own.
     """
     similarities = torch.tensor([[9.0, 0.0], [0.5, 9.0]])
-    found = info_nce(torch.tensor([1.0, 0.5]), similarities, torch.tensor([0, 1]), 0.5)
-    torch.testing.assert_close(found, (torch.tensor(-2.0).exp().log1p() + torch.tensor(2.0).log()) / 2)
+    loss = info_nce(torch.tensor([1.0, 0.5]), similarities, torch.tensor([0, 1]), 0.5)
+    torch.testing.assert_close(loss, (torch.tensor(-2.0).exp().log1p() + torch.tensor(2.0).log()) / 2)
     assert float(info_nce(torch.tensor([0.3]), torch.ones(1, 1), torch.tensor([0]), 0.5)) == 0
 
 
@@ -44,9 +44,9 @@ def test_only_what_both_views_see_is_compared() -> None:
 
 def test_maps_without_evidence_are_like_nothing_and_have_finite_gradients() -> None:
     first = torch.zeros(1, 4, 4, requires_grad=True)
-    found = similarity(first, torch.rand(1, 4, 4), IDENTITY)
-    (gradient,) = torch.autograd.grad(found.sum(), first)
-    assert float(found.detach()) == 0 and gradient.isfinite().all()
+    likeness = similarity(first, torch.rand(1, 4, 4), IDENTITY)
+    (gradient,) = torch.autograd.grad(likeness.sum(), first)
+    assert float(likeness.detach()) == 0 and gradient.isfinite().all()
 
 
 def test_terms_are_those_written_out() -> None:
@@ -76,9 +76,9 @@ def test_terms_are_those_written_out() -> None:
 
 def test_the_term_reaches_the_weights_through_the_features_alone() -> None:
     method = make_method("cgc")
-    found = look(method, make_batch(), 0)["classifier"]["contrast"]
+    term = look(method, make_batch(), 0)["classifier"]["contrast"]
     network: Any = method.classifier.module
-    gradients = torch.autograd.grad(found, [network.network.fc.weight, network.network.conv1.weight], allow_unused=True)
+    gradients = torch.autograd.grad(term, [network.network.fc.weight, network.network.conv1.weight], allow_unused=True)
     assert gradients[0] is None and gradients[1] is not None and gradients[1].abs().max() > 0
 
 

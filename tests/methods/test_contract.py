@@ -57,9 +57,9 @@ def test_the_networks_that_it_says_learn_and_no_others(case: str) -> None:
     """Weights and running statistics, to the bit; modes and flags are as before."""
     method = made(case)
     for step in STEPS:
-        kept, batch = states_of(method), make_batch(step)
+        states, batch = states_of(method), make_batch(step)
         take_step(method, batch, step)
-        assert moved(method, kept) == set(method.losses(step))
+        assert moved(method, states) == set(method.losses(step))
         for engine in method.networks.values():
             assert engine.module.training and all(p.requires_grad for p in engine.module.parameters())
 
@@ -73,8 +73,8 @@ def test_a_step_depends_on_nothing_but_weights_batch_and_seed(case: str) -> None
             take_step(method, replace(batch, sample_keys=batch.sample_keys + np.uint64(passes << 32)), step)
         return method
 
-    kept = states_of(after(noise=1))
-    assert moved(after(noise=2), kept) == set()
+    states = states_of(after(noise=1))
+    assert moved(after(noise=2), states) == set()
     options = made(case).options.model_dump()
     sample_keys = (
         options.get("lambda4", 0.0) > 0
@@ -82,7 +82,7 @@ def test_a_step_depends_on_nothing_but_weights_batch_and_seed(case: str) -> None
         or options.get("replacement") == "random"
         or case in ("mixup", "cgc")
     )
-    assert bool(moved(after(noise=1, seed=1), kept)) == bool(moved(after(noise=1, passes=1), kept)) == sample_keys
+    assert bool(moved(after(noise=1, seed=1), states)) == bool(moved(after(noise=1, passes=1), states)) == sample_keys
 
 
 @every_case
@@ -144,12 +144,12 @@ def test_a_probe_tells_each_networks_terms_and_moves_nothing(case: str, step: in
     method = made(case)
     for engine in method.networks.values():
         engine.module.eval()
-    kept, state = states_of(method), {name: value.clone() for name, value in method.state.items()}
+    states, state = states_of(method), {name: value.clone() for name, value in method.state.items()}
     terms = look(method, make_batch(), step)
-    assert list(terms) == list(method.losses(step)) and moved(method, kept) == set()
-    for name, found in terms.items():
+    assert list(terms) == list(method.losses(step)) and moved(method, states) == set()
+    for name, losses in terms.items():
         weights = list(method.networks[name].module.parameters())
-        gradients = torch.autograd.grad(sum(found.values()), weights, allow_unused=True)  # type: ignore[arg-type]
+        gradients = torch.autograd.grad(sum(losses.values()), weights, allow_unused=True)  # type: ignore[arg-type]
         assert any(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
     assert all(torch.equal(method.state[name], value) for name, value in state.items())
 

@@ -59,10 +59,10 @@ def test_an_eroded_mask_is_what_has_the_mask_all_around_it() -> None:
     expected[:, 5:8, 11] = 1
     expected[:, 31, :3] = 0.5
     assert torch.equal(erode(masks, 1), expected)
-    given, shrunk = (make_method("fixed_mask", mask="given", erosion=pixels) for pixels in (0, 1))
+    plain, shrunk = (make_method("fixed_mask", mask="given", erosion=pixels) for pixels in (0, 1))
     take_step(shrunk, make_batch(masks=masks), 0)
-    take_step(given, make_batch(masks=expected), 0)
-    assert changed(shrunk.classifier.module, state_of(given.classifier.module)) == []
+    take_step(plain, make_batch(masks=expected), 0)
+    assert changed(shrunk.classifier.module, state_of(plain.classifier.module)) == []
 
 
 def test_an_exchanged_picture_is_what_the_mask_marks_on_another_image() -> None:
@@ -97,12 +97,12 @@ def test_luminance_spans_the_unit_interval_and_ignores_brightness_and_contrast(
     seed: int, scale: float, offset: float
 ) -> None:
     images = random_images(seed)
-    found = luminance(images)
-    assert found.shape == (3, 8, 9)
-    assert (found.amin((1, 2)) == 0).all()
-    torch.testing.assert_close(found.amax((1, 2)), torch.ones(3))
-    torch.testing.assert_close(luminance(scale * images + offset), found, rtol=1e-3, atol=1e-4)
-    assert torch.equal(luminance(images[1:2])[0], found[1])
+    luminances = luminance(images)
+    assert luminances.shape == (3, 8, 9)
+    assert (luminances.amin((1, 2)) == 0).all()
+    torch.testing.assert_close(luminances.amax((1, 2)), torch.ones(3))
+    torch.testing.assert_close(luminance(scale * images + offset), luminances, rtol=1e-3, atol=1e-4)
+    assert torch.equal(luminance(images[1:2])[0], luminances[1])
 
 
 def test_luminance_weighs_green_most_and_blue_least() -> None:

@@ -57,12 +57,12 @@ def test_by_hand() -> None:
 
 
 def test_auto_takes_groups_where_the_benchmark_has_them() -> None:
-    chosen = {
+    counts = {
         (over, groups): len(make_method("groupdro", over=over, groups=groups).state["group_weights"])
         for over in ("auto", "domains")
         for groups in ((), (5, 5, 5))
     }
-    assert chosen == {("auto", ()): 2, ("auto", (5, 5, 5)): 3, ("domains", ()): 2, ("domains", (5, 5, 5)): 2}
+    assert counts == {("auto", ()): 2, ("auto", (5, 5, 5)): 3, ("domains", ()): 2, ("domains", (5, 5, 5)): 2}
 
 
 def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
@@ -74,7 +74,7 @@ def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "domains", "groups", "told"),
+    ("over", "domains", "groups", "message"),
     [
         ("auto", 1, 0, "weighs source domains here, and there is only one"),
         ("domains", 1, 4, "weighs source domains here"),
@@ -84,9 +84,9 @@ def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
         ("auto", 1, 2, None),
     ],
 )
-def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, told: str | None) -> None:
-    found = GroupDROOptions(over=over).unmet_requirement(domains, groups)
-    assert found is None if told is None else found is not None and found.startswith(told)
+def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, message: str | None) -> None:
+    requirement = GroupDROOptions(over=over).unmet_requirement(domains, groups)
+    assert requirement is None if message is None else requirement is not None and requirement.startswith(message)
 
 
 def test_a_single_source_domain_is_refused_before_the_first_step(squares: RunConfig) -> None:

@@ -41,16 +41,16 @@ def written_out(network: Any, batch: Batch, weight: float) -> tuple[Tensor, Tens
 def test_the_slope_of_one_image_by_hand() -> None:
     """z = (ln 3, 0): p = (3/4, 1/4), so 3/4 ln 3 - ln 3 for the first class and 3/4 ln 3 for the second."""
     logits = torch.tensor([[3.0, 1.0], [3.0, 1.0]]).log()
-    found = scale_gradient(logits, torch.tensor([0, 1]))
-    torch.testing.assert_close(found, torch.tensor([-0.25, 0.75]) * torch.tensor(3.0).log())
+    gradient = scale_gradient(logits, torch.tensor([0, 1]))
+    torch.testing.assert_close(gradient, torch.tensor([-0.25, 0.75]) * torch.tensor(3.0).log())
 
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 1.0), (1, 1.0), (2, 7.0), (3, 7.0)])
 def test_terms_are_those_of_the_dummy_scale(step: int, weight: float) -> None:
     method, batch = make_method("irm", penalty=7.0, penalty_anneal="2 steps", freeze_batchnorm=True), make_batch()
     terms = look(method, batch, step)["classifier"]
-    for found, expected in zip(terms.values(), written_out(method.classifier.module, batch, weight), strict=True):
-        torch.testing.assert_close(found, expected)
+    for term, expected in zip(terms.values(), written_out(method.classifier.module, batch, weight), strict=True):
+        torch.testing.assert_close(term, expected)
 
 
 def test_steps_are_those_of_an_optimiser_that_starts_anew_where_the_weight_jumps() -> None:
@@ -65,8 +65,8 @@ def test_steps_are_those_of_an_optimiser_that_starts_anew_where_the_weight_jumps
         optimiser.zero_grad()
         sum(written_out(network, batch, 7.0 if step >= 2 else 1.0)).backward()  # type: ignore[union-attr]
         optimiser.step()
-    for found, expected in zip(method.classifier.module.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    for weight, expected in zip(method.classifier.module.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_weight_it_is_the_mean_over_domains() -> None:
@@ -75,8 +75,8 @@ def test_without_a_weight_it_is_the_mean_over_domains() -> None:
     for step in range(2):
         take_step(method, batch, step)
         take_step(erm, batch, step)
-    for found, expected in zip(method.classifier.module.parameters(), erm.classifier.module.parameters(), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    for weight, expected in zip(method.classifier.module.parameters(), erm.classifier.module.parameters(), strict=True):
+        torch.testing.assert_close(weight, expected, rtol=0, atol=1e-6)
 
 
 def test_an_empty_half_and_a_domain_without_an_image_count_as_zero() -> None:

@@ -15,13 +15,13 @@ from shares import look, take_step, with_share
 @pytest.mark.parametrize("name", MADE_UP)
 def test_it_learns_probes_and_waits_for_nothing(name: str) -> None:
     method = make_method(name)
-    kept, state = states_of(method), dict(method.state)
+    states, state = states_of(method), dict(method.state)
     look(method, make_batch(), 0)
     assert method.state == state
     for module in (network.module for network in method.networks.values()):
-        module.load_state_dict(kept["classifier"])  # a probe of the product is in evaluation mode
+        module.load_state_dict(states["classifier"])  # a probe of the product is in evaluation mode
     logged = take_step(method, make_batch(), 0)
-    assert moved(method, kept) == {"classifier"} and float(logged["classifier/gradient_norm"]) > 0
+    assert moved(method, states) == {"classifier"} and float(logged["classifier/gradient_norm"]) > 0
     there = make_method(name, engine=engine)
     for step in range(3):
         terms = there.step(on_meta(with_share(make_batch(step), there, step)), step)
@@ -39,13 +39,13 @@ def test_features_are_what_the_head_takes() -> None:
 def test_an_input_gradient_is_that_of_the_network_in_evaluation_mode() -> None:
     """By finite differences of the sum over colours; a move of the running statistics would show."""
     method, batch = make_method("made_up_salient"), make_batch()
-    kept = states_of(method)
-    found = method.prepare(batch, 0).values["kept"]
-    assert moved(method, kept) == set() and method.classifier.module.training
+    states = states_of(method)
+    mask = method.prepare(batch, 0).values["kept"]
+    assert moved(method, states) == set() and method.classifier.module.training
     network = copy.deepcopy(method.classifier.module).eval()
     images = batch.images.clone().requires_grad_()
     network(images).gather(1, batch.labels[:, None]).sum().backward()
     assert images.grad is not None
     mean = images.grad.mean(1, keepdim=True)
-    assert torch.equal(found, mean > mean.mean((2, 3), keepdim=True))
+    assert torch.equal(mask, mean > mean.mean((2, 3), keepdim=True))
     assert all(parameter.grad is None for parameter in method.classifier.module.parameters())

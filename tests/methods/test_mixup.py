@@ -24,16 +24,16 @@ def batch_of(domains: list[int], first: int = 0, rank: int = 0, ranks: int = 1) 
 def test_the_loss_of_two_images_by_hand() -> None:
     """p = (2/3, 1/3) and (1/2, 1/2): shares 1/4 and 1."""
     logits = torch.tensor([[2.0, 1.0], [1.0, 1.0]]).log()
-    found = mixed_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([0.25, 1.0]))
+    loss = mixed_cross_entropy(logits, torch.tensor([0, 1]), torch.tensor([1, 0]), torch.tensor([0.25, 1.0]))
     expected = ((0.25 * np.log(3 / 2) + 0.75 * np.log(3)) + np.log(2)) / 2
-    assert float(found) == pytest.approx(expected)
+    assert float(loss) == pytest.approx(expected)
 
 
 @given(seed=st.integers(0, 2**64 - 1), domains=st.lists(st.integers(0, 3), min_size=1, max_size=12))
 def test_partners_are_of_the_next_domain_of_one_circle(seed: int, domains: list[int]) -> None:
     partners, mixing = pair_across_domains(batch_of(domains), 0.2, seed)
     following = {domain: {domains[partners[i]] for i, d in enumerate(domains) if d == domain} for domain in domains}
-    assert all(len(found) == 1 for found in following.values())
+    assert all(len(targets) == 1 for targets in following.values())
     circle, domain = [], domains[0]
     while domain not in circle:
         circle.append(domain)
@@ -49,8 +49,8 @@ def test_partners_are_of_the_next_domain_of_one_circle(seed: int, domains: list[
 def test_seed_and_draws_decide_everything() -> None:
     domains, before = [0, 0, 1, 1, 2, 2], torch.get_rng_state()
     first = pair_across_domains(batch_of(domains), 0.2, 5)
-    again = pair_across_domains(batch_of(domains, rank=1, ranks=2), 0.2, 5)
-    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    second = pair_across_domains(batch_of(domains, rank=1, ranks=2), 0.2, 5)
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
     assert torch.equal(torch.get_rng_state(), before)
     for other in (pair_across_domains(batch_of(domains), 0.2, 6), pair_across_domains(batch_of(domains, 6), 0.2, 5)):
         assert not np.array_equal(first[1], other[1])
@@ -73,13 +73,13 @@ def test_the_network_sees_mixtures_and_is_asked_for_both_labels() -> None:
         GlobalBatch(batch.sample_keys, batch.labels.numpy(), 3, domains=batch.domains.numpy()), 1.0, 0
     )
     keep = torch.from_numpy(mixing)
-    kept = keep[:, None, None, None]
-    logits = method.classifier.module(kept * batch.images + (1 - kept) * batch.images[partners])
+    weight = keep[:, None, None, None]
+    logits = method.classifier.module(weight * batch.images + (1 - weight) * batch.images[partners])
     target = F.one_hot(batch.labels, 3) * keep[:, None] + F.one_hot(batch.labels[partners], 3) * (1 - keep[:, None])
     terms = look(method, make_batch(), 0)["classifier"]
     torch.testing.assert_close(terms["mixed_classification"], F.cross_entropy(logits, target))
 
 
 def test_images_of_a_single_domain_are_mixed_with_one_another() -> None:
-    found = Counter(tuple(pair_across_domains(batch_of([3] * 3, first=3 * i), 0.2, 0)[0].tolist()) for i in range(1200))
-    assert len(found) == 6 and stats.chisquare(list(found.values())).pvalue > 1e-3
+    tally = Counter(tuple(pair_across_domains(batch_of([3] * 3, first=3 * i), 0.2, 0)[0].tolist()) for i in range(1200))
+    assert len(tally) == 6 and stats.chisquare(list(tally.values())).pvalue > 1e-3

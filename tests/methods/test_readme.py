@@ -21,9 +21,9 @@ RUNNER = "import sys; sys.path.insert(0, sys.argv.pop(1)); from align_dist impor
 def with_readmes_method(folder: Path) -> Path:
     """A copy of the package with what README says of a method."""
     text = (ROOT / "align_dist" / "README.md").read_text()
-    found = re.search(r"`(align_dist/methods/(\w+)\.py)`:\n```python\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL)
-    assert found is not None
-    path, _name, code, line = found.groups()
+    match = re.search(r"`(align_dist/methods/(\w+)\.py)`:\n```python\n(.*?)```.*?```python\n(.*?)```", text, re.DOTALL)
+    assert match is not None
+    path, _name, code, line = match.groups()
     shutil.copytree(ROOT / "align_dist", folder / "align_dist", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / path).write_text(code)
     registry = folder / "align_dist" / "methods" / "registry.py"
@@ -46,7 +46,7 @@ def test_it_trains_with_its_own_option(package: Path, squares: RunConfig, tmp_pa
         assert process.returncode == 0, output + errors
     (folder,) = (tmp_path / "runs" / "test").iterdir()
     assert "label_smoothing:\n  smoothing: 0.25\n" in (folder / "config.yaml").read_text()
-    told = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["classifier/classification"] for line in told if "classifier/classification" in line]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["classifier/classification"] for line in lines if "classifier/classification" in line]
     # A smoothed target is never met: the least cross-entropy of two classes at 0.25 is its entropy, 0.377.
     assert losses and min(losses) > 0.376 and (folder / "done").exists() and os.path.getsize(folder / "results.jsonl")

@@ -21,18 +21,18 @@ from align_dist.networks.classifier import Classifier
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 
 
-def written_out(network: Any, images: Tensor, labels: Tensor, features: float, chosen: float) -> Tensor:
+def written_out(network: Any, images: Tensor, labels: Tensor, features: float, image_share: float) -> Tensor:
     """DomainBed's steps with numpy's percentiles, the gradient by autograd."""
     hidden = torch.relu(network.bn1(network.conv1(images)))
-    seen = network.layer3(network.layer2(network.layer1(hidden))).mean((2, 3)).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(network.fc(seen).gather(1, labels[:, None]).sum(), seen)
+    means = network.layer3(network.layer2(network.layer1(hidden))).mean((2, 3)).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(network.fc(means).gather(1, labels[:, None]).sum(), means)
     limits = np.percentile(gradient.numpy(), (1 - features) * 100, axis=1, keepdims=True)
     stays = gradient < torch.from_numpy(limits)
     of_label = labels[:, None]
-    falls = network.fc(seen).softmax(1).gather(1, of_label) - network.fc(seen * stays).softmax(1).gather(1, of_label)
-    spared = falls < float(np.percentile(falls.detach().numpy(), (1 - chosen) * 100))
+    falls = network.fc(means).softmax(1).gather(1, of_label) - network.fc(means * stays).softmax(1).gather(1, of_label)
+    spared = falls < float(np.percentile(falls.detach().numpy(), (1 - image_share) * 100))
     assert 0 < spared.sum() < len(images)
-    return F.cross_entropy(network.fc(seen * (stays | spared)), labels)
+    return F.cross_entropy(network.fc(means * (stays | spared)), labels)
 
 
 @pytest.mark.parametrize(("features", "images"), [(1 / 3, 1 / 3), (0.5, 0.2)])
@@ -50,8 +50,8 @@ def test_what_is_muted_by_hand() -> None:
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[2.0, 0.5, 0.0], [0.0, 0.5, 2.0]]))
     batch = type(make_batch())(torch.empty(2), torch.tensor([0, 1]), torch.empty(2), torch.empty(2), np.empty(2))
-    kept = method.feature_mask(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.1]]), head, batch)
-    assert kept.tolist() == [[False, True, True], [True, True, True]]
+    mask = method.feature_mask(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.1]]), head, batch)
+    assert mask.tolist() == [[False, True, True], [True, True, True]]
 
 
 def test_drops_are_not_those_of_sixteen_bits() -> None:
@@ -60,8 +60,8 @@ def test_drops_are_not_those_of_sixteen_bits() -> None:
     features, labels = torch.rand(60, 16, generator=generator).bfloat16(), torch.arange(60) % 3
     batch = type(make_batch())(torch.empty(60), labels, torch.empty(60), torch.empty(60), np.empty(60))
     with torch.autocast("cpu", torch.bfloat16):
-        found = method.feature_mask(features, head, batch)
-    assert torch.equal(found, method.feature_mask(features.float(), head, batch))
+        mask = method.feature_mask(features, head, batch)
+    assert torch.equal(mask, method.feature_mask(features.float(), head, batch))
 
 
 @pytest.mark.parametrize("nothing", [{"features": 0.0}, {"images": 0.0}])

@@ -24,8 +24,8 @@ seeds = given(seed=st.integers(0, 10_000))
 
 def replaced(method: Any, batch: Batch) -> Tensor:
     """x̃ of a batch that has its share."""
-    found: Tensor = method.prepare(batch, 0).values["replaced"]
-    return found
+    pictures: Tensor = method.prepare(batch, 0).values["replaced"]
+    return pictures
 
 
 # Its parts
@@ -41,8 +41,8 @@ def test_the_lowest_places_are_those_of_the_least_value_with_its_sign() -> None:
 @settings(max_examples=20)
 def test_no_place_that_stays_is_lower_than_one_that_goes(seed: int) -> None:
     gradient = (5 * randn(seed, 3, 6, 5)).round()
-    for one, gone in zip(gradient, lowest(gradient, 0.3), strict=True):
-        assert int(gone.sum()) == 9 and one[gone].max() <= one[~gone].min()
+    for one, mask in zip(gradient, lowest(gradient, 0.3), strict=True):
+        assert int(mask.sum()) == 9 and one[mask].max() <= one[~mask].min()
 
 
 def test_a_divergence_by_hand() -> None:
@@ -80,14 +80,15 @@ def input_gradient_of(network: Any, batch: Batch) -> Tensor:
 def test_the_pixels_of_the_lowest_input_gradient_are_replaced(replacement: str, absolute: bool) -> None:
     """Of all colours at once, in evaluation mode; the rest is as it was, and so is the classifier."""
     method: Any = make_method("sgt", fraction=0.25, replacement=replacement, absolute=absolute)
-    batch, kept = with_share(make_batch(), method), states_of(method)
-    found, gradient = replaced(method, batch), input_gradient_of(copy.deepcopy(method.classifier.module), batch).mean(1)
+    batch, states = with_share(make_batch(), method), states_of(method)
+    pictures = replaced(method, batch)
+    gradient = input_gradient_of(copy.deepcopy(method.classifier.module), batch).mean(1)
     gradient = gradient.abs() if absolute else gradient
-    assert moved(method, kept) == set() and not found.requires_grad
-    for picture, image, slope in zip(found, batch.images, gradient, strict=True):
-        gone = slope <= slope.flatten().sort().values[255]
-        assert int(gone.sum()) == 256 and torch.equal(picture[:, ~gone], image[:, ~gone])
-        for values, colour in zip(picture[:, gone], image, strict=True):
+    assert moved(method, states) == set() and not pictures.requires_grad
+    for picture, image, slope in zip(pictures, batch.images, gradient, strict=True):
+        mask = slope <= slope.flatten().sort().values[255]
+        assert int(mask.sum()) == 256 and torch.equal(picture[:, ~mask], image[:, ~mask])
+        for values, colour in zip(picture[:, mask], image, strict=True):
             if replacement == "mean":
                 torch.testing.assert_close(values, colour.mean().expand(256))
             else:
@@ -111,8 +112,8 @@ def test_values_are_new_in_every_pass_and_the_same_on_any_rank_and_in_any_part()
     assert float((replaced(method, with_share(later, method)) != whole).float().mean()) > 0.4
     shares = {rank: with_share(batch, method, rank=rank, ranks=2) for rank in range(2)}
     parts = dict(enumerate(with_share(batch, method).parts(2)))
-    for found in (shares, parts):
-        for start, part in found.items():
+    for batches in (shares, parts):
+        for start, part in batches.items():
             assert torch.equal(method.values(part), method.values(with_share(batch, method))[start::2])
 
 
@@ -127,10 +128,10 @@ def test_its_loss_is_cross_entropy_and_the_divergence_of_the_two_versions(weight
     batch = with_share(make_batch(), method)
     network, pictures = method.classifier.module, replaced(method, batch)
     plain, other = network(batch.images), network(pictures)
-    found = look(method, make_batch(), 0)["classifier"]
-    torch.testing.assert_close(found["classification"], F.cross_entropy(plain, batch.labels))
+    terms = look(method, make_batch(), 0)["classifier"]
+    torch.testing.assert_close(terms["classification"], F.cross_entropy(plain, batch.labels))
     expected = F.kl_div(other.log_softmax(1), plain.softmax(1), reduction="batchmean")
-    torch.testing.assert_close(found["divergence"], weight * expected)
+    torch.testing.assert_close(terms["divergence"], weight * expected)
 
 
 @pytest.mark.parametrize("replacement", ["random", "mean"])

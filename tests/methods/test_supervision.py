@@ -34,8 +34,8 @@ def places(mask: Tensor, side: int) -> Array:
     """What each of side × side places covers of a mask, averaged."""
     count, height, _ = mask.shape
     size = height // side
-    found: Array = mask.double().numpy().reshape(count, side, size, side, size).mean((2, 4))
-    return found
+    means: Array = mask.double().numpy().reshape(count, side, size, side, size).mean((2, 4))
+    return means
 
 
 def enlarged(maps: Array, side: int) -> Array:
@@ -45,9 +45,9 @@ def enlarged(maps: Array, side: int) -> Array:
     low = np.floor(at).astype(int)
     high, part = np.minimum(low + 1, small - 1), at - low
     rows = maps[:, low] * (1 - part)[:, None] + maps[:, high] * part[:, None]
-    found: Array = rows[:, :, low] * (1 - part) + rows[:, :, high] * part
-    assert found.shape == (count, side, side)
-    return found
+    pixels: Array = rows[:, :, low] * (1 - part) + rows[:, :, high] * part
+    assert pixels.shape == (count, side, side)
+    return pixels
 
 
 # HAICS
@@ -157,8 +157,8 @@ def test_no_other_threshold_is_better(seed: int) -> None:
     """Of coarse values, many of which are equal."""
     attribution, signs = (rand(seed, 2, 3, 4) * 10).round() / 10, (3 * rand(seed + 1, 2, 3, 4)).floor() - 1
     values, wanted = attribution.double().numpy(), signs.numpy()
-    found = balance(float(threshold(attribution, signs)), values, wanted)
-    assert found >= max(balance(bound, values, wanted) for bound in np.linspace(-0.05, 1.05, 111)) - 1e-6
+    score = balance(float(threshold(attribution, signs)), values, wanted)
+    assert score >= max(balance(bound, values, wanted) for bound in np.linspace(-0.05, 1.05, 111)) - 1e-6
 
 
 def test_a_disagreement_by_hand() -> None:
@@ -187,9 +187,9 @@ def test_a_disagreement_is_that_of_the_steep_map_and_the_mask(seed: int) -> None
 @settings(max_examples=20)
 def test_a_mask_is_blurred_as_opencv_does_it(seed: int) -> None:
     masks = rand(seed, 3, 7, 5)
-    for found, mask in zip(blurred(masks), masks.numpy(), strict=True):
+    for blurred_mask, mask in zip(blurred(masks), masks.numpy(), strict=True):
         expected = cv2.GaussianBlur(mask, (3, 3), 0)
-        np.testing.assert_allclose(found.numpy(), expected / expected.max(), rtol=1e-5)
+        np.testing.assert_allclose(blurred_mask.numpy(), expected / expected.max(), rtol=1e-5)
     assert (blurred(torch.zeros(1, 4, 4)) == 0).all()
 
 
@@ -220,11 +220,11 @@ def test_grad_cam_of_the_true_class_is_held_against_the_mask(name: str, shuffled
     cam = method.classifier.module.eval()(batch.images, explain=batch.labels).cam
     assert batch.masks is not None
     mask = batch.masks[[5, 0, 1, 2, 3, 4]] if shuffled else batch.masks
-    found = look(method, batch, 0)["classifier"]
+    terms = look(method, batch, 0)["classifier"]
     expected = terms_of(name, cam, mask)
-    assert found.keys() == {"classification", *expected}
+    assert terms.keys() == {"classification", *expected}
     for term, value in expected.items():
-        torch.testing.assert_close(found[term], 0.4 * value)
+        torch.testing.assert_close(terms[term], 0.4 * value)
 
 
 @every_method
