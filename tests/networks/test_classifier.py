@@ -122,12 +122,12 @@ def test_a_trained_classifier_is_a_plain_torchvision_network() -> None:
 def test_exported_weights_do_not_follow_later_training() -> None:
     classifier = make()
     exported = classifier.export()
-    kept = copy.deepcopy(exported)
+    snapshot = copy.deepcopy(exported)
     with torch.no_grad():
         for parameter in classifier.parameters():
             parameter.add_(1.0)
-    assert unequal(kept, exported) == []
-    assert unequal(kept, classifier.export()) != []
+    assert unequal(snapshot, exported) == []
+    assert unequal(snapshot, classifier.export()) != []
 
 
 def test_a_state_dict_round_trip_gives_the_same_network() -> None:
@@ -143,15 +143,15 @@ def test_under_autocast_maps_and_logits_stay_close_to_float32() -> None:
     classifier = make().eval()
     exact = classifier(some_images(), explain=some_labels())
     with torch.autocast("cpu", torch.bfloat16):
-        found = classifier(some_images(), explain=some_labels())
-    for value, expected in zip(found, exact, strict=True):
+        outputs = classifier(some_images(), explain=some_labels())
+    for value, expected in zip(outputs, exact, strict=True):
         assert float((value.float() - expected).abs().max() / expected.abs().max()) < 0.1
 
 
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
-    found = predict(nn.Flatten(), torch.tensor([[[[0.0, 1.0]]]]).log_softmax(3).repeat(2, 1, 1, 1))
-    assert found[0].tolist() == pytest.approx([1 / (1 + 2.718281828), 2.718281828 / (1 + 2.718281828)])
-    assert found.sum(1).tolist() == pytest.approx([1.0, 1.0])
+    probabilities = predict(nn.Flatten(), torch.tensor([[[[0.0, 1.0]]]]).log_softmax(3).repeat(2, 1, 1, 1))
+    assert probabilities[0].tolist() == pytest.approx([1 / (1 + 2.718281828), 2.718281828 / (1 + 2.718281828)])
+    assert probabilities.sum(1).tolist() == pytest.approx([1.0, 1.0])
 
 
 def test_a_map_in_training_is_that_of_the_head_without_its_dropout() -> None:
@@ -159,9 +159,9 @@ def test_a_map_in_training_is_that_of_the_head_without_its_dropout() -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 4)]
     classifier, images, labels = Classifier(nn.Sequential(*layers)), torch.randn(5, 3, 9, 9), torch.arange(5) % 4
-    first, again = (classifier(images, explain=labels) for _ in range(2))
-    assert not torch.equal(first.logits, again.logits)
-    assert torch.equal(first.cam, again.cam)
+    first, second = (classifier(images, explain=labels) for _ in range(2))
+    assert not torch.equal(first.logits, second.logits)
+    assert torch.equal(first.cam, second.cam)
     classifier.eval()
     classifier.closed_form = False
     torch.testing.assert_close(first.cam, classifier(images, explain=labels).cam)

@@ -46,7 +46,7 @@ def test_masks_start_near_the_area_asked_for(kind: str, area: float) -> None:
     with torch.no_grad():
         areas = [float(make(kind, 16, area, seed)(images).mean()) for seed in range(5)]
     assert sum(areas) / 5 == pytest.approx(area, abs=0.1)
-    assert max(abs(found - area) for found in areas) < 0.25
+    assert max(abs(mean - area) for mean in areas) < 0.25
 
 
 @pytest.mark.parametrize("kind", MASKERS)
@@ -82,14 +82,14 @@ def test_any_width_will_do(kind: str, width: int) -> None:
 def test_pretrained_features_are_those_of_the_backbone_and_stay() -> None:
     masker, images = make("pretrained"), some_images(7, 2, 64, 64)
     network: Any = build_backbone("efficientnet_lite0", 3, pretrained=True, small_images=True).eval()
-    seen: list[Tensor] = []
-    network._blocks[10].register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    kept = {name: value.clone() for name, value in masker.state_dict().items()}
+    outputs: list[Tensor] = []
+    network._blocks[10].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    weights = {name: value.clone() for name, value in masker.state_dict().items()}
     with torch.no_grad():
         network(images)
     coarse = masker.train().features(images)[-1]  # type: ignore[operator]
-    torch.testing.assert_close(coarse, nn.functional.group_norm(seen[0], 1), rtol=1e-3, atol=1e-4)
-    assert all(torch.equal(value, kept[name]) for name, value in masker.state_dict().items())
+    torch.testing.assert_close(coarse, nn.functional.group_norm(outputs[0], 1), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(value, weights[name]) for name, value in masker.state_dict().items())
 
 
 @pytest.mark.parametrize("kind", MASKERS)
@@ -116,11 +116,11 @@ def test_a_mask_is_that_of_bilinear_resizing(height: int, width: int) -> None:
     decoded = masker.up[1](torch.cat([quarter, enlarge(masker.down[1](quarter), quarter)], dim=1))
     decoded = masker.up[0](torch.cat([half, enlarge(decoded, half)], dim=1))
     expected = torch.sigmoid(enlarge(masker.last(decoded), images))[:, 0]
-    found = masker(images)
-    torch.testing.assert_close(found, expected)
+    masks = masker(images)
+    torch.testing.assert_close(masks, expected)
     weights = list(masker.parameters())
     for gradient, wanted in zip(
-        torch.autograd.grad(found.square().mean(), weights),
+        torch.autograd.grad(masks.square().mean(), weights),
         torch.autograd.grad(expected.square().mean(), weights),
         strict=True,
     ):

@@ -16,14 +16,14 @@ SIDE = 448
 
 def effective_centre(network: nn.Module, sample_keys: int = 1) -> tuple[int, float]:
     """A middle cell's number and the pixel around which the gradient of its features lies, the mean of both axes."""
-    generator, seen = torch.Generator().manual_seed(0), list[Tensor]()
+    generator, maps = torch.Generator().manual_seed(0), list[Tensor]()
     pooling = network.get_submodule(last_pooling(network))
-    pooling.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pooling.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
     centres = []
     for _ in range(sample_keys):
         images = torch.randn(2, 3, SIDE, SIDE, generator=generator).requires_grad_()
         network.eval()(images)
-        features = seen.pop()
+        features = maps.pop()
         cell = features.shape[-1] // 2
         score = (features[:, :, cell, cell] * torch.randn(features.shape[1], generator=generator)).sum()
         energy = torch.autograd.grad(score, images)[0].abs().sum((0, 1))

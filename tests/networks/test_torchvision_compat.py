@@ -29,8 +29,8 @@ def test_torchvision_works_after_any_part_of_the_package(order: str) -> None:
 def test_where_the_package_is_installed_torchvision_may_come_first(tmp_path: Path) -> None:
     """With the entry points that an installation leaves, made from setup.py."""
     checkout = Path(__file__).parents[2]
-    made = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
-    subprocess.run(made, check=True, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     paths = os.pathsep.join([str(tmp_path), str(checkout)])
     environment = {**os.environ, "PYTHONPATH": paths}
     subprocess.run([sys.executable, "-c", "import torchvision, align_dist" + USES], check=True, env=environment)
@@ -38,5 +38,5 @@ def test_where_the_package_is_installed_torchvision_may_come_first(tmp_path: Pat
 
 def test_the_package_itself_is_light() -> None:
     check = "import sys, align_dist; print([m for m in ('torch', 'numpy', 'torchvision', 'yaml') if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == "[]"
+    output = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
