@@ -70,5 +70,5 @@ def answers(group: Group) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with process_group(DistributedConfig(timeout=60), "cpu") as joined:
-        found = answers(joined)
-        torch.save(found, Path(sys.argv[1]) / f"{joined.rank}.pt")
+        results = answers(joined)
+        torch.save(results, Path(sys.argv[1]) / f"{joined.rank}.pt")

@@ -72,10 +72,10 @@ def steps_of(module: nn.Module, rows: slice) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     with process_group(DistributedConfig(engine=sys.argv[2], timeout=60), "cpu") as group:
         share = slice(group.rank, None, group.world_size)
-        seen = {}
+        results = {}
         for case in CASES:
             module = nn.Sequential(make_module(case))
             synchronise_batchnorm(module, torch.device("cpu"))
-            seen[case] = group.gather(steps_of(module[0], share))
+            results[case] = group.gather(steps_of(module[0], share))
         if group.is_first:
-            torch.save(seen, Path(sys.argv[1]) / f"{group.world_size}.pt")
+            torch.save(results, Path(sys.argv[1]) / f"{group.world_size}.pt")

@@ -19,17 +19,17 @@ Seen = dict[str, list[list[dict[str, Any]]]]
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """By case and rank, what its steps gave; one rank is a group as well."""
     folder = tmp_path_factory.mktemp("ranks")
     run_ranks(request.param, [str(SCRIPT), str(folder), "ddp"])
-    found: Seen = torch.load(folder / f"{request.param}.pt", weights_only=True)
-    return found
+    steps: Seen = torch.load(folder / f"{request.param}.pt", weights_only=True)
+    return steps
 
 
-def close(found: Tensor, wanted: Tensor) -> None:
+def close(actual: Tensor, wanted: Tensor) -> None:
     """To 1e-12 of the largest entry."""
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12 * max(1.0, float(wanted.abs().max())))
+    torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-12 * max(1.0, float(wanted.abs().max())))
 
 
 def interleaved(shares: list[Tensor]) -> Tensor:
@@ -38,16 +38,16 @@ def interleaved(shares: list[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("step", range(STEPS + 1))
 @pytest.mark.parametrize("case", [case for case in CASES if case != "without statistics"])
-def test_ranks_together_are_the_whole_batch(seen: Seen, case: str, step: int) -> None:
+def test_ranks_together_are_the_whole_batch(results: Seen, case: str, step: int) -> None:
     """Outputs and gradients, and after each step the running statistics; the last step is one in evaluation."""
-    compare([rank[step] for rank in seen[case]], steps_of(make_module(case), slice(None))[step])
+    compare([rank[step] for rank in results[case]], steps_of(make_module(case), slice(None))[step])
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-def test_so_they_are_in_training_where_no_statistics_are_kept(seen: Seen, step: int) -> None:
+def test_so_they_are_in_training_where_no_statistics_are_kept(results: Seen, step: int) -> None:
     """In evaluation each share is normalised by itself, as in torch's SyncBatchNorm."""
     case = "without statistics"
-    compare([rank[step] for rank in seen[case]], steps_of(make_module(case), slice(None))[step])
+    compare([rank[step] for rank in results[case]], steps_of(make_module(case), slice(None))[step])
 
 
 def compare(ranks: list[dict[str, Any]], whole: dict[str, Any]) -> None:
@@ -90,6 +90,6 @@ def test_in_evaluation_it_needs_no_ranks() -> None:
 def test_local_statistics_are_those_that_training_moves_on_each_rank() -> None:
     network = make_network()
     network[0][1].eval()
-    found = local_statistics(network)
-    assert [id(value) for value in found] == [id(network[2].running_mean), id(network[2].running_var)]
+    statistics = local_statistics(network)
+    assert [id(value) for value in statistics] == [id(network[2].running_mean), id(network[2].running_var)]
     assert local_statistics(synchronise_batchnorm(make_network(), CPU)) == []

@@ -26,17 +26,17 @@ def complete(settings: dict[str, Any], clip: float | None = 0.5, stage: int = 1)
 
 
 def test_what_the_run_decides_is_filled_in() -> None:
-    found = complete({})
-    assert {key: found[key] for key in OWNED} == OWNED
+    result = complete({})
+    assert {key: result[key] for key in OWNED} == OWNED
 
 
 def test_what_is_deepspeeds_own_passes_through() -> None:
     theirs = {"zero_optimization": {"stage": 2, "overlap_comm": False}, "wall_clock_breakdown": True}
-    given = {**theirs, "steps_per_print": 7}
-    found = complete(given)
-    assert {key: found[key] for key in given} == given
+    settings = {**theirs, "steps_per_print": 7}
+    result = complete(settings)
+    assert {key: result[key] for key in settings} == settings
     assert complete({})["steps_per_print"] > 10**6
-    assert given == {**theirs, "steps_per_print": 7}, "the user's settings are theirs"
+    assert settings == {**theirs, "steps_per_print": 7}, "the user's settings are theirs"
 
 
 def test_clipping_is_always_told() -> None:

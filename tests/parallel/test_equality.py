@@ -173,8 +173,8 @@ def test_bfloat16_is_the_same_in_every_engine(trained: dict[str, Result], engine
 
 def test_bfloat16_on_two_ranks_goes_where_it_goes_on_one(trained: dict[str, Result]) -> None:
     """Not closer: a convolution's weight gradient is rounded to 8 bits after the sum over a rank's pictures."""
-    found, wanted = (movement(trained[f"bfloat16-{name}"], trained["start"], "classifier") for name in ("ddp", "plain"))
-    assert (found - wanted).norm() < 0.2 * wanted.norm()
+    shift, wanted = (movement(trained[f"bfloat16-{name}"], trained["start"], "classifier") for name in ("ddp", "plain"))
+    assert (shift - wanted).norm() < 0.2 * wanted.norm()
 
 
 @pytest.mark.parametrize("engine", ["ddp", "zero1"])
@@ -187,9 +187,9 @@ def test_local_batchnorm_leaves_every_rank_the_mean_of_their_statistics(
     ranks = [weights["classifier"] for weights in local["weights"]]
     statistics = [name for name in ranks[0] if "running" in name]
     assert len(statistics) > 4 and all(torch.equal(ranks[0][name], ranks[1][name]) for name in statistics)
-    found, wanted = ranks[0], synchronised["networks"]["classifier"]["module"]
-    torch.testing.assert_close(found["network.bn1.running_mean"], wanted["network.bn1.running_mean"])
-    assert (wanted["network.bn1.running_var"] - found["network.bn1.running_var"]).abs().max() > 1e-5
+    first, wanted = ranks[0], synchronised["networks"]["classifier"]["module"]
+    torch.testing.assert_close(first["network.bn1.running_mean"], wanted["network.bn1.running_mean"])
+    assert (wanted["network.bn1.running_var"] - first["network.bn1.running_var"]).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize(("plant", "engine"), PLANTED)

@@ -67,25 +67,25 @@ def assert_bits_equal(first: list[Tensor], second: list[Tensor]) -> None:
 def test_a_loss_that_is_no_number_changes_nothing_now_or_later(optimiser: str, before: int, bad: float) -> None:
     engine = make_engine(optimiser)
     train(engine, range(before))
-    kept = state_of(engine)
+    state = state_of(engine)
     assert float(engine.healthy) == 1
     update(engine, 10, bad)
     assert float(engine.healthy) == 0
-    assert_bits_equal(state_of(engine), kept)
+    assert_bits_equal(state_of(engine), state)
     train(engine, range(11, 14))
     assert float(engine.healthy) == 0
-    assert_bits_equal(state_of(engine), kept)
+    assert_bits_equal(state_of(engine), state)
 
 
 def test_a_picture_that_is_no_number_leaves_the_running_statistics_as_they_were() -> None:
     engine = make_engine()
     train(engine, range(2))
-    kept = state_of(engine)
+    state = state_of(engine)
     images = torch.randn(5, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     images[0, 0, 0, 0] = float("nan")
     engine.update(lambda part: {"size": engine(part).square().mean()}, [images])
-    assert_bits_equal(state_of(engine), kept)
-    assert all(torch.isfinite(value).all() for value in kept)
+    assert_bits_equal(state_of(engine), state)
+    assert all(torch.isfinite(value).all() for value in state)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -93,21 +93,21 @@ def test_a_picture_that_is_no_number_leaves_the_running_statistics_as_they_were(
 def test_a_gradient_that_is_no_number_counts_though_its_loss_is_one(optimiser: str, clip: float | None) -> None:
     """The slope of a square root at zero is infinite, and its value finite."""
     engine = make_engine(optimiser, clip=clip)
-    kept = parameters_of(engine)
+    parameters = parameters_of(engine)
     weight = next(engine.module.parameters())
     terms, norm = engine.update(lambda part: {"root": (weight - part).abs().sum().sqrt()}, [weight.detach().clone()])
     assert torch.isfinite(terms["root"])
     assert not torch.isfinite(norm) and float(engine.healthy) == 0
-    assert_bits_equal(parameters_of(engine), kept)
+    assert_bits_equal(parameters_of(engine), parameters)
 
 
 def test_one_engines_illness_is_not_anothers() -> None:
     ill, well = make_engine(), make_engine()
     update(ill, 0, float("nan"))
-    kept = parameters_of(well)
+    parameters = parameters_of(well)
     update(well, 0)
     assert float(well.healthy) == 1
-    assert any(not torch.equal(a, b) for a, b in zip(parameters_of(well), kept, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(parameters_of(well), parameters, strict=True))
 
 
 def plain_optimiser(network: nn.Module, name: str) -> torch.optim.Optimizer:
@@ -129,17 +129,17 @@ def test_updates_and_norms_are_those_of_torch(optimiser: str, clip: float | None
         expected = nn.utils.clip_grad_norm_(network.parameters(), float("inf") if clip is None else clip)
         plain.step()
         torch.testing.assert_close(norm, expected, rtol=1e-4, atol=1e-6)
-    for found, wanted in zip(engine.module.parameters(), network.parameters(), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    for actual, wanted in zip(engine.module.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_clipping_bounds_the_step_and_not_the_reported_norm() -> None:
     engine = make_engine("sgd", clip=0.01, rate=1.0)
     for group in engine.optimiser.param_groups:
         group["weight_decay"] = 0.0
-    kept = parameters_of(engine)
+    parameters = parameters_of(engine)
     norm = update(engine, 0, 100.0).gradient_norm
-    step = torch.cat([(a - b).flatten() for a, b in zip(parameters_of(engine), kept, strict=True)])
+    step = torch.cat([(a - b).flatten() for a, b in zip(parameters_of(engine), parameters, strict=True)])
     assert float(norm) > 1
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
 
@@ -148,8 +148,8 @@ def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
-    found: dict[str, Any] = torch.load(file, weights_only=True)
-    return found
+    result: dict[str, Any] = torch.load(file, weights_only=True)
+    return result
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
@@ -178,17 +178,17 @@ def test_a_saved_engine_goes_on_in_another_memory_layout(
     second.load_state_dict(through_a_file(first.state_dict()))
     for engine in (first, second):
         train(engine, range(3, 6))
-    for found, wanted in zip(state_of(second), state_of(first), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    for actual, wanted in zip(state_of(second), state_of(first), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 def test_the_next_update_has_the_rate_that_was_set(optimiser: str) -> None:
     engine, other = make_engine(optimiser, rate=0.01), make_engine(optimiser, rate=0.5)
-    kept = parameters_of(engine)
+    parameters = parameters_of(engine)
     engine.set_learning_rate(0.0)
     update(engine, 0)
-    assert_bits_equal(parameters_of(engine), kept)
+    assert_bits_equal(parameters_of(engine), parameters)
     engine = make_engine(optimiser, rate=0.01)
     engine.set_learning_rate(0.5)
     train(engine, range(2))
@@ -231,13 +231,13 @@ def make_rows(seed: int) -> Tensor:
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_an_update_over_four_parts_is_the_one_over_the_whole(optimiser: str, clip: float | None) -> None:
     whole, parted = make_small_engine(optimiser, clip), make_small_engine(optimiser, clip)
-    kept = parameters_of(whole)
+    parameters = parameters_of(whole)
     for seed in range(3):
         rows = make_rows(seed)
         wanted = whole.update(lambda part: terms_of(whole, part), [rows])
-        found = parted.update(lambda part: terms_of(parted, part), list(rows.chunk(4)))
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
-    for a, b, before in zip(parameters_of(parted), parameters_of(whole), kept, strict=True):
+        actual = parted.update(lambda part: terms_of(parted, part), list(rows.chunk(4)))
+        torch.testing.assert_close(actual, wanted, rtol=1e-6, atol=1e-6)
+    for a, b, before in zip(parameters_of(parted), parameters_of(whole), parameters, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
         assert (b - before).abs().max() > 1e-4
 
@@ -247,24 +247,24 @@ def test_terms_are_means_over_the_parts_by_name_and_detached() -> None:
     parts = list(make_rows(0).chunk(4))
     each = [terms_of(engine, part) for part in parts]
     wanted = {name: sum(terms[name].item() for terms in each) / 4 for name in each[0]}
-    found = engine.update(lambda part: terms_of(engine, part), parts).terms
-    assert {name: float(term) for name, term in found.items()} == pytest.approx(wanted)
-    assert all(term.dim() == 0 and not term.requires_grad for term in found.values())
+    means = engine.update(lambda part: terms_of(engine, part), parts).terms
+    assert {name: float(term) for name, term in means.items()} == pytest.approx(wanted)
+    assert all(term.dim() == 0 and not term.requires_grad for term in means.values())
 
 
 @pytest.mark.parametrize("bad", range(4))
 @pytest.mark.parametrize("term", ["classification", "size"])
 def test_one_part_that_is_no_number_spoils_the_whole_update(bad: int, term: str) -> None:
     engine = make_small_engine("adamw")
-    kept = parameters_of(engine)
+    parameters = parameters_of(engine)
     rows = make_rows(0)
 
     def terms(part: tuple[int, Tensor]) -> dict[str, Tensor]:
         index, images = part
-        found = terms_of(engine, images)
-        return {**found, term: found[term] * float("nan")} if index == bad else found
+        losses = terms_of(engine, images)
+        return {**losses, term: losses[term] * float("nan")} if index == bad else losses
 
     update = engine.update(terms, list(enumerate(rows.chunk(4))))
     assert float(engine.healthy) == 0 and not torch.isfinite(update.gradient_norm)
     assert {name for name, value in update.terms.items() if torch.isnan(value)} == {term}
-    assert_bits_equal(parameters_of(engine), kept)
+    assert_bits_equal(parameters_of(engine), parameters)

@@ -82,11 +82,11 @@ def test_a_half_set_environment_is_refused_by_the_name_that_is_missing(
         find_ranks(half)
 
 
-@pytest.mark.parametrize("kept", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
-def test_one_variable_of_torchrun_alone_is_refused(kept: str) -> None:
-    others = ", ".join(name for name in TORCHRUN if name != kept)
-    with raises(MachineError, kept, others):
-        find_ranks({kept: "0"})
+@pytest.mark.parametrize("variable", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+def test_one_variable_of_torchrun_alone_is_refused(variable: str) -> None:
+    others = ", ".join(name for name in TORCHRUN if name != variable)
+    with raises(MachineError, variable, others):
+        find_ranks({variable: "0"})
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_without_scontrol_the_remedy_is_to_name_the_first_node(monkeypatch: pyte
 def test_one_task_on_a_named_node_needs_no_scontrol(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     one = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_LOCALID": "0", "SLURM_STEP_TASKS_PER_NODE": "1"}
-    found = find_ranks({**without(SRUN, "MASTER_ADDR"), **one, "SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "node7"})
-    assert (found.rank, found.world_size, found.launcher) == (0, 1, "srun")
+    ranks = find_ranks({**without(SRUN, "MASTER_ADDR"), **one, "SLURM_NODEID": "0", "SLURM_STEP_NODELIST": "node7"})
+    assert (ranks.rank, ranks.world_size, ranks.launcher) == (0, 1, "srun")
 
 
 def test_tasks_on_each_node_of_slurms_run_length_form() -> None:

@@ -31,10 +31,10 @@ def whole(engine: str, **settings: Any) -> Settings:
 
 def portable(engine: str, **settings: Any) -> Settings:
     """A rate at which an entry whose gradient is rounding, which Adam steps by in full, stays within tolerance."""
-    made = trial(engine, "adamw", **settings)
-    for network in (made["classifier"], made["align"]["masker"]):
+    config = trial(engine, "adamw", **settings)
+    for network in (config["classifier"], config["align"]["masker"]):
         network["optimiser"]["learning_rate"] = 1e-4
-    return made
+    return config
 
 
 def with_state(engine: str, **settings: Any) -> Settings:

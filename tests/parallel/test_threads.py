@@ -28,12 +28,12 @@ print(torch.get_num_threads())
 """
 
 
-@pytest.mark.parametrize(("asked", "imports"), [(0, f"import ffcv\n{OURS}"), (3, f"import torch\n{OURS}")])
+@pytest.mark.parametrize(("threads", "imports"), [(0, f"import ffcv\n{OURS}"), (3, f"import torch\n{OURS}")])
 def test_a_runs_steps_have_every_core_or_what_is_asked_for(
-    squares: RunConfig, tmp_path: Path, asked: int, imports: str
+    squares: RunConfig, tmp_path: Path, threads: int, imports: str
 ) -> None:
     training = squares.training.model_copy(
-        update={"threads": asked, "length": "8 steps", "warmup": "2 steps", "validate_every": "4 steps"}
+        update={"threads": threads, "length": "8 steps", "warmup": "2 steps", "validate_every": "4 steps"}
     )
     config = squares.model_copy(update={"runs": tmp_path / "runs", "training": training})
     (tmp_path / "run.yaml").write_text(to_yaml(config))
@@ -41,7 +41,7 @@ def test_a_runs_steps_have_every_core_or_what_is_asked_for(
     command = [sys.executable, "-c", SCRIPT.format(imports=imports), str(tmp_path / "run.yaml")]
     finished = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
-    expected = asked or available_cores()
+    expected = threads or available_cores()
     assert finished.stdout.split() == [str(expected)]
     (start,) = json.loads((load_config(tmp_path / "run.yaml").folder / "environment.json").read_text())
     assert (start["threads"], start["precision"], start["device"]) == (expected, config.training.precision, "cpu")
@@ -54,7 +54,7 @@ def test_importing_the_data_rooms_leaves_torchs_threads_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "cores", "ranks", "told", "expected"),
+    ("threads", "cores", "ranks", "variables", "expected"),
     [
         (0, 8, 1, {}, 8),
         (3, 8, 1, {"OMP_NUM_THREADS": "2"}, 3),
@@ -69,5 +69,5 @@ def test_importing_the_data_rooms_leaves_torchs_threads_alone() -> None:
         (0, 0, 2, {}, 1),
     ],
 )
-def test_the_number_of_threads(asked: int, cores: int, ranks: int, told: dict[str, str], expected: int) -> None:
-    assert thread_count(asked, cores, ranks, told) == expected
+def test_the_number_of_threads(threads: int, cores: int, ranks: int, variables: dict[str, str], expected: int) -> None:
+    assert thread_count(threads, cores, ranks, variables) == expected

@@ -55,27 +55,27 @@ def run_trials(
     folder: Path, world_size: int, trials: dict[str, Settings], launcher: str = "torchrun"
 ) -> dict[str, Result]:
     """What each of them wrote; more than one engine may be among them. A process group is there on one rank, too."""
-    told = folder / f"trials-{world_size}.json"
-    told.write_text(json.dumps(trials))
-    run_ranks(world_size, [str(HERE / "alternation.py"), str(folder), "ddp", str(told)], launcher)
+    path = folder / f"trials-{world_size}.json"
+    path.write_text(json.dumps(trials))
+    run_ranks(world_size, [str(HERE / "alternation.py"), str(folder), "ddp", str(path)], launcher)
     return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in trials}
 
 
 def assert_same_training(
-    found: Result, wanted: Result, weights: float = 1e-6, state: float = 1e-4, terms: float = 1e-4
+    actual: Result, wanted: Result, weights: float = 1e-6, state: float = 1e-4, terms: float = 1e-4
 ) -> None:
     """Equal weights and optimiser states at the end, equal terms all the way, equal ranks.
 
     weights: the largest difference. state, terms: the same, as a part of a tensor's largest entry. All 0: each bit.
     """
-    assert "error" not in found, found["error"]
+    assert "error" not in actual, actual["error"]
     assert "error" not in wanted, wanted["error"]
-    assert_ranks_agree(found)
+    assert_ranks_agree(actual)
     for network, engine in wanted["networks"].items():
-        other = found["networks"][network]
+        other = actual["networks"][network]
         assert_close(other["module"], engine["module"], weights)
         assert_same_optimiser(other["optimiser"], engine["optimiser"], state)
-    assert_same_terms(found, wanted, terms)
+    assert_same_terms(actual, wanted, terms)
 
 
 def assert_ranks_agree(result: Result) -> None:
@@ -85,29 +85,29 @@ def assert_ranks_agree(result: Result) -> None:
             assert_close(other[network], weights, 0)
 
 
-def assert_close(found: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
-    assert found.keys() == wanted.keys()
+def assert_close(actual: dict[str, Tensor], wanted: dict[str, Tensor], tolerance: float) -> None:
+    assert actual.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(actual[name], value, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def assert_same_optimiser(found: Settings, wanted: Settings, tolerance: float) -> None:
-    assert found["param_groups"][0]["lr"] == wanted["param_groups"][0]["lr"]
-    assert found["param_groups"][0]["params"] == wanted["param_groups"][0]["params"]
-    assert found["state"].keys() == wanted["state"].keys()
+def assert_same_optimiser(actual: Settings, wanted: Settings, tolerance: float) -> None:
+    assert actual["param_groups"][0]["lr"] == wanted["param_groups"][0]["lr"]
+    assert actual["param_groups"][0]["params"] == wanted["param_groups"][0]["params"]
+    assert actual["state"].keys() == wanted["state"].keys()
     for index, entry in wanted["state"].items():
-        kept = {key: value for key, value in entry.items() if value is not None}
-        assert found["state"][index].keys() == kept.keys()
-        for key, value in kept.items():
+        values = {key: value for key, value in entry.items() if value is not None}
+        assert actual["state"][index].keys() == values.keys()
+        for key, value in values.items():
             scaled = tolerance * float(value.abs().max())
-            torch.testing.assert_close(found["state"][index][key], value, rtol=0, atol=scaled)
+            torch.testing.assert_close(actual["state"][index][key], value, rtol=0, atol=scaled)
 
 
-def assert_same_terms(found: Result, wanted: Result, tolerance: float) -> None:
+def assert_same_terms(actual: Result, wanted: Result, tolerance: float) -> None:
     """The mean over ranks: each logs its own share of a batch."""
-    assert len(found["logged"][0]) == len(wanted["logged"][0]) > 0
+    assert len(actual["logged"][0]) == len(wanted["logged"][0]) > 0
     for step in range(len(wanted["logged"][0])):
-        here, there = mean_terms(found, step), mean_terms(wanted, step)
+        here, there = mean_terms(actual, step), mean_terms(wanted, step)
         assert here.keys() == there.keys()
         for name, value in there.items():
             torch.testing.assert_close(here[name], value, rtol=tolerance, atol=0, msg=lambda m, n=name: f"{n}: {m}")
