@@ -32,13 +32,13 @@ def cells(table: Table) -> dict[str, list[str]]:
 
 
 def test_single_source_gives_in_domain_and_the_mean_of_the_others() -> None:
-    found = [
+    results = [
         *rows("erm", "a", 0, {"a": 0.5, "b": 0.25, "c": 0.75}),
         *rows("erm", "a", 1, {"a": 0.7, "b": 0.35, "c": 0.85}),
         *rows("erm", "b", 0, {"a": 0.1, "b": 0.9, "c": 0.3}),
         *rows("align", "b", 1, {"a": 0.2, "b": 1.0, "c": 0.4}),
     ]
-    inside, outside = (t for t in grid_tables(found, WANTED, "single_source", "validation") if "Accuracy" in t.title)
+    inside, outside = (t for t in grid_tables(results, WANTED, "single_source", "validation") if "Accuracy" in t.title)
     assert inside.header == ("method", "seeds", "a", "b", "mean")
     assert cells(inside) == {
         "erm": ["2", "60.0 ± 10.0", "90.0 (n=1)", "70.0 (n=1)"],
@@ -50,11 +50,11 @@ def test_single_source_gives_in_domain_and_the_mean_of_the_others() -> None:
 
 def test_leave_one_out_takes_each_target_from_the_runs_that_held_it_out() -> None:
     held_out = {"protocol": "leave_one_out", "source": "", "target": "a"}
-    found = [
+    results = [
         *rows("erm", "b", 0, {"b": 0.8, "a": 0.4}, **held_out),
         *rows("erm", "b", 0, {"b": 0.7, "a": 0.5}, **held_out, selection="last"),
     ]
-    accuracy, *_ = grid_tables(found, [p for p in WANTED if p.domain == "a"], "leave_one_out", "validation")
+    accuracy, *_ = grid_tables(results, [p for p in WANTED if p.domain == "a"], "leave_one_out", "validation")
     assert cells(accuracy) == {"erm": ["1", "40.0"], "align": ["0", "–"]}
 
 

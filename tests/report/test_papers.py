@@ -183,8 +183,8 @@ def test_the_command_prints_every_form_and_says_what_it_leaves_out(
     shown = {}
     for form in ("text", "markdown", "latex", "csv"):
         assert main(["report", str(tmp_path), "--table", "paper", "--format", form]) == 0
-        shown[form], said = capsys.readouterr()
-        assert "held" in said and "leave_one_out" in said
+        shown[form], errors = capsys.readouterr()
+        assert "held" in errors and "leave_one_out" in errors
     assert "86.91" in shown["text"] and "| ALIGN | published |" in shown["markdown"]
     first, second = shown["csv"].split("# ")[1:]
     read = list(csv.DictReader(io.StringIO(second.partition("\n")[2])))
@@ -200,12 +200,12 @@ def test_the_command_prints_every_form_and_says_what_it_leaves_out(
 
 
 @pytest.mark.parametrize(
-    "asked", [["--table", "dre"], ["--table", "align"], ["--table", "paper", "--html", "page.html"]]
+    "arguments", [["--table", "dre"], ["--table", "align"], ["--table", "paper", "--html", "page.html"]]
 )
 def test_a_table_that_cannot_be_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: list[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     write_run(tmp_path, "in_domain", "VOC2007", "align", 0, {"VOC2007": {"accuracy": 0.5}})
-    assert main(["report", str(tmp_path), *asked]) == 2
+    assert main(["report", str(tmp_path), *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out and len(err.splitlines()) == 1

@@ -19,12 +19,12 @@ def begin(config: RunConfig, seed: int, runs: Path) -> tuple[RunFolder, Row]:
 
 
 def test_unfinished_runs_give_no_rows_but_are_known(squares: RunConfig, tmp_path: Path) -> None:
-    (finished, first), (evaluated, second), (begun, _) = (begin(squares, seed, tmp_path) for seed in range(3))
+    (finished, first), (evaluated, second), (bare, _) = (begin(squares, seed, tmp_path) for seed in range(3))
     finished.write_results([first])
     write_rows(evaluated.results, [second])  # dead before the mark
     runs = read_runs([tmp_path])
     assert [row.seed for row in finished_rows(runs)] == [0]
     assert {(run.folder.name, run.label) for run in unfinished(runs)} == {
         (evaluated.path.name, "align"),
-        (begun.path.name, begun.path.name),
+        (bare.path.name, bare.path.name),
     }

@@ -31,9 +31,9 @@ NONE = "\N{EN DASH}"
 
 
 def cells(table: Table, label: str) -> dict[str, str]:
-    found = [dict(zip(table.header, line, strict=True)) for line in table.rows if line[0] == label]
-    assert len(found) == 1
-    return found[0]
+    lines = [dict(zip(table.header, line, strict=True)) for line in table.rows if line[0] == label]
+    assert len(lines) == 1
+    return lines[0]
 
 
 def test_a_table_of_groups_has_averages_then_each_group() -> None:
@@ -105,10 +105,10 @@ def test_erm_is_first_and_variants_are_lines_of_their_own() -> None:
 
 def test_a_missing_seed_is_counted_and_leaves_the_mean_over_domains() -> None:
     rows = accuracies("erm", "a", [0.2, 0.4, 0.6]) + accuracies("erm", "b", [0.4, 0.6])
-    found = cells(metric_table(rows, "accuracy", "validation"), "erm")
-    assert found["seeds"] == "3"
-    assert found["b"] == f"50.0 {PM} 10.0 (n=2)"
-    assert found["out-of-domain mean"] == f"40.0 {PM} 10.0 (n=2)"
+    line = cells(metric_table(rows, "accuracy", "validation"), "erm")
+    assert line["seeds"] == "3"
+    assert line["b"] == f"50.0 {PM} 10.0 (n=2)"
+    assert line["out-of-domain mean"] == f"40.0 {PM} 10.0 (n=2)"
 
 
 def test_missing_cells_are_marked() -> None:
