@@ -57,9 +57,9 @@ def test_the_newest_then_the_previous_then_an_error(tmp_path: Path) -> None:
         save_checkpoint(tmp_path, {"step": step})
     assert load_checkpoint(tmp_path, quiet) == {"step": 3}
     (tmp_path / "last.ckpt").write_bytes(b"torn")
-    said: list[str] = []
-    assert load_checkpoint(tmp_path, said.append) == {"step": 2}
-    assert said == [f"{tmp_path / 'last.ckpt'}: damaged (its digest does not match); trying previous.ckpt"]
+    messages: list[str] = []
+    assert load_checkpoint(tmp_path, messages.append) == {"step": 2}
+    assert messages == [f"{tmp_path / 'last.ckpt'}: damaged (its digest does not match); trying previous.ckpt"]
     (tmp_path / "previous.ckpt").write_bytes(b"")
     with raises(CheckpointError, tmp_path.parent):
         load_checkpoint(tmp_path, quiet)

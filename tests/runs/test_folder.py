@@ -81,28 +81,28 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
     folder = RunFolder(config.folder)
     folder.begin(config, 1, checked_manifest(config.benchmark).fingerprint)
     folder.write_results([])
-    said: list[str] = []
-    train_run(config, said.append)
-    assert said == [f"{config.folder}: done already"]
+    messages: list[str] = []
+    train_run(config, messages.append)
+    assert messages == [f"{config.folder}: done already"]
     folder.environment.write_text(json.dumps([{"fingerprint": "0" * 16}]))
     with raises(ConfigError, "experiment=NAME"):
-        train_run(config, said.append)
+        train_run(config, messages.append)
 
 
 def test_a_run_that_is_all_warm_up_says_that_nothing_guided_it(squares: RunConfig, tmp_path: Path) -> None:
     changed = {"length": "2 steps", "warmup": "2 steps"}
     training = squares.training.model_copy(update=changed)
-    said: list[str] = []
-    train_run(squares.model_copy(update={"runs": tmp_path, "training": training}), said.append)
-    assert any("training.warmup" in line for line in said)
+    messages: list[str] = []
+    train_run(squares.model_copy(update={"runs": tmp_path, "training": training}), messages.append)
+    assert any("training.warmup" in line for line in messages)
 
 
 def test_runs_are_found_below_parents_and_each_once(squares: RunConfig, tmp_path: Path) -> None:
-    begun, results = RunFolder(tmp_path / "x" / "one"), RunFolder(tmp_path / "x" / "y" / "two")
-    begun.begin(squares)
+    description, results = RunFolder(tmp_path / "x" / "one"), RunFolder(tmp_path / "x" / "y" / "two")
+    description.begin(squares)
     write_rows(results.results, [])
-    paths = sorted([begun.path.resolve(), results.path.resolve()])
-    assert find_run_folders([begun.path, tmp_path, tmp_path / "x"]) == paths
+    paths = sorted([description.path.resolve(), results.path.resolve()])
+    assert find_run_folders([description.path, tmp_path, tmp_path / "x"]) == paths
 
 
 def test_a_place_without_runs_is_an_error(tmp_path: Path) -> None:

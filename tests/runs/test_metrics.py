@@ -41,9 +41,9 @@ def test_lines_of_another_form_are_there_for_no_reader(path: Path) -> None:
 
 
 def test_what_a_resumed_run_does_again_is_forgotten_with_all_that_is_torn(path: Path) -> None:
-    kept = [line for line in path.read_bytes().splitlines(keepends=True) if b'"loss"' in line][:2]
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if b'"loss"' in line][:2]
     forget_after(path, 4)
-    assert path.read_bytes().splitlines(keepends=True) == kept
+    assert path.read_bytes().splitlines(keepends=True) == lines
 
 
 def test_a_run_without_metrics_has_told_nothing(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_metrics_are_kept_to_six_decimals_and_small_ones_to_six_digits(squares: 
     metrics = {"accuracy": 2 / 3, "lipschitz": 1.23456789e-5}
     row = Row("a", "", group_of(squares), "erm", "", 0, "last", 1, "bright", IN_DOMAIN, 1, metrics)
     write_rows(tmp_path / "results.jsonl", [row])
-    (kept,) = read_rows(tmp_path / "results.jsonl")
-    assert kept.metrics == {"accuracy": 0.666667, "lipschitz": 1.23457e-5}
+    (copy,) = read_rows(tmp_path / "results.jsonl")
+    assert copy.metrics == {"accuracy": 0.666667, "lipschitz": 1.23457e-5}
 
 
 def test_values_that_are_not_finite_count_as_not_measured(tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def test_what_a_lost_start_has_selected_is_replaced_by_what_the_checkpoint_holds
 
 
 def test_missing_and_torn_files_are_written_again_and_right_ones_left_alone(tmp_path: Path) -> None:
-    held = {"validation": weights_of(8), "oracle": weights_of(16), "last": weights_of(24)}
-    write_selected(tmp_path, held)
+    weights = {"validation": weights_of(8), "oracle": weights_of(16), "last": weights_of(24)}
+    write_selected(tmp_path, weights)
     right = (tmp_path / "last.pt").stat().st_ino
     (tmp_path / "validation.pt").unlink()
     (tmp_path / "oracle.pt").write_bytes((tmp_path / "oracle.pt").read_bytes()[:-9])
-    restore_selected(tmp_path, held)
+    restore_selected(tmp_path, weights)
     assert steps_in(tmp_path) == {"validation": 8, "oracle": 16, "last": 24}
     assert (tmp_path / "last.pt").stat().st_ino == right

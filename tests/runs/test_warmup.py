@@ -113,7 +113,7 @@ def test_runs_with_a_shared_warmup_equal_the_same_runs_from_scratch(squares: Run
         trunk = RunFolder(trunk_of(shared).folder)
         stops.append(sorted(path.stem for path in (trunk.path / "branches").glob("*.ckpt")))
         (trunk.checkpoints / "last.ckpt").rename(trunk.checkpoints / "previous.ckpt")
-    assert [len(kept) for kept in stops] == [1, 2, 3, 4], "one trunk keeps where each of them left it"
+    assert [len(stems) for stems in stops] == [1, 2, 3, 4], "one trunk keeps where each of them left it"
     assert find_run_folders([tmp_path / "shared"]) == sorted(under(run, tmp_path / "shared").folder for run in runs)
 
 
@@ -139,8 +139,8 @@ def test_a_run_tells_its_warmup_too_where_the_trunk_went_back_since(squares: Run
 def test_steps_where_others_leave_the_trunk_are_kept_on_the_way(squares: RunConfig, tmp_path: Path) -> None:
     late = under(changed(squares, training={"warmup": "13 steps"}), tmp_path)
     train_run(late, quiet, sources_only=True, share_warmup=True, passing=(5, 10, 20))
-    kept = sorted(path.stem for path in (trunk_of(late).folder / "branches").glob("*.ckpt"))
-    assert [int(stem) for stem in kept] == [5, 10, 13]
+    stems = sorted(path.stem for path in (trunk_of(late).folder / "branches").glob("*.ckpt"))
+    assert [int(stem) for stem in stems] == [5, 10, 13]
 
 
 def test_a_warmup_that_diverges_ends_every_run_that_shares_it(squares: RunConfig, tmp_path: Path) -> None:
