@@ -54,13 +54,13 @@ def test_tpe_learns_from_what_the_folders_say_over_a_restart(squares: RunConfig,
 
 def test_tpe_knows_what_was_begun_and_ends_at_the_number_of_samples(squares: RunConfig, tmp_path: Path) -> None:
     search = search_of(squares, tmp_path, algorithm="tpe", samples=4)
-    begun = go_on(search, 3)
-    RunFolder(begun[0].folder).trained.unlink()
+    trials = go_on(search, 3)
+    RunFolder(trials[0].folder).trained.unlink()
     sampler = TrialSampler(search)
-    assert sampler.trials == begun
+    assert sampler.trials == trials
     fresh = sampler.ask()
     assert fresh is not None and fresh.number == 3
-    assert sampler.ask() is None and sampler.trials == [*begun, fresh]
+    assert sampler.ask() is None and sampler.trials == [*trials, fresh]
 
 
 def test_a_space_of_choices_is_used_up(squares: RunConfig, tmp_path: Path) -> None:

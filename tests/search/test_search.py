@@ -59,8 +59,8 @@ class Searched:
         self.path, self.search = with_one_bad_trial(squares, path)
         self.folder = path / "runs" / "search"
         self.early = self._killed_in_the_middle()
-        self.without_ray, _, self.complained_without_ray = self._without_ray()
-        self.code, self.said, self.complained = self._to_its_end()
+        self.without_ray, _, self.stderr_without_ray = self._without_ray()
+        self.code, self.stdout, self.stderr = self._to_its_end()
         self.json: Json = json.loads((self.folder / "search.json").read_text())
 
     def _killed_in_the_middle(self) -> dict[Path, int]:
@@ -71,9 +71,9 @@ class Searched:
         process.kill()
         process.communicate()
         finished = {path.parent: starts_of(path.parent) for path in self.folder.glob("*/trained.json")}
-        gone = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while workers(self.folder.parent):
-            assert time.monotonic() < gone, "trials outlive the search"
+            assert time.monotonic() < deadline, "trials outlive the search"
             time.sleep(0.1)
         return finished
 
@@ -99,7 +99,7 @@ def searched(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def test_a_killed_search_goes_on_and_repeats_nothing(searched: Searched) -> None:
-    assert searched.code == 0, searched.complained
+    assert searched.code == 0, searched.stderr
     assert searched.early, "something was finished when it was killed"
     assert {folder: starts_of(folder) for folder in searched.early} == searched.early
     assert [trial["number"] for trial in searched.json["trials"]] == [0, 1, 2]
@@ -108,7 +108,7 @@ def test_a_killed_search_goes_on_and_repeats_nothing(searched: Searched) -> None
 
 def test_a_search_whose_ray_is_killed_ends_in_one_line(searched: Searched) -> None:
     assert searched.without_ray == 8
-    last = searched.complained_without_ray.strip().splitlines()[-1]
+    last = searched.stderr_without_ray.strip().splitlines()[-1]
     assert last.startswith("tune.py: ") and "gcs_server" in last
 
 
@@ -156,20 +156,20 @@ def test_the_search_saw_no_target_and_shows_its_trials(searched: Searched) -> No
     pictures = {path.stem: path.read_bytes() for path in searched.folder.glob("*.png")}
     assert pictures.keys() == {"history", "slice", "parallel", "importances"}
     assert all(content.startswith(b"\x89PNG") for content in pictures.values())
-    assert f"best: trial {searched.json['best']['number']}" in searched.said
-    assert "without shared warm-up (ratio 0.875)" in searched.said
-    changes = [line for line in searched.complained.splitlines() if line.startswith("trial ")]
+    assert f"best: trial {searched.json['best']['number']}" in searched.stdout
+    assert "without shared warm-up (ratio 0.875)" in searched.stdout
+    changes = [line for line in searched.stderr.splitlines() if line.startswith("trial ")]
     assert 2 <= len(changes) <= 8, "a line for each change of a trial's state"
 
 
 def test_a_finished_search_says_so_at_once_and_leaves_ray_alone(searched: Searched) -> None:
     before = {trial["folder"]: starts_of(Path(trial["folder"])) for trial in searched.good()}
     no_ray = "import sys; sys.modules['ray'] = None; sys.argv[0] = 'tune.py'; exec(open('launch/tune.py').read())"
-    again = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", no_ray, str(searched.path)], capture_output=True, text=True, check=False
     )
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-3:] == searched.said.splitlines()[-3:]
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-3:] == searched.stdout.splitlines()[-3:]
     assert {trial["folder"]: starts_of(Path(trial["folder"])) for trial in searched.good()} == before
 
 
@@ -198,8 +198,8 @@ def test_two_ranks_a_trial_are_two_ranks_by_hand(squares: RunConfig, tmp_path: P
     wait_for(lambda: any((tmp_path / "runs").rglob("environment.json")), process)
     assert len(ranks := workers(tmp_path)) == 2 and all("RANK" in rank.environ() for rank in ranks)
     next(rank for rank in workers(tmp_path) if rank.environ()["RANK"] == "1").kill()
-    code, _, complained = finish(process)
-    assert code == 0, complained
+    code, _, stderr = finish(process)
+    assert code == 0, stderr
     (trial,) = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())["trials"]
     folder = Path(trial["folder"])
     assert trial["state"] == "trained" and trial["branch_step"] == 4
@@ -223,11 +223,11 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
     )
     perfect, other = TrialSampler(search).trials
     record(search, perfect, {8: 2.0, 16: 2.0, 24: 2.0})
-    code, _, complained = finish(start(path))
-    assert code == 0, complained
-    found = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())
-    states = {trial["number"]: trial for trial in found["trials"]}
-    assert states[0]["state"] == "trained" and found["best"]["number"] == 0
+    code, _, stderr = finish(start(path))
+    assert code == 0, stderr
+    summary = json.loads((tmp_path / "runs" / "search" / "search.json").read_text())
+    states = {trial["number"]: trial for trial in summary["trials"]}
+    assert states[0]["state"] == "trained" and summary["best"]["number"] == 0
     assert states[1]["state"] == "stopped" and states[1]["reason"].startswith("ASHA: ")
     assert states[1]["steps"] < 24 and not RunFolder(other.folder).trained.exists()
     assert not workers(tmp_path)
@@ -241,20 +241,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_with_what_tpe_had_chosen(squa
     process = start(path, in_group=True)
     wait_for(lambda: any(folder.glob("warmups/*/metrics.jsonl")), process)
     os.killpg(process.pid, signal.SIGINT)
-    code, _, complained = finish(process)
-    assert code == 75, complained
-    assert complained.strip().splitlines()[-1].startswith("tune.py: SIGINT: ")
-    said = "".join(log.read_text() for log in folder.glob("*/trial.log"))
-    assert not workers(tmp_path) and "SIGTERM: saved at step" in said
-    begun = {path.parent for path in folder.glob("*/suggested.json")}
-    code, _, complained = finish(start(path))
-    assert code == 0, complained
-    found = json.loads((folder / "search.json").read_text())
-    trials, (confirmed,) = found["trials"], found["confirmations"]
+    code, _, stderr = finish(process)
+    assert code == 75, stderr
+    assert stderr.strip().splitlines()[-1].startswith("tune.py: SIGINT: ")
+    logs = "".join(log.read_text() for log in folder.glob("*/trial.log"))
+    assert not workers(tmp_path) and "SIGTERM: saved at step" in logs
+    folders = {path.parent for path in folder.glob("*/suggested.json")}
+    code, _, stderr = finish(start(path))
+    assert code == 0, stderr
+    summary = json.loads((folder / "search.json").read_text())
+    trials, (confirmed,) = summary["trials"], summary["confirmations"]
     assert [(trial["number"], trial["state"]) for trial in trials] == [(0, "trained"), (1, "trained")]
     assert (confirmed["number"], confirmed["seed"], confirmed["state"]) == (2, 1, "trained")
-    assert confirmed["values"] == found["best"]["values"] and len(found["finalists"][0]["others"]) == 1
-    assert begun and begun <= {Path(trial["folder"]) for trial in trials}
+    assert confirmed["values"] == summary["best"]["values"] and len(summary["finalists"][0]["others"]) == 1
+    assert folders and folders <= {Path(trial["folder"]) for trial in trials}
 
 
 def test_tpe_that_has_no_more_trials_says_so(squares: RunConfig, tmp_path: Path) -> None:
@@ -265,6 +265,6 @@ def test_tpe_that_has_no_more_trials_says_so(squares: RunConfig, tmp_path: Path)
     (trial,) = [TrialSampler(search).ask()]
     assert trial is not None
     record(search, trial, {16: 0.75})
-    code, _, complained = finish(start(path))
+    code, _, stderr = finish(start(path))
     assert code == 2
-    assert "samples: the space seems to hold 1 different trials only; lower it to that" in complained
+    assert "samples: the space seems to hold 1 different trials only; lower it to that" in stderr

@@ -54,8 +54,8 @@ def test_a_step_is_a_validation_since_guidance_and_an_end_is_said(task: TrialTas
     assert [result.get("validations") for result in results] == [1, 2, None] and results[-1]["done"]
     assert [(result["step"], result["is_last"]) for result in results[:2]] == [(12, 0), (16, 1)]
     assert RunFolder(task.folder).trained_steps() is not None
-    again = TrialTrainable({"task": task})  # of a trial that is finished nothing is trained again
-    assert [again.train().get("step") for _ in range(3)] == [12, 16, None]
+    second = TrialTrainable({"task": task})  # of a trial that is finished nothing is trained again
+    assert [second.train().get("step") for _ in range(3)] == [12, 16, None]
 
 
 def test_what_a_process_cannot_put_on_record_is_there_with_its_reason(task: TrialTask) -> None:
