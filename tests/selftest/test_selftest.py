@@ -17,11 +17,11 @@ from align_dist.selftest.trials import Trial, distance, finish, loss_difference
 
 
 def test_every_device_and_engine_that_is_here_passes(tmp_path: Path) -> None:
-    told = tmp_path / "told.json"
-    command = [sys.executable, "-m", "align_dist.cli", "selftest", "--out", str(told)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    checks = {check["name"]: check["state"] for check in json.loads(told.read_text("utf-8"))["checks"]}
-    assert done.returncode == 0, done.stdout + done.stderr
+    path = tmp_path / "told.json"
+    command = [sys.executable, "-m", "align_dist.cli", "selftest", "--out", str(path)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    checks = {check["name"]: check["state"] for check in json.loads(path.read_text("utf-8"))["checks"]}
+    assert process.returncode == 0, process.stdout + process.stderr
     assert "failed" not in checks.values()
     assert [state for name, state in checks.items() if name.startswith("cpu")].count("ok") == 5
 
