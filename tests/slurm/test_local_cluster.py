@@ -73,9 +73,9 @@ def _command_lines() -> list[str]:
 def test_a_wrong_call_is_one_line(arguments: list[str], expected: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to come so far")
-    done = local_cluster(*arguments)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    process = local_cluster(*arguments)
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
     assert expected in line
 
 
@@ -83,5 +83,5 @@ def test_without_root_it_says_so() -> None:
     command = ["bash", str(CHECKOUT / "slurm" / "local_cluster.sh"), "start"]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.strip().endswith("run it with sudo"), done.stderr
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 1 and process.stderr.strip().endswith("run it with sudo"), process.stderr

@@ -67,9 +67,9 @@ def submitted(checkout: Path, squares: RunConfig, name: str, *options: str, over
 def test_two_nodes_train_what_two_ranks_started_by_hand_do(checkout: Path, patient: RunConfig, by_hand: Path) -> None:
     runs = checkout / """Ann's "best" runs"""
     job = submitted(checkout, patient, "two nodes", overrides=(f"runs={runs}",))
-    said = job.finished()
+    output = job.finished()
     folder = runs / job.folder.relative_to(checkout / "two nodes" / "runs")
-    assert str(folder) in said and not job.folder.exists()
+    assert str(folder) in output and not job.folder.exists()
     assert json.loads(RunFolder(folder).environment.read_text())[0]["ranks"] == 2
     assert_same_weights(folder, by_hand)
 
@@ -92,11 +92,11 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
     wait_for_step(job.folder, saved_at(job) + 4, job.output)
     assert restarts_of(job.number) == 2 and text_of(job.output).count("SIGUSR2: saved at step") == 2
     for verb in ("node-kill", "node-start"):
-        done = local_cluster(verb, "node2", "--dir", slurm)
-        assert done.returncode == 0, done.stderr
+        process = local_cluster(verb, "node2", "--dir", slurm)
+        assert process.returncode == 0, process.stderr
 
-    said = job.finished()
-    assert said.count("resuming at step") == 3 and said.count("saved at step") == 2
+    output = job.finished()
+    assert output.count("resuming at step") == 3 and output.count("saved at step") == 2
     assert restarts_of(job.number) == 3
     assert_same_weights(job.folder, by_hand)
 
@@ -115,16 +115,16 @@ def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_
     wait_for_state(job.number, "CANCELLED", output=job.output)
     steps = recorded(job.number)
     assert steps[job.number][0] == "CANCELLED" and steps[f"{job.number}.0"] == ("FAILED", "75:0")
-    said = job.output.read_text()
-    assert "SIGTERM: saved at step" in said and "not requeued" in said
+    output = job.output.read_text()
+    assert "SIGTERM: saved at step" in output and "not requeued" in output
 
     # A minute is less than the grace: it leaves after one step, and more time is given while it waits. Slurm's own
     # signal, at any moment of its first half minute, is one that nobody listens to.
-    again = submitted(checkout, patient, "cancelled", "--time=1", "--signal=URG@1")
-    wait_until(lambda: restarts_of(again.number) >= 1, 60, lambda: text_of(again.output))
-    told("scontrol", "update", f"JobId={again.number}", "TimeLimit=10")
-    assert "time limit: saved at step" in again.finished()
-    assert_same_weights(again.folder, by_hand)
+    second = submitted(checkout, patient, "cancelled", "--time=1", "--signal=URG@1")
+    wait_until(lambda: restarts_of(second.number) >= 1, 60, lambda: text_of(second.output))
+    told("scontrol", "update", f"JobId={second.number}", "TimeLimit=10")
+    assert "time limit: saved at step" in second.finished()
+    assert_same_weights(second.folder, by_hand)
     assert (state_of(job.number), restarts_of(job.number)) == ("CANCELLED", 0)
 
 
@@ -146,7 +146,7 @@ def test_an_array_trains_each_domain_and_requeues_only_the_task_that_was_told(
     for index in range(2):
         wait_for_state(f"{array}_{index}", "COMPLETED", output=checkout / "array" / f"{index}.txt")
     assert [restarts_of(f"{array}_{index}") for index in range(2)] == [0, 1]
-    assert {done.parent.name.split("-")[1] for done in runs.rglob("done")} == {"dark", "bright"}
+    assert {mark.parent.name.split("-")[1] for mark in runs.rglob("done")} == {"dark", "bright"}
 
 
 def _number_of(task: str) -> str:

@@ -53,13 +53,13 @@ class Study:
 
     def says(self, *options: str, code: int = 0) -> str:
         process = self.start(*options)
-        said = process.communicate(timeout=120)[0]
-        assert process.returncode == code, said
-        return said
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == code, output
+        return output
 
     def run(self, name: str = "bright-align") -> Path:
-        (found,) = self.experiment.glob(f"*{name}-*")
-        return found
+        (folder,) = self.experiment.glob(f"*{name}-*")
+        return folder
 
     def job(self, name: str = "bright-align") -> str:
         return submissions_of(self.run(name))[-1].job
@@ -90,9 +90,9 @@ def undisturbed(place: Path, squares: RunConfig) -> tuple[Study, str]:
     grid = ("--domains", "all", "--methods", "erm,align", "--max-parallel", "2")
     plan = study.says(*grid, "--plan")
     both = [study.start(*grid) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sorted(int(re.findall(r"submit: (\d) jobs submitted", text)[0]) for text in said) == [0, 4]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sorted(int(re.findall(r"submit: (\d) jobs submitted", text)[0]) for text in outputs) == [0, 4]
     for method in ("erm", "align"):
         for domain in ("bright", "dark"):
             wait_for_state(study.job(f"{domain}-{method}"), "COMPLETED", output=study.log(f"{domain}-{method}"))
@@ -108,8 +108,8 @@ def test_a_grid_is_run_once_and_as_it_was_planned(undisturbed: tuple[Study, str]
     for folder in study.experiment.glob("folders-*"):
         assert json.loads((folder / "environment.json").read_text())[0]["ranks"] == 2
         assert (folder / "done").exists() and len(submissions_of(folder)) == 1
-    said = study.says("--domains", "all", "--methods", "erm,align")
-    assert "0 jobs submitted, 4 cells left" in said and "4 finished" in said
+    output = study.says("--domains", "all", "--methods", "erm,align")
+    assert "0 jobs submitted, 4 cells left" in output and "4 finished" in output
 
 
 def test_the_tables_of_a_grid_mark_what_is_missing(undisturbed: tuple[Study, str]) -> None:
@@ -194,8 +194,8 @@ def test_a_failed_cell_is_shown_with_its_last_lines_and_left_until_retry(squares
     study.says("--gpus-per-node", "0")
     wait_for_state(study.job(), "FAILED")
     first = study.job()
-    said = study.says("--gpus-per-node", "0", code=1)
-    assert "1 failed" in said and "  | align-dist: training.device: cuda was asked for" in said
+    output = study.says("--gpus-per-node", "0", code=1)
+    assert "1 failed" in output and "  | align-dist: training.device: cuda was asked for" in output
     assert "Traceback" not in study.log().read_text()
     assert study.job() == first
     dependent = Study(squares, place, "dependent")
@@ -228,6 +228,6 @@ def test_what_slurm_or_the_batch_cannot_take_is_one_line(
     squares: RunConfig, place: Path, option: tuple[str, str]
 ) -> None:
     study = Study(squares, place, "refused")
-    said = study.says(*option, code=5 if option[0] == "--partition" else 2)
-    assert said.count("\n") == 1 and said.startswith("align-dist: "), said
+    output = study.says(*option, code=5 if option[0] == "--partition" else 2)
+    assert output.count("\n") == 1 and output.startswith("align-dist: "), output
     assert not list(study.experiment.glob("folders-*"))
