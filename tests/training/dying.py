@@ -16,7 +16,7 @@ from pathlib import Path
 from align_dist.cli import main
 
 
-def die_when(chosen: Callable[[str, str], bool]) -> None:
+def die_when(condition: Callable[[str, str], bool]) -> None:
     """From here on this process kills itself before the first chosen event; it is told the event and the file's name.
 
     A file that is written beside under another name, `.<name>.<number>.partial`, is told by its own.
@@ -24,7 +24,7 @@ def die_when(chosen: Callable[[str, str], bool]) -> None:
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         for kind, name in _writes(event, arguments):
-            if chosen(kind, name):
+            if condition(kind, name):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
@@ -41,5 +41,5 @@ def _writes(event: str, arguments: tuple[object, ...]) -> Iterator[tuple[str, st
 
 if __name__ == "__main__":
     event, name, *arguments = sys.argv[1:]
-    die_when(lambda found, file: (found, file) == (event, name))
+    die_when(lambda kind, file: (kind, file) == (event, name))
     sys.exit(main(arguments))

@@ -24,8 +24,8 @@ def test_groups_are_measured_and_weights_are_chosen_by_the_worst(grouped: RunCon
     validations = [line for line in recorded if "validation/worst_group_accuracy" in line]
     assert [line["step"] for line in validations] == [8, 16, 24]
     for line in validations:
-        found = [line[f"validation/accuracy_of_group/{name}"] for name in GROUPS]
-        assert line["validation/worst_group_accuracy"] == min(found)
+        accuracies = [line[f"validation/accuracy_of_group/{name}"] for name in GROUPS]
+        assert line["validation/worst_group_accuracy"] == min(accuracies)
         assert 0 < line["validation/commonest_cell"] <= 1 and "validation/map_following" in line
     # After warm-up, the later of equals.
     best = max(validations[1:], key=lambda line: (line["validation/worst_group_accuracy"], line["step"]))
@@ -35,10 +35,10 @@ def test_groups_are_measured_and_weights_are_chosen_by_the_worst(grouped: RunCon
         (selection, domain) for selection in grouped.evaluation.selections for domain in ("bright", "dark")
     ]
     for row in rows:
-        found = [row["metrics"][f"accuracy_of_group/{name}"] for name in GROUPS]
-        assert row["metrics"]["worst_group_accuracy"] == min(found)
+        accuracies = [row["metrics"][f"accuracy_of_group/{name}"] for name in GROUPS]
+        assert row["metrics"]["worst_group_accuracy"] == min(accuracies)
         # As many of each group train.
-        assert row["metrics"]["adjusted_accuracy"] == pytest.approx(sum(found) / 4, abs=1e-5)
+        assert row["metrics"]["adjusted_accuracy"] == pytest.approx(sum(accuracies) / 4, abs=1e-5)
         assert row["metrics"]["map_cells"] > 1
     table = group_table(finished_rows(read_runs([folder.path])), "validation_worst_group")
     assert table is not None and len(table.rows) == 1

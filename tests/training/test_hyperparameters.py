@@ -28,9 +28,9 @@ def test_all_settings_and_no_curves_are_columns(squares: RunConfig, tmp_path: Pa
     runs.AddRunsFromDirectory(str(tmp_path))
     runs.Reload()
     reader = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(tmp_path))))
-    asked = RequestContext()
-    found = reader.experiment_from_metadata(asked, "", True, reader.hparams_metadata(asked, ""), None)
+    request = RequestContext()
+    experiment = reader.experiment_from_metadata(request, "", True, reader.hparams_metadata(request, ""), None)
     settings = {"method", "seed", "warmup", *(f"align.lambda{k}" for k in (1, 2, 3, 4)), "align.mask_sampling"}
-    assert {column.name for column in found.hparam_infos} == settings
-    assert [column.name for column in found.hparam_infos if column.differs] == ["seed"]
-    assert {column.name.tag for column in found.metric_infos} == {"search/objective", "final/accuracy/dark"}
+    assert {column.name for column in experiment.hparam_infos} == settings
+    assert [column.name for column in experiment.hparam_infos if column.differs] == ["seed"]
+    assert {column.name.tag for column in experiment.metric_infos} == {"search/objective", "final/accuracy/dark"}

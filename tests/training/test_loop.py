@@ -95,9 +95,9 @@ def test_another_runs_checkpoint_is_refused(squares: RunConfig, uninterrupted: R
 
 def test_a_finished_run_is_not_trained_again(uninterrupted: RunFolder) -> None:
     before = (uninterrupted.path / "checkpoints/last.ckpt").stat().st_mtime_ns
-    said: list[str] = []
-    train(uninterrupted.config(), said.append)
-    assert said == [f"{uninterrupted.path}: done already"]
+    messages: list[str] = []
+    train(uninterrupted.config(), messages.append)
+    assert messages == [f"{uninterrupted.path}: done already"]
     assert (uninterrupted.path / "checkpoints/last.ckpt").stat().st_mtime_ns == before
 
 
@@ -126,9 +126,9 @@ def test_runs_killed_five_times_resume_to_the_same_weights(
         process.wait()
         assert not (config.folder / "done").exists()
     finished = start(tmp_path)
-    _, said = finished.communicate()
-    assert finished.returncode == 0, said
-    assert "resuming at step" in said
+    _, output = finished.communicate()
+    assert finished.returncode == 0, output
+    assert "resuming at step" in output
     assert_same_weights(config.folder, uninterrupted.path)
     logged = [json.loads(line)["step"] for line in (config.folder / "metrics.jsonl").read_text().splitlines()]
     assert logged == sorted(logged)
@@ -146,9 +146,9 @@ def test_a_signal_saves_and_leaves_with_75(
     while number != signal.SIGINT and process.poll() is None:
         process.send_signal(number)
         time.sleep(0.001)
-    _, said = process.communicate()
-    assert process.returncode == 75, said
-    assert said.strip().splitlines()[-1].startswith(f"align-dist: {number.name}: saved at step")
+    _, output = process.communicate()
+    assert process.returncode == 75, output
+    assert output.strip().splitlines()[-1].startswith(f"align-dist: {number.name}: saved at step")
     train(config)
     assert_same_weights(config.folder, uninterrupted.path)
 
@@ -165,9 +165,9 @@ def test_a_damaged_checkpoint_is_named_and_the_previous_used(
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 0xFF
     newest.write_bytes(content)
-    said: list[str] = []
-    train(config, said.append)
-    assert any("last.ckpt: damaged" in line and "trying previous.ckpt" in line for line in said)
+    messages: list[str] = []
+    train(config, messages.append)
+    assert any("last.ckpt: damaged" in line and "trying previous.ckpt" in line for line in messages)
     assert_same_weights(config.folder, uninterrupted.path)
 
 
@@ -176,9 +176,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(squa
     wild = squares.model_copy(update={"classifier": squares.classifier.model_copy(update={"optimiser": rates})})
     config = described(wild, tmp_path, checkpoint_every="1 steps")
     process = start(tmp_path)
-    _, said = process.communicate()
-    assert process.returncode == 6, said
-    last = said.strip().splitlines()[-1]
+    _, output = process.communicate()
+    assert process.returncode == 6, output
+    last = output.strip().splitlines()[-1]
     assert last.startswith("align-dist: classifier/") and "is not finite at step" in last
     state = load_weights(config.folder / "checkpoints" / "last.ckpt")
     for network in state["networks"].values():
@@ -188,9 +188,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(squa
 def test_a_full_disk_is_one_line_and_leaves_no_torn_file(squares: RunConfig, tmp_path: Path) -> None:
     described(squares, tmp_path)
     process = start(tmp_path, before=on_a_full_disk)
-    _, said = process.communicate()
-    assert process.returncode == 7, said
-    assert "the disk is full" in said.strip().splitlines()[-1]
+    _, output = process.communicate()
+    assert process.returncode == 7, output
+    assert "the disk is full" in output.strip().splitlines()[-1]
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
 
 
@@ -237,9 +237,9 @@ def test_killed_before_every_write_of_a_save_a_run_is_the_uninterrupted_one(
         assert dead.wait() == -signal.SIGKILL, (event, name, dead.communicate())
         state = load_checkpoint(folder.checkpoints, lambda _: None)
         assert state is not None
-        chosen = {name: kept["step"] for name, kept in state["selected"].items()}
+        steps = {name: weights["step"] for name, weights in state["selected"].items()}
         best = {name: state["position"][name]["step"] for name in ("validation", "oracle")}
-        assert chosen == {name: step for name, step in best.items() if step >= 0}
+        assert steps == {name: step for name, step in best.items() if step >= 0}
     train(config)
     assert_same_weights(folder.path, uninterrupted.path)
     for selection in ("validation", "oracle"):

@@ -40,7 +40,7 @@ def run(world_size: int, path: Path) -> list[str]:
     """To the end; what each rank said."""
     results = finish(start(world_size, path))
     assert all(code == 0 for code, _ in results), results
-    return [said for _, said in results]
+    return [output for _, output in results]
 
 
 def largest_difference(left: Path, right: Path) -> float:
@@ -128,9 +128,9 @@ def test_a_rank_killed_in_the_middle_of_a_step_costs_nothing_but_time(
     ranks = [child for child in psutil.Process(job.pid).children() if "align_dist.cli" in " ".join(child.cmdline())]
     assert len(ranks) == 2
     ranks[1].send_signal(signal.SIGKILL)
-    ((code, said),) = finish([job])
-    assert code == 0, said
-    assert "resuming at step" in said
+    ((code, output),) = finish([job])
+    assert code == 0, output
+    assert "resuming at step" in output
     assert_same_weights(config.folder, two_ranks.path)
 
 
@@ -139,9 +139,9 @@ def test_a_rank_that_dies_takes_the_others_out_with_one_line(squares: RunConfig,
     processes = start(2, tmp_path)
     wait_for_step(config.folder, 4, processes)
     processes[1].kill()
-    (code, said), _ = finish(processes)
-    assert code == 8, said
-    assert "rank 0 of 2 lost another rank" in said.strip().splitlines()[-1]
+    (code, output), _ = finish(processes)
+    assert code == 8, output
+    assert "rank 0 of 2 lost another rank" in output.strip().splitlines()[-1]
 
 
 def test_a_rank_that_stalls_is_given_up_after_the_timeout(squares: RunConfig, tmp_path: Path) -> None:
@@ -149,25 +149,25 @@ def test_a_rank_that_stalls_is_given_up_after_the_timeout(squares: RunConfig, tm
     processes = start(2, tmp_path)
     wait_for_step(config.folder, 4, processes)
     processes[1].send_signal(signal.SIGSTOP)
-    said = processes[0].communicate(timeout=120)[0]
+    output = processes[0].communicate(timeout=120)[0]
     processes[1].kill()
-    assert processes[0].returncode == 8, said
-    assert "distributed.timeout" in said.strip().splitlines()[-1]
+    assert processes[0].returncode == 8, output
+    assert "distributed.timeout" in output.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("told", [[1], [0, 1]], ids=str)
+@pytest.mark.parametrize("targets", [[1], [0, 1]], ids=str)
 def test_a_signal_to_some_ranks_saves_all_at_one_step(
-    squares: RunConfig, two_ranks: RunFolder, tmp_path: Path, told: list[int]
+    squares: RunConfig, two_ranks: RunFolder, tmp_path: Path, targets: list[int]
 ) -> None:
     config = described(squares, tmp_path)
     processes = start(2, tmp_path)
     wait_for_step(config.folder, 12, processes)
-    for rank in told:
+    for rank in targets:
         processes[rank].send_signal(signal.SIGUSR2)
-    (first, said), (second, silent) = finish(processes)
-    assert (first, second) == (75, 75), said + silent
-    last = said.strip().splitlines()[-1]
-    assert last.startswith("align-dist: SIGUSR2: saved at step"), said
+    (first, output), (second, silent) = finish(processes)
+    assert (first, second) == (75, 75), output + silent
+    last = output.strip().splitlines()[-1]
+    assert last.startswith("align-dist: SIGUSR2: saved at step"), output
     assert "saved at step" not in silent
     run(2, tmp_path)
     assert_same_weights(config.folder, two_ranks.path)
@@ -178,10 +178,10 @@ def test_slurms_time_limit_is_a_signal_in_advance(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 50))
     described(squares, tmp_path, grace=50.0)
-    (first, said), (second, _) = finish(start(2, tmp_path))
-    assert (first, second) == (75, 75), said
+    (first, output), (second, _) = finish(start(2, tmp_path))
+    assert (first, second) == (75, 75), output
     # Asked for after the first step, and read by both ranks after the next: no step waits for the other rank.
-    assert "time limit: saved at step 2;" in said
+    assert "time limit: saved at step 2;" in output
 
 
 def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_path: Path) -> None:
@@ -191,21 +191,21 @@ def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_pat
         other.listen()
         port = other.getsockname()[1]
         first, second = start(2, tmp_path, port)
-        said = first.communicate(timeout=120)[0]
+        output = first.communicate(timeout=120)[0]
         # It talks to a stranger, which torch's store does without a limit; a launcher ends it.
         second.kill()
         second.communicate()
-    assert first.returncode == 5, said
-    last = said.strip().splitlines()[-1]
+    assert first.returncode == 5, output
+    last = output.strip().splitlines()[-1]
     assert str(port) in last and "MASTER_PORT" in last
 
 
 def test_a_full_disk_on_the_rank_that_writes_stops_all_with_7(squares: RunConfig, tmp_path: Path) -> None:
     described(squares, tmp_path)
     processes = start_ranks(2, [*TRAIN, str(tmp_path / "run.yaml")], before=on_a_full_disk)
-    (first, said), (second, silent) = finish(processes)
-    assert (first, second) == (7, 7), said + silent
-    assert "the disk is full" in said.strip().splitlines()[-1]
+    (first, output), (second, silent) = finish(processes)
+    assert (first, second) == (7, 7), output + silent
+    assert "the disk is full" in output.strip().splitlines()[-1]
     assert not list(tmp_path.rglob("*.partial"))
 
 
@@ -235,8 +235,8 @@ def test_a_run_under_deepspeed_is_measured_without_it(
     without = (
         "import sys; sys.modules['deepspeed'] = None; from align_dist.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    again = [sys.executable, "-c", without, "evaluate", str(config.folder)]
-    assert subprocess.run(again, check=False).returncode == 0
+    command = [sys.executable, "-c", without, "evaluate", str(config.folder)]
+    assert subprocess.run(command, check=False).returncode == 0
     assert RunFolder(config.folder).results.read_text() == before
 
 
@@ -263,4 +263,4 @@ def test_a_batch_without_equal_shares_is_refused(squares: RunConfig, tmp_path: P
     results = finish(start(3, tmp_path))
     assert [code for code, _ in results] == [2, 2, 2]
     assert "data.batch_size: 8 images cannot be split equally over 3 ranks" in results[0][1]
-    assert sum("split equally" in said for _, said in results) == 1
+    assert sum("split equally" in output for _, output in results) == 1
