@@ -26,7 +26,7 @@ from align_dist.runs.details import write_details
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.runs.results import Row
-from align_dist.runs.warmup import begin_at, keep_state, missing_steps, trunk_until, warmup_of
+from align_dist.runs.warmup import begin_at, branch_steps, keep_state, missing_steps, trunk_until, warmup_of
 from align_dist.training.hyperparameters import write_hyperparameters
 from align_dist.training.loop import train
 from align_dist.training.pictures import draw_tests
@@ -88,7 +88,7 @@ def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: 
     folder.begun = True  # a warm-up that ends early ends the run too
     with _turn(warmup.trunk.folder, group, say):
         if not group.run_on_first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
-            for step in group.run_on_first(lambda: missing_steps(warmup, passing)):
+            for step in group.run_on_first(lambda: missing_steps(warmup, [*passing, *branch_steps(config)])):
                 _train_warmup(warmup.trunk, step, group, say)
             group.run_on_first(lambda: begin_at(config, warmup))
     folder.begun = False

@@ -42,24 +42,24 @@ def cell_status(path: Path, history: Sequence[Submission], queue: Queue, evaluat
 
 
 def _status(folder: RunFolder, latest: Submission | None, queue: Queue, evaluation: EvaluationConfig) -> Status:
-    is_done = folder.is_finished
-    differences = folder.measured_otherwise(evaluation) if is_done else []
-    if is_done and not differences:
+    is_finished = folder.is_finished
+    differences = folder.measured_otherwise(evaluation) if is_finished else []
+    if is_finished and not differences:
         return Status(State.FINISHED, "")
     queued = queue.get((latest.cluster, latest.job)) if latest else None
     if queued is not None:
         return Status(State.WAITING, queued.reason) if queued.waiting else Status(State.RUNNING, "")
-    if folder.is_locked():
+    status = status_of(folder)
+    if status.state is State.RUNNING:
         return Status(State.RUNNING, "started by hand or by another submission")
-    if folder.ending() is not None:
-        return unfinished_status(folder)
-    if differences:
+    if status.state is State.FINISHED:
+        if folder.ending() is not None:
+            return unfinished_status(folder)
         return Status(State.TRAINED, f"measured with {'; '.join(differences)}")
-    if folder.done.exists():
-        return status_of(folder)
-    if latest and Path(latest.log).exists():
-        return Status(State.FAILED, last_line(Path(latest.log)))
-    return Status(State.NEW, "cancelled before it began") if latest else unfinished_status(folder)
+    if status.state is State.NEW and latest:
+        log = Path(latest.log)
+        return Status(State.FAILED, last_line(log)) if log.exists() else Status(State.NEW, "cancelled before it began")
+    return status
 
 
 def last_line(log: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from pydantic import BaseModel
 
 from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, parse_config
-from align_dist.errors import CheckpointError
+from align_dist.errors import CheckpointError, ConfigError
 from align_dist.files import remove
 from align_dist.messages import say_nothing
-from align_dist.methods.registry import find_method, find_options
+from align_dist.methods.registry import METHODS, find_method, find_options
 from align_dist.runs.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
 from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
 from align_dist.runs.metrics import copy_metrics
@@ -71,6 +72,20 @@ def branch_step(config: RunConfig) -> int:
     clock = schedule_of(config).clock
     # A method without options is its own warm-up, and others': it leaves the trunk where they may.
     return config.options.shared_warmup(clock) if type(config.options).model_fields else clock.warmup
+
+
+def branch_steps(config: RunConfig) -> set[int]:
+    """The steps before which runs of any method, described by the same settings, leave the warm-up of this run.
+
+    A trunk that keeps its state there serves a grid over methods without going back, whichever cell comes first.
+    """
+    trunk, steps = trunk_of(config).folder, set[int]()
+    for method in METHODS:
+        with suppress(ConfigError):  # the section of a method that nobody may run can be impossible
+            other = config.with_method(method)
+            if trunk_of(other).folder == trunk:
+                steps.add(branch_step(other))
+    return steps
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from align_dist.cluster.submission import to_submit
 from align_dist.config import EvaluationConfig, RunConfig, to_yaml
 from align_dist.errors import LostRankError
 from align_dist.runs.folder import RunFolder
-from align_dist.runs.status import State
+from align_dist.runs.status import State, status_of
 
 
 @pytest.fixture
@@ -88,6 +88,16 @@ def test_a_run_that_lost_a_rank_goes_on_when_submitted_again(folder: Path, squar
     begun(folder, squares).record_ending(LostRankError.exit_code, "rank 1 died")
     submitted(folder)
     assert state(folder) == (State.INTERRUPTED, "rank 1 died")
+
+
+def test_a_run_that_was_killed_stands_in_a_grid_as_align_dist_status_has_it(folder: Path, squares: RunConfig) -> None:
+    """Killed in training, and killed after training, before anything was measured; both left a log."""
+    run = begun(folder, squares)
+    submitted(folder, "1", str(folder.with_suffix(".log")))
+    folder.with_suffix(".log").write_text("step 7\n")
+    assert state(folder) == (State.INTERRUPTED, status_of(run).reason)
+    run.trained.write_text(json.dumps({"selected": {"last": 24}}))
+    assert state(folder)[0] is status_of(run).state is State.TRAINED
 
 
 def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:

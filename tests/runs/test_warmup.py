@@ -143,6 +143,17 @@ def test_steps_where_others_leave_the_trunk_are_kept_on_the_way(squares: RunConf
     assert [int(stem) for stem in stems] == [5, 10, 13]
 
 
+def test_a_grid_never_goes_back_whichever_method_comes_first(squares: RunConfig, tmp_path: Path) -> None:
+    """ERM leaves the trunk at step 10 and ALIGN at step 6; ERM's run keeps the state that ALIGN begins with."""
+    align = under(changed(squares, align={"masker_head_start": "4 steps", "lambda4": 0.0}), tmp_path)
+    train_run(align.with_method("erm"), quiet, sources_only=True, share_warmup=True)
+    trunk = RunFolder(trunk_of(align).folder)
+    assert sorted(int(path.stem) for path in (trunk.path / "branches").glob("*.ckpt")) == [6, 10]
+    starts = trunk.path.joinpath("environment.json").read_text()
+    train_run(align, quiet, sources_only=True, share_warmup=True)
+    assert trunk.path.joinpath("environment.json").read_text() == starts
+
+
 def test_a_warmup_that_diverges_ends_every_run_that_shares_it(squares: RunConfig, tmp_path: Path) -> None:
     wild = under(changed(squares, classifier={"optimiser": {"name": "sgd", "learning_rate": 1e30}}), tmp_path)
     others = [wild, changed(wild, align={"lambda1": 9.0})]
