@@ -49,7 +49,7 @@ def answer(action: Callable[[], int | None], name: str = "align-dist", interrupt
         with storage_errors():
             return int(action() or 0)
     except UserError as error:
-        if not error.printed_elsewhere:
+        if not error.printed_by_another_rank:
             print(f"{name}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -228,7 +228,7 @@ def _train(options: argparse.Namespace) -> None:
         config = with_fingerprint(load_config(options.config, options.overrides))
         check_names(config)
     except UserError as error:
-        error.printed_elsewhere = _is_other_rank()  # every rank reads the same file
+        error.printed_by_another_rank = _is_other_rank()  # every rank reads the same file
         raise
     if options.print_config:
         print(to_yaml(config), end="")

@@ -1,4 +1,4 @@
-"""A finding about a machine, its data or its cluster."""
+"""A diagnosis about a machine, its data or its cluster."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class Diagnosis:
     remedy: str = ""
 
     def __str__(self) -> str:
-        """The state, the finding and the remedy in one line."""
+        """The state, the diagnosis and the remedy in one line."""
         return f"{self.state:8}{self.what}" + (f"  → {self.remedy}" if self.remedy else "")

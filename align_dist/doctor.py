@@ -35,15 +35,17 @@ NEEDED = {"ffcv"}
 
 
 def examine(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> int:
-    """Print every finding; 0 where nothing required is missing, else MachineError's exit code."""
+    """Print every diagnosis; 0 where nothing required is missing, else MachineError's exit code."""
     failed = False
-    for finding in findings(config, minutes, partition):
-        failed = failed or finding.state == "missing"
-        print(finding)
+    for diagnosis in diagnoses(config, minutes, partition):
+        failed = failed or diagnosis.state == "missing"
+        print(diagnosis)
     return MachineError.exit_code if failed else 0
 
 
-def findings(config: RunConfig | None, minutes: int | None = None, partition: str | None = None) -> Iterator[Diagnosis]:
+def diagnoses(
+    config: RunConfig | None, minutes: int | None = None, partition: str | None = None
+) -> Iterator[Diagnosis]:
     """Findings about this machine, the data that a config names, and jobs of that length in minutes."""
     supported = sys.version_info >= (3, 10)
     yield Diagnosis(
@@ -59,9 +61,9 @@ def findings(config: RunConfig | None, minutes: int | None = None, partition: st
         yield from _data(config)
     else:
         yield _disk(Path.cwd())
-    from align_dist.cluster.preemption import preemption_findings
+    from align_dist.cluster.preemption import preemption_diagnoses
 
-    yield from preemption_findings(config, minutes, partition)
+    yield from preemption_diagnoses(config, minutes, partition)
 
 
 def _torch(config: RunConfig) -> Iterator[Diagnosis]:

@@ -16,7 +16,7 @@ class UserError(Exception):
     permanent = False
     # Of several ranks: whether every rank raises the error, and whether another rank prints it.
     raised_on_all_ranks = False
-    printed_elsewhere = False
+    printed_by_another_rank = False
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

@@ -69,7 +69,7 @@ def train_run(
                 _begin_from_warmup(config, folder, group, say, passing)
             _on_ranks(without_targets(config) if sources_only else config, folder, group, say, conclude, sources_only)
         except UserError as error:
-            error.printed_elsewhere = error.raised_on_all_ranks and not group.is_first
+            error.printed_by_another_rank = error.raised_on_all_ranks and not group.is_first
             raise
     return folder
 

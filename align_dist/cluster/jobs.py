@@ -71,7 +71,7 @@ class TrainJob:
 
             return str(train_run(parse_config(self.config), share_warmup=self.share_warmup).path)
         except UserError as error:
-            if not error.printed_elsewhere:
+            if not error.printed_by_another_rank:
                 print(f"align-dist: {error}", file=sys.stderr, flush=True)
             if isinstance(error, Preempted) and error.cause in REQUEUED:
                 return _requeue()

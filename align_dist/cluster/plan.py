@@ -1,4 +1,4 @@
-"""The plan of a submission: cells, sbatch text, hours, disk space, and findings about the cluster's settings."""
+"""The plan of a submission: cells, sbatch text, hours, disk space, and diagnoses of the cluster's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from align_dist.cluster.estimate import classes_of, existing_ancestor, run_bytes
 from align_dist.cluster.grid import Cell
-from align_dist.cluster.preemption import preemption_findings
+from align_dist.cluster.preemption import preemption_diagnoses
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
@@ -38,8 +38,8 @@ def _print_submissions(cells: Sequence[Cell], resources: Resources) -> None:
     for start in range(0, len(cells), MOST_IN_ARRAY):
         count = len(cells[start : start + MOST_IN_ARRAY])
         print(f"\nsbatch of {count} jobs:\n{submission_text(folder, job_name(cells), resources, count)}")
-    for finding in preemption_findings(config, resources.minutes, resources.partition):
-        print(finding)
+    for diagnosis in preemption_diagnoses(config, resources.minutes, resources.partition):
+        print(diagnosis)
     if shutil.which("srun") is None:
         problem = "srun: not found, so the settings of the cluster are unknown"
         print(Diagnosis("note", problem, "run this on a login node"))

@@ -14,7 +14,7 @@ from align_dist.diagnosis import Diagnosis
 SHORT_MINUTES = 10
 
 
-def preemption_findings(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Diagnosis]:
+def preemption_diagnoses(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Diagnosis]:
     """Findings on whether a preempted, timed-out or lost job resumes. minutes: the time limit; None where unknown."""
     if minutes is not None:
         yield from _limit_findings(minutes, config)
@@ -28,10 +28,10 @@ def preemption_findings(config: RunConfig | None, minutes: int | None, partition
     except (OSError, subprocess.SubprocessError) as error:
         yield Diagnosis("note", f"Slurm does not answer ({type(error).__name__})", "try scontrol ping")
         return
-    yield from slurm_findings(settings, partitions, partition, config.distributed.grace if config else 0.0)
+    yield from slurm_diagnoses(settings, partitions, partition, config.distributed.grace if config else 0.0)
 
 
-def slurm_findings(
+def slurm_diagnoses(
     settings: dict[str, str], partitions: dict[str, dict[str, str]], partition: str | None, grace: float
 ) -> Iterator[Diagnosis]:
     """Findings on Slurm's own settings for preempted jobs. grace: seconds that the run needs."""

@@ -157,9 +157,9 @@ def confirmations_of(search: SearchConfig, trials: Sequence[Trial]) -> list[Tria
         return []
     best = [status.trial for status in ranked(statuses) if status.state is State.TRAINED]
 
-    def again(trial: Trial, number: int, step: int) -> Trial:
+    def confirmation(trial: Trial, number: int, step: int) -> Trial:
         config = trial.config.model_copy(update={"seed": trial.config.seed + step})
         return replace(trial, number=number, config=config, confirms=trial.number)
 
     pairs = product(range(1, search.confirm.seeds + 1), best[: search.confirm.finalists])
-    return [again(trial, number, step) for number, (step, trial) in enumerate(pairs, len(trials))]
+    return [confirmation(trial, number, step) for number, (step, trial) in enumerate(pairs, len(trials))]

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from align_dist.data.prepare import prepare
-from align_dist.doctor import findings
+from align_dist.doctor import diagnoses
 from align_dist.errors import MachineError, UserError
 from align_dist.files import write_text
 from align_dist.runs.provenance import environment
@@ -63,7 +63,7 @@ def selftest(destination: Path) -> int:
     report = {
         "checks": [asdict(check) for check in results],
         "environment": environment(),
-        "findings": [str(finding) for finding in findings(None)],
+        "findings": [str(diagnosis) for diagnosis in diagnoses(None)],
     }
     write_text(destination, json.dumps(report, indent=1) + "\n")
     print(f"report to send: {destination}")

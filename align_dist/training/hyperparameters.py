@@ -11,11 +11,16 @@ from align_dist.schema.values import leaves, option_metadata
 
 
 def write_hyperparameters(
-    events: Path, config: RunConfig, metrics: Mapping[str, float], step: int, teller: str, others: Mapping[str, Any]
+    events: Path,
+    config: RunConfig,
+    metrics: Mapping[str, float],
+    step: int,
+    writer_name: str,
+    others: Mapping[str, Any],
 ) -> None:
     """What a search would vary and `others`, with metrics of a step, into a folder of their own among a run's events.
 
-    teller: whose metrics they are, a part of the file's name. No columns are written: of several runs that write some,
+    writer_name: whose metrics they are, a part of the file's name. No columns are written: of several runs that write,
     TensorBoard shows those of any one. Without, it shows all settings, and all scalars that lie beside them.
     """
     from torch.utils.tensorboard.summary import hparams
@@ -28,7 +33,7 @@ def write_hyperparameters(
     }
     settings = {"method": config.method, "seed": config.seed, "warmup": config.training.warmup, **options, **others}
     _columns, *session = hparams(settings, dict(metrics))
-    writer = SummaryWriter(str(events / "hyperparameters"), filename_suffix=f".{teller}")
+    writer = SummaryWriter(str(events / "hyperparameters"), filename_suffix=f".{writer_name}")
     for summary in session:
         writer._get_file_writer().add_summary(summary)
     for name, value in metrics.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from align_dist.cluster.estimate import checkpoint_bytes, network_bytes, run_bytes, step_seconds
-from align_dist.cluster.preemption import parse_partitions, parse_settings, preemption_findings, slurm_findings
+from align_dist.cluster.preemption import parse_partitions, parse_settings, preemption_diagnoses, slurm_diagnoses
 from align_dist.config import RunConfig, load_config
 from align_dist.runs.folder import NEWEST, RunFolder
 from align_dist.runs.metrics import IMAGES_PER_SECOND, write_metrics
@@ -22,8 +22,8 @@ PARTITIONS = (
 
 
 def notes(settings: str, partition: str | None, grace: float) -> list[str]:
-    findings = slurm_findings(parse_settings(settings), parse_partitions(PARTITIONS), partition, grace)
-    return [finding.what for finding in findings if finding.state != "ok"]
+    diagnoses = slurm_diagnoses(parse_settings(settings), parse_partitions(PARTITIONS), partition, grace)
+    return [diagnosis.what for diagnosis in diagnoses if diagnosis.state != "ok"]
 
 
 def test_a_cluster_that_preempts_without_a_signal_is_warned_of() -> None:
@@ -42,9 +42,9 @@ def test_the_grace_of_the_partition_that_the_job_goes_to() -> None:
 
 
 def found(config: RunConfig, minutes: int, *parts: str) -> list[str]:
-    """The states of the findings that name all of these."""
-    findings = preemption_findings(config, minutes, None)
-    return [finding.state for finding in findings if all(part in finding.what for part in parts)]
+    """The states of the diagnoses that name all of these."""
+    diagnoses = preemption_diagnoses(config, minutes, None)
+    return [diagnosis.state for diagnosis in diagnoses if all(part in diagnosis.what for part in parts)]
 
 
 def test_short_jobs_and_short_graces(squares: RunConfig, tmp_path: Path) -> None:
