@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from align_dist.cli import answer
-from align_dist.cluster.grid import Cell, cells_of, parse_seeds
+from align_dist.cluster.grid import Cell, cells_of, cost_lines, parse_seeds
 from align_dist.cluster.resources import Resources
 from align_dist.errors import ConfigError
 
@@ -56,6 +56,8 @@ def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace)
     """Submit the cells, or run them on this machine. Returns the number of failures, 0 where not known yet."""
     from align_dist.cluster.submission import run_here, run_in_process, submit_to_slurm
 
+    for line in cost_lines(cells):
+        _say(f"submit: the grid takes {line}")
     if options.cluster == "slurm":
         count = submit_to_slurm(cells, resources, options.retry, _say)
         _say(f"submit: {count} jobs submitted, {len(cells) - count} cells left as they are")

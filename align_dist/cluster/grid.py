@@ -13,6 +13,7 @@ from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import with_fingerprint
 from align_dist.errors import ConfigError
 from align_dist.methods.registry import find_entry
+from align_dist.runs.warmup import cost_of
 from align_dist.schema.values import LARGEST_SEED
 
 
@@ -69,6 +70,15 @@ def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConf
     domains = {"source": None, "target": domain} if held_out else {"source": domain, "target": None}
     protocol = base.protocol.model_copy(update=domains)
     return base.with_method(method).model_copy(update={"protocol": protocol, "seed": seed})
+
+
+def cost_lines(cells: Sequence[Cell]) -> list[str]:
+    """A line that says what training takes with shared warm-ups and without; none where the cells share no warm-up, or
+    where the beton, which has the length of an epoch, is not written yet.
+    """
+    if not cells or not cells[0].share_warmup or not is_written(cells[0].config.benchmark.beton):
+        return []
+    return [str(cost_of([cell.config for cell in cells]))]
 
 
 def parse_seeds(text: str) -> list[int]:

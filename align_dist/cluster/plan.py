@@ -6,14 +6,12 @@ import shutil
 from collections.abc import Sequence
 
 from align_dist.cluster.estimate import classes_of, existing_ancestor, run_bytes
-from align_dist.cluster.grid import Cell
+from align_dist.cluster.grid import Cell, cost_lines
 from align_dist.cluster.preemption import preemption_diagnoses
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
-from align_dist.data.beton import is_written
 from align_dist.diagnosis import Diagnosis
-from align_dist.runs.warmup import cost_of
 
 
 def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry: bool) -> None:
@@ -26,8 +24,8 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
     if not pending:
         return
     print(_costs(pending, resources))
-    if pending[0].share_warmup and is_written(pending[0].config.benchmark.beton):
-        print(cost_of([cell.config for cell in pending]))
+    for line in cost_lines(pending):
+        print(line)
     if cluster == "slurm":
         _print_submissions(pending, resources)
 
