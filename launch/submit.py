@@ -17,6 +17,7 @@ from pathlib import Path
 from align_dist.cli import answer
 from align_dist.cluster.grid import Cell, cells_of, cost_lines, parse_seeds
 from align_dist.cluster.resources import Resources
+from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -89,7 +90,7 @@ def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
     resources = Resources(
         nodes=options.nodes,
         tasks_per_node=options.tasks_per_node,
-        gpus_per_node=0 if config.training.device == "cpu" and options.gpus_per_node is None else gpus,
+        gpus_per_node=0 if options.gpus_per_node is None and _trains_on_cpu(options.cluster, config) else gpus,
         cpus_per_task=options.cpus_per_task,
         minutes=options.minutes or round(options.hours * 60),
         grace=round(config.distributed.grace),
@@ -110,6 +111,15 @@ def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
             "change data.batch_size, --nodes or --tasks-per-node"
         )
     return resources
+
+
+def _trains_on_cpu(cluster: str, config: RunConfig) -> bool:
+    """Whether jobs use no GPU: as the config says, and with `auto` as this machine is where jobs run on it."""
+    if config.training.device != "auto" or cluster == "slurm":
+        return config.training.device == "cpu"
+    from align_dist.assembly import choose_device
+
+    return choose_device("auto").type == "cpu"
 
 
 def _pair(text: str) -> tuple[str, str | bool]:
@@ -167,7 +177,7 @@ def _add_resources(jobs: argparse._ArgumentGroup) -> None:
     jobs.add_argument("--cluster", choices=["slurm", "local", "debug"], default="slurm")
     jobs.add_argument("--nodes", type=_positive, default=1)
     jobs.add_argument("--tasks-per-node", type=_positive, default=1, help="one for each device")
-    jobs.add_argument("--gpus-per-node", type=int, help="default: as many as tasks; none with training.device=cpu")
+    jobs.add_argument("--gpus-per-node", type=int, help="default: as many as tasks; none where the CPU trains")
     jobs.add_argument("--cpus-per-task", type=_positive)
     jobs.add_argument("--memory-gb", type=_positive)
     limit = jobs.add_mutually_exclusive_group()
