@@ -46,7 +46,7 @@ def examine(config: RunConfig | None, minutes: int | None = None, partition: str
 def diagnoses(
     config: RunConfig | None, minutes: int | None = None, partition: str | None = None
 ) -> Iterator[Diagnosis]:
-    """Findings about this machine, the data that a config names, and jobs of that length in minutes."""
+    """Diagnoses of this machine, the data that a config names, and jobs of that length in minutes."""
     supported = sys.version_info >= (3, 10)
     yield Diagnosis(
         "ok" if supported else "missing", f"Python {platform.python_version()}", "" if supported else "Python ≥ 3.10"

@@ -1,4 +1,4 @@
-"""Findings about preemption, time limits and grace periods, from the settings of the cluster and of the jobs."""
+"""Diagnoses of preemption, time limits and grace periods, from the settings of the cluster and of the jobs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SHORT_MINUTES = 10
 
 
 def preemption_diagnoses(config: RunConfig | None, minutes: int | None, partition: str | None) -> Iterator[Diagnosis]:
-    """Findings on whether a preempted, timed-out or lost job resumes. minutes: the time limit; None where unknown."""
+    """Diagnoses of whether a preempted, timed-out or lost job resumes. minutes: the time limit; None where unknown."""
     if minutes is not None:
-        yield from _limit_findings(minutes, config)
+        yield from _limit_diagnoses(minutes, config)
     if config is not None:
-        yield from _grace_findings(config)
+        yield from _grace_diagnoses(config)
     if shutil.which("scontrol") is None:
         return
     try:
@@ -34,7 +34,7 @@ def preemption_diagnoses(config: RunConfig | None, minutes: int | None, partitio
 def slurm_diagnoses(
     settings: dict[str, str], partitions: dict[str, dict[str, str]], partition: str | None, grace: float
 ) -> Iterator[Diagnosis]:
-    """Findings on Slurm's own settings for preempted jobs. grace: seconds that the run needs."""
+    """Diagnoses of Slurm's own settings for preempted jobs. grace: seconds that the run needs."""
     if settings.get("PreemptType", "preempt/none") == "preempt/none":
         yield Diagnosis("ok", "Slurm preempts no job here")
         return
@@ -75,7 +75,7 @@ def parse_partitions(text: str) -> dict[str, dict[str, str]]:
     return partitions
 
 
-def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Diagnosis]:
+def _limit_diagnoses(minutes: int, config: RunConfig | None) -> Iterator[Diagnosis]:
     if minutes <= SHORT_MINUTES:
         yield Diagnosis(
             "note",
@@ -90,8 +90,8 @@ def _limit_findings(minutes: int, config: RunConfig | None) -> Iterator[Diagnosi
         )
 
 
-def _grace_findings(config: RunConfig) -> Iterator[Diagnosis]:
-    """Findings on whether a step and a save fit into the grace period."""
+def _grace_diagnoses(config: RunConfig) -> Iterator[Diagnosis]:
+    """Diagnoses of whether a step and a save fit into the grace period."""
     try:
         save = save_seconds(config.runs, checkpoint_bytes(config, ASSUMED_CLASSES))
     except OSError as error:
