@@ -64,12 +64,13 @@ def guidance(
     resolution: GuidanceResolution = "map",
     epsilon: float = 1e-2,
     places: Places | None = None,
+    weight: Tensor | float = 1.0,
 ) -> Tensor:
     """L_egl = BCE(Φ_y(x), M(x)), prediction Φ (normalised Grad-CAM), target M; the mean over cells.
 
     cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. resolution: `map` averages M down to the cells of Φ, `image`
     upsamples Φ to the pixels of M. Φ is squeezed into [epsilon, 1 − epsilon], which bounds BCE's gradient by
-    1/epsilon; otherwise the gradient explodes at Φ → 0 under M > 0. Scalar ≥ 0.
+    1/epsilon; otherwise the gradient explodes at Φ → 0 under M > 0. weight: of each image (B,). Scalar ≥ 0.
     """
     attribution, target = normalise(cam.float(), normalisation, epsilon), mask.float()
     if resolution == "map":
@@ -78,7 +79,8 @@ def guidance(
         attribution = upsample_to_image(attribution, size_of(target), places)
     squeezed = epsilon + (1 - 2 * epsilon) * attribution.clamp(0, 1)
     # Written out, because torch's BCE raises on the rank with a NaN and leaves the other ranks waiting.
-    return -(target * squeezed.log() + (1 - target) * (1 - squeezed).log()).mean()
+    likelihood = target * squeezed.log() + (1 - target) * (1 - squeezed).log()
+    return -(weight * likelihood.mean((1, 2))).mean()
 
 
 def exchange_background(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
@@ -126,9 +128,9 @@ def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, weight: Tensor, kind: S
     return (weight * (size(cam) + size(mixed_cam)) / 2).mean()
 
 
-def mixed_classification(mixed_logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """R_ce: CE(f(x̃), y), averaged like R_con. Scalar ≥ 0."""
-    return (weight * F.cross_entropy(mixed_logits.float(), labels, reduction="none")).mean()
+def weighted_classification(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """CE(f(x), y), weighted by image: R_ce for x̃, averaged like R_con. logits: (B, C). weight: (B,). Scalar ≥ 0."""
+    return (weight * F.cross_entropy(logits.float(), labels, reduction="none")).mean()
 
 
 def mixup_regulariser(
@@ -145,5 +147,5 @@ def mixup_regulariser(
     return (
         consistency(cam, mixed_cam, partner_cam, share, weight)
         + 0.5 * attribution_sparsity(cam, mixed_cam, weight, kind)
-        + 0.1 * mixed_classification(mixed_logits, labels, weight)
+        + 0.1 * weighted_classification(mixed_logits, labels, weight)
     )

@@ -98,12 +98,12 @@ def test_column_maximum_is_the_matrix_norm_that_dres_code_takes(seed: int) -> No
     assert term >= float(objectives.attribution_sparsity(cam, mixed_cam, weights(LABELS, CLASSES), "mean"))
 
 
-def test_mixed_classification_by_hand() -> None:
+def test_weighted_classification_by_hand() -> None:
     """Two images of class 0, one of class 2, none of class 1: (mean(a, b) + c) / 3."""
     logits = torch.tensor([[0.5, 0.25, 0.25], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4]]).log()
     expected = (-(math.log(0.5) + math.log(0.8)) / 2 - math.log(0.4)) / 3
     labels = torch.tensor([0, 0, 2])
-    term = objectives.mixed_classification(logits, labels, weights(labels, 3))
+    term = objectives.weighted_classification(logits, labels, weights(labels, 3))
     assert float(term) == pytest.approx(expected, rel=1e-5)
 
 
@@ -113,7 +113,7 @@ def all_terms(data: Mixed, labels: Tensor, classes: int) -> list[Tensor]:
         objectives.consistency(*maps, data.cam[data.partners], data.share, weight),
         objectives.attribution_sparsity(*maps, weight, "mean"),
         objectives.attribution_sparsity(*maps, weight, "column_maximum"),
-        objectives.mixed_classification(data.mixed_logits, labels, weight),
+        objectives.weighted_classification(data.mixed_logits, labels, weight),
     ]
 
 
@@ -194,4 +194,4 @@ def test_gradients_of_the_regularisers_terms() -> None:
         return class_average(-np.log(softmax(logits)[np.arange(6), LABELS]))
 
     weight = weights(LABELS, CLASSES)
-    assert_gradient(lambda x: objectives.mixed_classification(x, LABELS, weight), cross_entropy, data.mixed_logits)
+    assert_gradient(lambda x: objectives.weighted_classification(x, LABELS, weight), cross_entropy, data.mixed_logits)

@@ -9,6 +9,14 @@ from torch import Tensor
 
 from align_dist.data.sample_keys import SampleKeys
 
+# Value from which a mask's pixel counts as object.
+OBJECT_THRESHOLD = 0.5
+
+
+def has_object(masks: Tensor) -> Tensor:
+    """Mark the masks (B, H, W) in [0, 1] with an object: (B,) bool. A crop, or a segmentation model, may leave none."""
+    return masks.flatten(1).amax(1) >= OBJECT_THRESHOLD
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -41,7 +41,10 @@ def load_model(path: Path) -> Segment:
 def _load_onnx(path: Path) -> Segment:
     """Load a model with one input (N, 3, H, W), normalised as for ImageNet, and a map as first output.
 
-    A model whose output for noise exceeds [0, 1] returns logits.
+    A model whose output for noise exceeds [0, 1] returns logits. U²-Net's own script
+    (https://github.com/xuebinqin/U-2-Net, `u2net_test.py`) also divides an image by its maximum, and stretches each map
+    to [0, 1]. Neither is done here: where the model sees nothing, the stretched map is noise, and a mask that marks
+    nothing is left out of guidance.
     """
     try:
         import onnxruntime

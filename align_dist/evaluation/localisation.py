@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from align_dist.attribution import resize_map, size_of
+from align_dist.data.batch import OBJECT_THRESHOLD
 
-OBJECT_THRESHOLD = 0.5
 TIE_TOLERANCE = 1e-6
 
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from align_dist.data.batch import has_object
 from align_dist.evaluation.faithfulness import Predict
-from align_dist.evaluation.localisation import OBJECT_THRESHOLD
 from align_dist.objectives import exchange_background
 
 Ids = NDArray[np.int64]
@@ -19,13 +19,15 @@ Ids = NDArray[np.int64]
 class Mixed(NamedTuple):
     """A network's probabilities for N images, and for their objects on K backgrounds of each kind.
 
-    labels: (N,). has_object: (N,), whether the image's mask marks an object. original: softmax probabilities (N, C) of
-    the images. same, random: (N, K, C), on backgrounds of the same class and of a random class. distance: (N, K),
-    ‖x' − x‖₂ of the normalised pixels of `random`.
+    labels: (N,). has_object: (N,), whether the image's mask marks an object. has_background: (N, 2, K), whether the
+    partner's does, so that the partner gives its background and not its object too. original: softmax probabilities
+    (N, C) of the images. same, random: (N, K, C), on backgrounds of the same class and of a random class. distance:
+    (N, K), ‖x' − x‖₂ of the normalised pixels of `random`.
     """
 
     labels: Tensor
     has_object: Tensor
+    has_background: Tensor
     original: Tensor
     same: Tensor
     random: Tensor
@@ -74,7 +76,7 @@ def answers(predict: Predict, images: Tensor, masks: Tensor, labels: Tensor) -> 
 
     images: (N, 1 + 2 K, 3, H, W), each image followed by its partners of the same class and of random classes, in the
     order of `partners`. masks: (N, 1 + 2 K, H, W) in [0, 1]. labels: (N,). An image has an object if its mask reaches
-    0.5.
+    0.5 (`has_object`).
     """
     count, group_size = images.shape[:2]
     objects, object_masks = images[:, 0], masks[:, 0]
@@ -82,10 +84,12 @@ def answers(predict: Predict, images: Tensor, masks: Tensor, labels: Tensor) -> 
     repeated_objects = objects.repeat_interleave(group_size - 1, 0)
     pictures = exchange_background(repeated_objects, object_masks.repeat_interleave(group_size - 1, 0), backgrounds)
     distance = (pictures - repeated_objects).flatten(1).norm(dim=1).view(count, 2, -1)[:, 1]
+    marked = has_object(masks.flatten(0, 1)).view(count, group_size).cpu()
     mixed = predict(pictures).double().cpu().view(count, 2, distance.shape[1], -1)
     return Mixed(
         labels.cpu(),
-        (object_masks.flatten(1).amax(1) >= OBJECT_THRESHOLD).cpu(),
+        marked[:, 0],
+        marked[:, 1:].view(count, 2, -1),
         predict(objects).double().cpu(),
         mixed[:, 0],
         mixed[:, 1],

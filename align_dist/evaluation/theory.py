@@ -43,12 +43,14 @@ class Reading(NamedTuple):
 
 
 def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
-    """A domain's readings from mixed probabilities. is_another: (N, 2, K), whether a background is another image's;
-    images on their own background are left out.
+    """A domain's readings from mixed probabilities. is_another: (N, 2, K), whether a background is another image's.
+
+    Images on their own background, and on that of an image whose mask marks no object, are left out.
     """
     has_object = mixed.has_object.numpy()
-    labels, _, original, same, random, distance = (values.numpy()[has_object] for values in mixed)
-    of_same, of_random = is_another[has_object, 0], is_another[has_object, 1]
+    labels, _, has_background, original, same, random, distance = (values.numpy()[has_object] for values in mixed)
+    is_pair = is_another[has_object] & has_background
+    of_same, of_random = is_pair[:, 0], is_pair[:, 1]
     return Reading(
         Answers(original, labels),
         _pairs(same, labels, of_same),

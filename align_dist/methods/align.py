@@ -29,7 +29,10 @@ AREA_RANGE = (0.02, 0.8)
 
 
 class ALIGN(Guided[AlignOptions]):
-    """After warm-up, update M with f fixed, then f with M fixed."""
+    """L_cls + λ4 L_reg in warm-up; then alternate between M and f, each with the other one fixed.
+
+    M: L_dist + λ1 ‖M(x)‖₁ + λ2 L_smooth. f: L_cls + λ3 L_egl + λ4 L_reg + `exchange` L_cls(exchanged).
+    """
 
     options_type = AlignOptions
 

@@ -28,18 +28,21 @@ class CARE(Supervised[CareOptions]):
     def classification_weight(self) -> float:
         return 1 - self.options.weight
 
-    def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"attention": (self.options.weight, attention(cam, mask, self.options.inner_threshold, self.places))}
+    def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
+        value = attention(cam, mask, self.options.inner_threshold, self.places, weight)
+        return {"attention": (self.options.weight, value)}
 
 
-def attention(cam: Tensor, mask: Tensor, inner_threshold: float, places: Places | None = None) -> Tensor:
+def attention(
+    cam: Tensor, mask: Tensor, inner_threshold: float, places: Places | None = None, weight: Tensor | float = 1.0
+) -> Tensor:
     """mean a, inner = m / Σm, outer = (1 − m) / Σ(1 − m), Φ upsampled to the mask; an empty region counts as 0.
 
-    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [−τ, 1].
+    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. weight: of each image (B,). Scalar in [−τ, 1].
     """
     attribution = upsample_to_image(normalise(cam), size_of(mask), places)
     inner, outer = (_mean_in(attribution, region.float()) for region in (mask, 1 - mask))
-    return (outer - inner.clamp_max(inner_threshold)).mean()
+    return (weight * (outer - inner.clamp_max(inner_threshold))).mean()
 
 
 def _mean_in(maps: Tensor, region: Tensor) -> Tensor:

@@ -10,7 +10,10 @@ from align_dist.methods.options import FixedMaskOptions
 
 
 class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions]):
-    """L = L_cls + λ3 L_egl + λ4 L_reg after warm-up, L_cls + λ4 L_reg before."""
+    """L = L_cls + λ3 L_egl + λ4 L_reg + `exchange` L_cls(exchanged) after warm-up, L_cls + λ4 L_reg before.
+
+    Images without an object in a given mask have no L_egl and are not exchanged.
+    """
 
     options_type = FixedMaskOptions
 

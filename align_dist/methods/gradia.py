@@ -13,7 +13,8 @@ from align_dist.places import Places, pool_to_cells
 
 
 class GRADIA(Supervised[GradiaOptions]):
-    """L = CE(f(x), y) + mean |Φ_y(x) − m| after warm-up: the second phase, with weights 1 and 1 for every image.
+    """L = CE(f(x), y) + mean |Φ_y(x) − m| after warm-up: the second phase, with weights 1 and 1 for every
+    image with a mask.
 
     The weights of the reasonability matrix are left out, because people judge the first phase's maps for it. Source:
     https://github.com/YuyangGao/GRADIA, and `RES.py` of https://github.com/YuyangGao/RES, whose variant this is.
@@ -23,10 +24,14 @@ class GRADIA(Supervised[GradiaOptions]):
 
     options_type = GradiaOptions
 
-    def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"guidance": (self.options.weight, distance(cam, mask, self.places))}
+    def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
+        return {"guidance": (self.options.weight, distance(cam, mask, self.places, weight))}
 
 
-def distance(cam: Tensor, mask: Tensor, places: Places | None = None) -> Tensor:
-    """mean |Φ − m| over cells and images. cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. Scalar in [0, 1]."""
-    return (normalise(cam) - pool_to_cells(mask.float(), size_of(cam), places)).abs().mean()
+def distance(cam: Tensor, mask: Tensor, places: Places | None = None, weight: Tensor | float = 1.0) -> Tensor:
+    """mean |Φ − m| over cells and images.
+
+    cam: (B, h, w), signed. mask: (B, H, W) in [0, 1]. weight: of each image (B,). Scalar in [0, 1].
+    """
+    difference = normalise(cam) - pool_to_cells(mask.float(), size_of(cam), places)
+    return (weight * difference.abs().mean((1, 2))).mean()

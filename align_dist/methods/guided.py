@@ -49,10 +49,12 @@ class Guided(Masked[G], Regularised[G]):
         return {"exchanged": objectives.exchange_background(batch.images, mask, other_image_values(batch.images))}
 
     def guidance(self, outputs: Mapping[str, Outputs], mask: Tensor | None, labels: Tensor) -> Losses:
-        """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`; empty without a mask."""
+        """λ3 L_egl of `image` and its mask (B, H, W), L_cls of `exchanged`, each weighted by `image_weight`; empty
+        without a mask.
+        """
         if mask is None:
             return {}
-        options = self.options
+        options, weight = self.options, self.image_weight(mask)
         value = objectives.guidance(
             outputs["image"].map,
             mask,
@@ -60,13 +62,17 @@ class Guided(Masked[G], Regularised[G]):
             options.guidance_resolution,
             options.cam_epsilon,
             self.places,
+            weight,
         )
         losses: Losses = {"guidance": (options.lambda3, value)}
         if "exchanged" not in outputs:
             return losses
         return {
             **losses,
-            "exchange": (options.exchange, objectives.classification(outputs["exchanged"].logits, labels)),
+            "exchange": (
+                options.exchange,
+                objectives.weighted_classification(outputs["exchanged"].logits, labels, weight),
+            ),
         }
 
 

@@ -23,5 +23,6 @@ class HAICS(Supervised[HaicsOptions]):
 
     options_type = HaicsOptions
 
-    def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        return {"guidance": (self.options.weight, objectives.guidance(cam, mask, places=self.places))}
+    def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
+        value = objectives.guidance(cam, mask, places=self.places, weight=weight)
+        return {"guidance": (self.options.weight, value)}

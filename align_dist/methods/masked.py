@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from align_dist import objectives
-from align_dist.data.batch import Batch
+from align_dist.data.batch import Batch, has_object
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.masks.fixed import source_of
 from align_dist.methods.options import FixedSourceOptions, MaskedOptions
@@ -32,6 +33,10 @@ class Masked(Method[M]):
         """
         return other_image_values(mask, 4) if self.options.shuffled else mask
 
+    def image_weight(self, mask: Tensor) -> Tensor:
+        """Weight (B,) of each image's guidance by its guiding mask (B, H, W)."""
+        return torch.ones(len(mask), device=mask.device)
+
 
 class FixedSource(Masked[F]):
     """A method with fixed masks."""
@@ -40,13 +45,20 @@ class FixedSource(Masked[F]):
         """The guiding mask (B, H, W) of each image at a step; None in warm-up."""
         return self.guiding_mask(source_of(self.options)(batch)) if self.is_guided(step) else None
 
+    def image_weight(self, mask: Tensor) -> Tensor:
+        """1, or 0 where a given mask marks no object: the image has no mask, not an empty one, and guides nothing."""
+        return has_object(mask).float() if self.options.mask == "given" else super().image_weight(mask)
+
 
 class Supervised(FixedSource[F]):
     """Explanation supervision: L_cls in warm-up, then L_cls and `supervision` of Grad-CAM by the masks."""
 
     @abstractmethod
-    def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
-        """Loss terms between signed Grad-CAM of the true classes (B, h, w) and masks (B, H, W)."""
+    def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
+        """Loss terms between signed Grad-CAM of the true classes (B, h, w) and masks (B, H, W), by image weights (B,).
+
+        Terms are means over all images: those without a mask count as 0, as the sources leave such images out.
+        """
 
     @property
     def classification_weight(self) -> float:
@@ -64,5 +76,5 @@ class Supervised(FixedSource[F]):
             return {"classification": (1.0, classification)}
         return {
             "classification": (self.classification_weight, classification),
-            **self.supervision(output.map, mask, batch),
+            **self.supervision(output.map, mask, self.image_weight(mask), batch),
         }

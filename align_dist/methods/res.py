@@ -31,14 +31,16 @@ class RES(Supervised[ResOptions]):
     options_type = ResOptions
     takes_whole_batches = True
 
-    def supervision(self, cam: Tensor, mask: Tensor, batch: Batch) -> Losses:
+    def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
         assert batch.whole, "the threshold over the global batch needs a rank's whole batch"
         attribution = normalise(cam)
         target = pool_to_cells(mask.float(), size_of(cam), self.places)
-        attributions, signs = self.gather_over_ranks(torch.stack([attribution, 2 * target - 1], dim=1), batch).unbind(1)
+        image_weight = weight.view(-1, 1, 1)
+        signs = image_weight * (2 * target - 1)  # without a mask all cells are unknown
+        attributions, signs = self.gather_over_ranks(torch.stack([attribution, signs], dim=1), batch).unbind(1)
         return {
             "disagreement": (self.options.weight, disagreement(attributions, signs, self.options.slack)),
-            "imputation": (self.options.weight, (attribution - blurred(target)).abs().mean()),
+            "imputation": (self.options.weight, (image_weight * (attribution - blurred(target)).abs()).mean()),
         }
 
 

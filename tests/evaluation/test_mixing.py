@@ -73,7 +73,7 @@ def read(predict: Predict, masks: Tensor | None = None) -> tuple[Reading, NDArra
     drawn = partners(ids, ids, labels.numpy(), 0, PARTNERS)
     shown = torch.from_numpy(np.concatenate([ids[:, None], drawn.reshape(COUNT, -1)], 1))
     mixed = answers(predict, images[shown], marked[shown], labels)
-    return reading_of(mixed, drawn != ids[:, None, None]), labels.numpy()[drawn]
+    return reading_of(mixed, drawn != ids[:, None, None]), drawn
 
 
 def test_a_network_that_reads_the_object_is_not_sensitive_and_has_no_gap() -> None:
@@ -87,7 +87,7 @@ def test_a_network_that_reads_the_object_is_not_sensitive_and_has_no_gap() -> No
 def test_a_network_that_reads_the_background_is_right_before_its_class_and_at_chance_otherwise() -> None:
     reading, drawn = read(of_background)
     metrics = background_accuracy(reading.original, reading.same, reading.random)
-    own = np.mean(drawn[:, 1] == np.arange(COUNT)[:, None] % CLASSES)
+    own = np.mean(drawn[:, 1] % CLASSES == np.arange(COUNT)[:, None] % CLASSES)
     assert metrics["original_accuracy"] == metrics["mixed_same_accuracy"] == 1
     assert metrics["mixed_random_accuracy"] == pytest.approx(own)
     assert own == pytest.approx(1 / CLASSES, abs=0.08)
@@ -96,9 +96,12 @@ def test_a_network_that_reads_the_background_is_right_before_its_class_and_at_ch
 
 
 def test_images_without_an_object_count_for_nothing() -> None:
+    """Neither as objects nor as backgrounds: without a mask the partner's object would be pasted too."""
     images, masks, _ = pictures()
     masks[::2] = 0.4
-    reading, _ = read(of_background, masks)
+    reading, drawn = read(of_background, masks)
+    is_pair = (drawn[1::2] % 2 == 1) & (drawn[1::2] != np.arange(1, COUNT, 2)[:, None, None])
+    assert [len(reading.same.labels), len(reading.random.labels)] == is_pair.sum((0, 2)).tolist()
     assert len(reading.original.labels) == COUNT / 2
     np.testing.assert_allclose(reading.original.probabilities, of_background(images[1::2]).numpy(), rtol=1e-6)
     nothing, _ = read(of_background, masks * 0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -75,6 +77,25 @@ def test_an_exchanged_picture_is_what_the_mask_marks_on_another_image() -> None:
     torch.testing.assert_close(terms["exchange"], 0.5 * F.cross_entropy(logits, batch.labels))
 
 
+@pytest.mark.parametrize("erosion", [0, 4])
+def test_an_image_without_an_object_in_its_mask_is_neither_guided_nor_exchanged(erosion: int) -> None:
+    """Images 1 and 4 have faint masks, or objects that erosion leaves nothing of; each is the other's background."""
+    images, masks = make_batch().images, torch.zeros(6, 32, 32)
+    masks[:, 8:24, 8:20] = 1
+    masks[[1, 4]] = 0.4
+    masks[[1, 4], 3:8, 3:8] = 1.0 if erosion else 0.4
+    batch = replace(make_batch(masks=masks), images=images)
+    other = replace(batch, images=images + torch.randn_like(images) * torch.tensor([0, 1, 0, 0, 1, 0]).view(6, 1, 1, 1))
+    method = make_method("fixed_mask", mask="given", exchange=1.0, lambda4=0.0, erosion=erosion, freeze_batchnorm=True)
+    terms, of_others = (look(method, shown, 0)["classifier"] for shown in (batch, other))
+    for name in ("guidance", "exchange"):
+        torch.testing.assert_close(terms[name], of_others[name])
+    assert not torch.allclose(terms["classification"], of_others["classification"], atol=1e-3)
+    of_constant = make_method("fixed_mask", mask="constant", constant=0.0, lambda4=0.0, freeze_batchnorm=True)
+    guided, otherwise = (look(of_constant, shown, 0)["classifier"]["guidance"] for shown in (batch, other))
+    assert not torch.allclose(guided, otherwise, atol=1e-3), "a control's mask that is empty on purpose guides"
+
+
 def test_the_gaussian_is_one_in_the_middle_and_the_same_for_every_picture() -> None:
     masks = gaussian(make_batch())
     assert masks.shape == (6, 32, 32) and torch.equal(masks[0], masks[5])
@@ -86,7 +107,9 @@ def test_the_gaussian_is_one_in_the_middle_and_the_same_for_every_picture() -> N
 
 @pytest.mark.parametrize("kind", ["constant", "grey", "given"])
 def test_a_step_lowers_its_own_loss(kind: str) -> None:
-    batch = make_batch(masks=torch.zeros(6, 32, 32))
+    masks = torch.zeros(6, 32, 32)
+    masks[:, 8:24, 8:20] = 1
+    batch = make_batch(masks=masks)
     method = make_method("fixed_mask", mask=kind, engine=in_plain_engine(rate=0.02))
     losses = [float(take_step(method, batch, step)["classifier/loss"]) for step in range(15)]
     assert losses[-1] < 0.8 * losses[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -225,6 +226,28 @@ def test_grad_cam_of_the_true_class_is_held_against_the_mask(name: str, shuffled
     assert terms.keys() == {"classification", *expected}
     for term, value in expected.items():
         torch.testing.assert_close(terms[term], 0.4 * value)
+
+
+@every_method
+def test_an_image_whose_mask_marks_nothing_is_left_out_of_supervision(name: str) -> None:
+    """Not taught that nothing anywhere is evidence, as the sources leave such images out."""
+    images, masks = make_batch().images, torch.zeros(6, 32, 32)
+    masks[:, 8:24, 8:20] = 1
+    masks[[1, 4]] = 0.3 * masks[[1, 4]]
+    batch = replace(make_batch(masks=masks), images=images)
+    other = replace(batch, images=images + torch.randn_like(images) * torch.tensor([0, 1, 0, 0, 1, 0]).view(6, 1, 1, 1))
+    method = make_method(name, weight=0.4, freeze_batchnorm=True)
+    terms, of_others = (look(method, shown, 0)["classifier"] for shown in (batch, other))
+    supervised = list(terms_of(name, torch.zeros(6, 4, 4), masks))
+    for term in supervised:
+        torch.testing.assert_close(terms[term], of_others[term])
+    assert not torch.allclose(terms["classification"], of_others["classification"], atol=1e-3)
+    if name == "res":  # pools the cells of all images that count
+        return
+    kept = [0, 2, 3, 5]
+    cam = method.classifier.module(images[kept], explain=batch.labels[kept]).cam
+    for term, value in terms_of(name, cam, masks[kept]).items():
+        torch.testing.assert_close(terms[term], 0.4 * value * len(kept) / len(images))
 
 
 @every_method
