@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from align_dist.config import TrainingConfig
 from align_dist.errors import ConfigError
-from align_dist.methods.clock import Clock
+from align_dist.options.clock import Clock
 from align_dist.schema.values import Duration, OptimiserConfig, to_steps
 
 

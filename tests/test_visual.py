@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from align_dist.methods.registry import METHODS
+from align_dist.options.registry import METHODS
 from align_dist.visual import color_table, drawing, looks_of, new_figure, to_svg, write_png
 
 

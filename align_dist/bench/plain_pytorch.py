@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align_dist.config import AugmentationConfig
-from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import InputNormalisation
+from align_dist.options import AlignOptions
 
 
 class Pictures(torch.utils.data.Dataset[tuple[Tensor, int]]):

@@ -24,8 +24,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
 from align_dist.data.views import ViewGeometry
-from align_dist.methods.base import Context, Method
-from align_dist.methods.registry import find_method
+from align_dist.methods.base import Context, Method, find_method
 from align_dist.parallel.batchnorm import SynchronisedBatchNorm
 from align_dist.parallel.connect import process_group
 from align_dist.parallel.engine import trainable_parameters

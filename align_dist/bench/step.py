@@ -14,7 +14,7 @@ from align_dist.config import RunConfig
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Method
 from align_dist.methods.erm import ERM
-from align_dist.methods.options import Options
+from align_dist.options import Options
 from align_dist.training.batches import share_of
 
 PRECISIONS = ("float32", "bfloat16")

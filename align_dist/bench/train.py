@@ -13,8 +13,8 @@ from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_configured_benchmark
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
-from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import input_normalisation
+from align_dist.options import AlignOptions
 from align_dist.training.batches import share_of
 
 # Batches per turn. Loading restarts in each turn for both, so that neither loads during the other's turn.

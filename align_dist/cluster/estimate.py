@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import is_written, verify_beton
 from align_dist.errors import UserError
-from align_dist.methods.clock import Clock
+from align_dist.options.clock import Clock
 from align_dist.runs.folder import CONFIG
 from align_dist.runs.progress import progress_of
 
@@ -38,7 +38,7 @@ def network_bytes(config: RunConfig, classes: int) -> dict[str, int]:
     """Bytes of each network's weights and buffers, without allocating them."""
     import torch
 
-    from align_dist.methods.registry import find_method
+    from align_dist.methods.base import find_method
     from align_dist.networks.backbones import build_backbone
 
     settings = config.classifier
@@ -57,7 +57,7 @@ def _bytes_of(tensors: Sequence[Tensor]) -> int:
 
 def checkpoint_bytes(config: RunConfig, classes: int) -> int:
     """Bytes of one checkpoint: weights and the optimisers' moments."""
-    from align_dist.methods.registry import find_method
+    from align_dist.methods.base import find_method
 
     optimisers = {"classifier": config.classifier.optimiser}
     for name, network in find_method(config.method).own_networks(config.options, NO_TIME).items():

@@ -12,7 +12,7 @@ from align_dist.data.beton import is_written
 from align_dist.data.comparison import checked_manifest
 from align_dist.data.manifest import with_fingerprint
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import find_entry
+from align_dist.options.registry import find_entry
 from align_dist.runs.warmup import cost_of
 from align_dist.schema.values import LARGEST_SEED
 

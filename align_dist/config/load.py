@@ -12,7 +12,7 @@ from align_dist.arithmetic import resolve_precision
 from align_dist.config.old_keys import refuse_old_keys
 from align_dist.config.sections import RunConfig
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import METHODS, find_options
+from align_dist.options.registry import METHODS, find_options
 from align_dist.schema.text import override, read_description
 from align_dist.schema.values import leaves
 

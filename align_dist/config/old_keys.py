@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import METHODS, find_options
+from align_dist.options.registry import METHODS, find_options
 from align_dist.schema.values import leaves
 
 RENAMED = {"fixed_mask": "mask"}

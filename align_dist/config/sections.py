@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from align_dist.config.identity import identity_of
-from align_dist.methods.options import Options
-from align_dist.methods.registry import find_options
+from align_dist.options import Options
+from align_dist.options.registry import find_options
 from align_dist.schema.text import Section
 from align_dist.schema.values import Count, Duration, Fraction, OptimiserConfig, Positive, Seed, Weight, option
 

@@ -14,14 +14,14 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Network
-from align_dist.methods.clock import Clock
 from align_dist.methods.guided import Guided
 from align_dist.methods.masks.learned import LearnedMask, features_of
-from align_dist.methods.options import AlignOptions
 from align_dist.methods.ramp import ramp_weight
 from align_dist.methods.versions import Outputs, forward_versions, other_image_values
 from align_dist.networks.backbones import build_pretrained
 from align_dist.networks.masker import build_masker
+from align_dist.options import AlignOptions
+from align_dist.options.clock import Clock
 from align_dist.parallel.engine import frozen
 from align_dist.sampling import logistic_noise, relaxed_sample
 

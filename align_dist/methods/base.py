@@ -1,7 +1,7 @@
 """The base of methods: options, networks, losses and state. The step, micro-batches, logging and the gradient probe
 follow from the losses.
 
-A new method is a file here and a line in `registry`.
+A new method is a file here and a line in `options.registry`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
-from align_dist.methods.clock import Clock
-from align_dist.methods.options import Options
+from align_dist.options import Options
+from align_dist.options.clock import Clock
+from align_dist.options.registry import load_class
 from align_dist.parallel.engine import Engine, Terms
 from align_dist.places import Places
 from align_dist.schema.values import OptimiserConfig
@@ -180,3 +181,8 @@ def weighted(losses: Losses) -> Terms:
 def _tag(network: str, term: str) -> str:
     """`<network>/<term>`; a term that contains a slash, such as mask/area, stays as it is."""
     return term if "/" in term else f"{network}/{term}"
+
+
+def find_method(name: str) -> type[Method[Any]]:
+    """The class of a method. Raises ConfigError for an unknown name."""
+    return load_class(name)

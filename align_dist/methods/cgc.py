@@ -14,8 +14,8 @@ from align_dist.data.batch import Batch
 from align_dist.data.sample_keys import second_view_keys
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options.general import CGCOptions
 from align_dist.methods.versions import forward_versions
+from align_dist.options.general import CGCOptions
 from align_dist.places import cells_transform
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
-from align_dist.methods.options.baselines import DreOptions
 from align_dist.methods.regularised import Regularised
 from align_dist.methods.versions import forward_versions
+from align_dist.options.baselines import DreOptions
 
 
 class DRE(Regularised[DreOptions]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options import Options
+from align_dist.options import Options
 
 
 class ERM(Method[Options]):

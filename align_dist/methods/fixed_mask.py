@@ -6,7 +6,7 @@ from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses
 from align_dist.methods.guided import Guided
 from align_dist.methods.masked import FixedSource
-from align_dist.methods.options import FixedMaskOptions
+from align_dist.options import FixedMaskOptions
 
 
 class FixedMask(FixedSource[FixedMaskOptions], Guided[FixedMaskOptions]):

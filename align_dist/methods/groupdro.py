@@ -15,7 +15,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share, inverse_counts
 from align_dist.methods.base import Context, Forward, Loss, Losses, Method
 from align_dist.methods.means import group_means
-from align_dist.methods.options.general import GroupDROOptions
+from align_dist.options.general import GroupDROOptions
 from align_dist.parallel.engine import Engine
 
 

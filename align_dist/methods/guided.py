@@ -12,9 +12,9 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Losses
 from align_dist.methods.masked import Masked
-from align_dist.methods.options import GuidedOptions
 from align_dist.methods.regularised import Regularised
 from align_dist.methods.versions import Outputs, forward_versions, other_image_values
+from align_dist.options import GuidedOptions
 
 G = TypeVar("G", bound=GuidedOptions)
 

@@ -10,7 +10,7 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
-from align_dist.methods.options.baselines import HaicsOptions
+from align_dist.options.baselines import HaicsOptions
 
 
 class HAICS(Supervised[HaicsOptions]):

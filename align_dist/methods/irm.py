@@ -15,7 +15,7 @@ from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share, inverse_counts, positions_within
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.means import group_means
-from align_dist.methods.options.general import IRMOptions
+from align_dist.options.general import IRMOptions
 
 
 class IRM(Method[IRMOptions]):

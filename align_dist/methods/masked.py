@@ -12,8 +12,8 @@ from align_dist import objectives
 from align_dist.data.batch import Batch, has_object
 from align_dist.methods.base import Forward, Loss, Losses, Method
 from align_dist.methods.masks.fixed import source_of
-from align_dist.methods.options import FixedSourceOptions, MaskedOptions
 from align_dist.methods.versions import forward_versions, other_image_values
+from align_dist.options import FixedSourceOptions, MaskedOptions
 
 M = TypeVar("M", bound=MaskedOptions)
 F = TypeVar("F", bound=FixedSourceOptions)

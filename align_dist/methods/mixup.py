@@ -14,7 +14,7 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Ids, Share, beta_shares, generator_of
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options.general import MixupOptions
+from align_dist.options.general import MixupOptions
 
 
 class Mixup(Method[MixupOptions]):

@@ -12,8 +12,8 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share, class_weights, pair_within_class
 from align_dist.methods.base import Losses, Method
-from align_dist.methods.options import RegularisedOptions
 from align_dist.methods.versions import Outputs
+from align_dist.options import RegularisedOptions
 
 R = TypeVar("R", bound=RegularisedOptions)
 

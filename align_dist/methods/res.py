@@ -10,7 +10,7 @@ from align_dist.attribution import normalise, size_of
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Losses
 from align_dist.methods.masked import Supervised
-from align_dist.methods.options.baselines import ResOptions
+from align_dist.options.baselines import ResOptions
 from align_dist.places import pool_to_cells
 
 STEEPNESS = 5

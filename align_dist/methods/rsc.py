@@ -11,8 +11,8 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.errors import ConfigError
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options.general import RSCOptions
 from align_dist.modes import in_full_precision
+from align_dist.options.general import RSCOptions
 
 
 class RSC(Method[RSCOptions]):

@@ -11,8 +11,8 @@ from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.data.share import GlobalBatch, Share
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options.baselines import SgtOptions
 from align_dist.methods.versions import forward_versions
+from align_dist.options.baselines import SgtOptions
 from align_dist.parallel.engine import input_gradient
 from align_dist.sampling import random_keys, uniform_numbers
 

@@ -22,7 +22,8 @@ from align_dist.config import RunConfig, parse_config
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.files import remove
 from align_dist.messages import say_nothing
-from align_dist.methods.registry import METHODS, find_method, find_options
+from align_dist.methods.base import find_method
+from align_dist.options.registry import METHODS, find_options
 from align_dist.runs.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, write_checkpoint
 from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
 from align_dist.runs.metrics import copy_metrics

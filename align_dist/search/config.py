@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from align_dist.config import RunConfig, known_keys, load_config, parse_config
 from align_dist.data.manifest import with_fingerprint
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import METHODS, find_options
+from align_dist.options.registry import METHODS, find_options
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import read_scalars
 from align_dist.schedule import Schedule

@@ -13,7 +13,7 @@ from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
 from align_dist.messages import Say
 from align_dist.methods.base import Scalars
-from align_dist.methods.options import MaskedOptions
+from align_dist.options import MaskedOptions
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.schedule import learning_rate

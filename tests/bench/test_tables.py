@@ -12,9 +12,9 @@ from align_dist.bench import step, train
 from align_dist.bench.plain_pytorch import PlainAlign
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
-from align_dist.methods.options import AlignOptions
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.masker import build_masker
+from align_dist.options import AlignOptions
 
 SPEED = re.compile(r"^  (.+?) +([\d,.]+) images/s +([\d.]+) x ")
 

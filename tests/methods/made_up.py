@@ -13,8 +13,8 @@ import torch
 from align_dist import objectives
 from align_dist.data.batch import Batch
 from align_dist.methods.base import Forward, Loss, Losses, Method
-from align_dist.methods.options import Options
-from align_dist.methods.registry import METHODS, Entry
+from align_dist.options import Options
+from align_dist.options.registry import METHODS, Entry
 from align_dist.parallel.engine import input_gradient
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from align_dist.data.batch import Batch
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
-from align_dist.methods.base import Context, Method
-from align_dist.methods.clock import Clock
-from align_dist.methods.registry import find_method, find_options
+from align_dist.methods.base import Context, Method, find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
+from align_dist.options.clock import Clock
+from align_dist.options.registry import find_options
 from align_dist.parallel.engine import Engine
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 from align_dist.places import Places

@@ -13,7 +13,8 @@ from refusals import raises
 from shares import look, take_step
 
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import METHODS, find_method, find_options
+from align_dist.methods.base import find_method
+from align_dist.options.registry import METHODS, find_options
 
 WARMUP = 2
 PRODUCT = [name for name in METHODS if not name.startswith("made_up")]

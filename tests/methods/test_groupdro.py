@@ -15,7 +15,7 @@ from weights import trained_with_and_without_a_pause
 from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.errors import ConfigError
-from align_dist.methods.options.general import GroupDROOptions
+from align_dist.options.general import GroupDROOptions
 from align_dist.run import train_run
 from align_dist.runs.checkpoint import load_checkpoint
 from align_dist.runs.folder import RunFolder

@@ -16,9 +16,9 @@ from align_dist.assembly import assemble
 from align_dist.config import RunConfig
 from align_dist.data.batch import Batch
 from align_dist.errors import ConfigError
-from align_dist.methods.clock import Clock
 from align_dist.methods.irm import scale_gradient
-from align_dist.methods.options.general import IRMOptions
+from align_dist.options.clock import Clock
+from align_dist.options.general import IRMOptions
 from align_dist.parallel.plain import make_optimiser
 
 HALVES = {0: ([0, 4], [1]), 1: ([2, 5], [3])}  # even and odd places of make_batch's domains

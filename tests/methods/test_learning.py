@@ -18,7 +18,7 @@ from torch import Tensor
 from align_dist.data.batch import Batch
 from align_dist.data.scenes import compose
 from align_dist.methods.base import Method
-from align_dist.methods.registry import METHODS
+from align_dist.options.registry import METHODS
 
 COUNT = 24
 SEEN, NEW = range(8), range(100, 103)

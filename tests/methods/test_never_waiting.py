@@ -19,7 +19,7 @@ from torch import nn
 
 from align_dist.data.batch import Batch
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
-from align_dist.methods.registry import find_method
+from align_dist.methods.base import find_method
 from align_dist.parallel.plain import PlainEngine
 
 META = torch.device("meta")

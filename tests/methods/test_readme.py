@@ -26,7 +26,7 @@ def with_readmes_method(folder: Path) -> Path:
     path, _name, code, line = match.groups()
     shutil.copytree(ROOT / "align_dist", folder / "align_dist", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / path).write_text(code)
-    registry = folder / "align_dist" / "methods" / "registry.py"
+    registry = folder / "align_dist" / "options" / "registry.py"
     registry.write_text(re.sub(r"(METHODS = \{\n)", lambda start: start.group(1) + line, registry.read_text()))
     return folder
 

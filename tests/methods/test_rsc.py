@@ -14,10 +14,10 @@ from torchvision.models import vgg11
 
 from align_dist.errors import ConfigError
 from align_dist.methods.base import Context
-from align_dist.methods.clock import Clock
-from align_dist.methods.options.general import RSCOptions
 from align_dist.methods.rsc import RSC, below_top
 from align_dist.networks.classifier import Classifier
+from align_dist.options.clock import Clock
+from align_dist.options.general import RSCOptions
 from align_dist.parallel.plain import PlainEngine, make_optimiser
 
 

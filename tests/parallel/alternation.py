@@ -25,12 +25,11 @@ from shares import with_share
 from align_dist.config import DistributedConfig, RunConfig, parse_config
 from align_dist.data.batch import Batch
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
-from align_dist.methods.base import Context, Method
-from align_dist.methods.clock import Clock
-from align_dist.methods.registry import find_method
+from align_dist.methods.base import Context, Method, find_method
 from align_dist.networks.backbones import build_backbone
 from align_dist.networks.classifier import Classifier
 from align_dist.networks.receptive_field import places_of
+from align_dist.options.clock import Clock
 from align_dist.parallel.build import check_batch_size, make_engine
 from align_dist.parallel.connect import process_group
 from align_dist.parallel.engine import Engine, Terms

@@ -10,7 +10,7 @@ from refusals import raises
 
 from align_dist.data.counts import TERRA_COUNTS, VLCS_COUNTS
 from align_dist.errors import ConfigError
-from align_dist.methods.registry import METHODS
+from align_dist.options.registry import METHODS
 from align_dist.report.published import known_papers, parse_paper, read_paper
 
 SMALL = """

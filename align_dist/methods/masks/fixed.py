@@ -9,7 +9,7 @@ from torch import Tensor
 from align_dist.attribution import size_of
 from align_dist.data.batch import Batch
 from align_dist.methods.masks import MaskSource
-from align_dist.methods.options import FixedSourceOptions
+from align_dist.options import FixedSourceOptions
 
 
 def source_of(options: FixedSourceOptions) -> MaskSource:

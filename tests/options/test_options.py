@@ -8,9 +8,8 @@ import pytest
 from refusals import raises
 
 from align_dist.errors import ConfigError
-from align_dist.methods.clock import Clock
-from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
-from align_dist.methods.options.baselines import (
+from align_dist.options import AlignOptions, FixedMaskOptions, Options
+from align_dist.options.baselines import (
     CareOptions,
     DreOptions,
     GradiaOptions,
@@ -18,6 +17,7 @@ from align_dist.methods.options.baselines import (
     ResOptions,
     SgtOptions,
 )
+from align_dist.options.clock import Clock
 
 
 @pytest.mark.parametrize(

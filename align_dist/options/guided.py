@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from align_dist.methods.clock import Clock
-from align_dist.methods.options.base import Options
+from align_dist.options.base import Options
+from align_dist.options.clock import Clock
 from align_dist.schema.distributions import Choice, LogUniform
 from align_dist.schema.values import Fraction, Weight, option
 

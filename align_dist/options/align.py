@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from align_dist.errors import ConfigError
-from align_dist.methods.clock import Clock
-from align_dist.methods.options.guided import GuidedOptions
+from align_dist.options.clock import Clock
+from align_dist.options.guided import GuidedOptions
 from align_dist.schema.distributions import LogUniform
 from align_dist.schema.text import Section
 from align_dist.schema.values import Count, Duration, OptimiserConfig, Positive, Weight, option

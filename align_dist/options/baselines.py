@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from align_dist.methods.options.base import Options
-from align_dist.methods.options.guided import FixedSourceOptions, RegularisedOptions
+from align_dist.options.base import Options
+from align_dist.options.guided import FixedSourceOptions, RegularisedOptions
 from align_dist.schema.distributions import Choice, LogUniform, Uniform
 from align_dist.schema.values import Fraction, Weight, option
 

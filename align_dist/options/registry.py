@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from align_dist.errors import ConfigError, nearest_name
-from align_dist.methods.options import AlignOptions, FixedMaskOptions, Options
-from align_dist.methods.options.baselines import (
+from align_dist.options import AlignOptions, FixedMaskOptions, Options
+from align_dist.options.baselines import (
     CareOptions,
     DreOptions,
     GradiaOptions,
@@ -15,10 +15,7 @@ from align_dist.methods.options.baselines import (
     ResOptions,
     SgtOptions,
 )
-from align_dist.methods.options.general import CGCOptions, GroupDROOptions, IRMOptions, MixupOptions, RSCOptions
-
-if TYPE_CHECKING:
-    from align_dist.methods.base import Method
+from align_dist.options.general import CGCOptions, GroupDROOptions, IRMOptions, MixupOptions, RSCOptions
 
 
 class Entry(NamedTuple):
@@ -57,11 +54,14 @@ def find_entry(name: str) -> Entry:
 
 def find_options(name: str) -> type[Options]:
     """The options model of a method. Raises ConfigError for an unknown name."""
-    return find_entry(name).options or find_method(name).options_type
+    return find_entry(name).options or load_class(name).options_type
 
 
-def find_method(name: str) -> type[Method[Any]]:
-    """The class of a method. Raises ConfigError for an unknown name."""
-    module, _, cls = find_entry(name).path.partition(":")
-    method: type[Method[Any]] = getattr(import_module(f"align_dist.methods.{module}"), cls)
-    return method
+def load_class(name: str) -> type[Any]:
+    """Import a method's class, and torch with it; typed by `methods.base.find_method`.
+
+    Raises ConfigError for an unknown name.
+    """
+    module, _, class_name = find_entry(name).path.partition(":")
+    loaded: type[Any] = getattr(import_module(f"align_dist.methods.{module}"), class_name)
+    return loaded

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from align_dist.methods.clock import Clock
+from align_dist.options.clock import Clock
 from align_dist.schema.text import Section
 
 

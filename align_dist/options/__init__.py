@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from align_dist.methods.options.align import AlignOptions, MaskerOptions
-from align_dist.methods.options.base import Options
-from align_dist.methods.options.guided import (
+from align_dist.options.align import AlignOptions, MaskerOptions
+from align_dist.options.base import Options
+from align_dist.options.guided import (
     FixedMaskOptions,
     FixedSourceOptions,
     GuidedOptions,
