@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Submit a grid of runs, domains × methods × seeds, as jobs. The command is safe to repeat.
+"""Submit a grid of runs as jobs: domains × methods × seeds, or the kinds of a study × seeds. Safe to repeat.
 
     python launch/submit.py configs/vlcs.yaml --domains all --methods erm,align --seeds 0:3 --nodes 2 --tasks-per-node 8
+    python launch/submit.py configs/studies/waterbirds.txt --seeds 3:8 --prepare --share-warmup
 
 Finished cells are skipped, running and waiting cells are left alone, interrupted cells resume from their last
 checkpoint, trained cells are measured as the grid asks, and failed cells are submitted again with --retry. The states
@@ -15,9 +16,10 @@ import sys
 from pathlib import Path
 
 from align_dist.cli import answer
-from align_dist.cluster.grid import Cell, cells_of, cost_lines, parse_seeds
+from align_dist.cluster.grid import Cell, cells_of, cost_lines, parse_seeds, study_cells
 from align_dist.cluster.resources import Resources
-from align_dist.config import RunConfig
+from align_dist.cluster.study import SUFFIX, kinds_of
+from align_dist.config import RunConfig, load_config
 from align_dist.errors import ConfigError
 
 FORMATS = ("text", "markdown", "latex", "csv")
@@ -29,15 +31,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    cells = cells_of(
-        options.config, options.overrides, options.domains.split(","), options.methods.split(","),
-        parse_seeds(options.seeds), options.share_warmup,
-    )  # fmt: skip
+    if options.prepare:
+        _prepare(options)
+    cells = _cells(options)
     resources = resources_of(options, cells)
     if options.collect:
-        from align_dist.cluster.collect import collect
+        from align_dist.cluster.collect import collect, collect_study
 
-        collect(cells, options.format)
+        (collect_study if _is_study(options) else collect)(cells, options.format)
         return 0
     if options.plan:
         from align_dist.cluster.plan import print_plan
@@ -51,6 +52,33 @@ def _submit(options: argparse.Namespace) -> int:
         watch_grid(cells, options.every)
         return 0
     return _show(cells) or int(failures > 0)
+
+
+def _cells(options: argparse.Namespace) -> list[Cell]:
+    seeds = parse_seeds(options.seeds)
+    if not _is_study(options):
+        domains, methods = (options.domains or "all").split(","), (options.methods or "erm,align").split(",")
+        return cells_of(options.config, options.overrides, domains, methods, seeds, options.share_warmup)
+    if options.domains or options.methods:
+        raise ConfigError(f"--domains, --methods: the lines of {options.config} name them; remove the option")
+    return study_cells(options.config, options.overrides, seeds, options.share_warmup)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    """Write the betons that the cells read, as `align-dist data prepare` does."""
+    from align_dist.data.prepare import prepare
+
+    configs = (kinds_of if _is_study(options) else _alone)(options.config, options.overrides)
+    for benchmark in dict.fromkeys(config.benchmark for config in configs):
+        prepare(benchmark)
+
+
+def _is_study(options: argparse.Namespace) -> bool:
+    return bool(options.config.suffix == SUFFIX)
+
+
+def _alone(path: Path, overrides: list[str]) -> list[RunConfig]:
+    return [load_config(path, overrides)]
 
 
 def _start(cells: list[Cell], resources: Resources, options: argparse.Namespace) -> int:
@@ -147,15 +175,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "submit.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", type=Path, help="a YAML file, such as configs/vlcs.yaml")
+    parser.add_argument("config", type=Path, help="a YAML file, or a study such as configs/studies/methods.txt")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every cell")
     grid = parser.add_argument_group("the grid")
     grid.add_argument(
-        "--domains", default="all", help="sources, or held-out targets: names separated by commas; default: all"
+        "--domains", help="sources, or held-out targets: names separated by commas; default: all; of a YAML file alone"
     )
-    grid.add_argument("--methods", default="erm,align")
+    grid.add_argument("--methods", help="names separated by commas; default: erm,align; of a YAML file alone")
     grid.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2; or a list: 0,4,7 (default 0:3)")
     grid.add_argument("--share-warmup", action="store_true", help="train a warm-up that several runs share only once")
+    grid.add_argument("--prepare", action="store_true", help="first write the betons that are missing")
     actions = parser.add_argument_group("actions (default: submit the cells that have to run, then show the table)")
     only = actions.add_mutually_exclusive_group()
     only.add_argument("--plan", action="store_true", help="show cells, sbatch text, hours and disk; submit nothing")

@@ -56,11 +56,11 @@ def main(arguments: list[str]) -> int:
 
 def show_plan(search: SearchConfig) -> None:
     """Print the trials that are known before training, their warm-ups, and their cost in epochs."""
-    from align_dist.assembly import schedule_of
     from align_dist.runs.warmup import cost_of, silent_in_warmup, warmup_of
     from align_dist.schema.distributions import Choice
     from align_dist.search.sampler import TrialSampler
     from align_dist.search.trials import check_lengths
+    from align_dist.training_plan import schedule_of
 
     trials = TrialSampler(search).trials
     check_lengths(search, trials)

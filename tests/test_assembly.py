@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from refusals import raises
 
-from align_dist.assembly import assemble, training_order, warnings_of
+from align_dist.assembly import assemble, warnings_of
 from align_dist.config import RunConfig
 from align_dist.data.sample_keys import sample_ids
 from align_dist.errors import ConfigError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS
+from align_dist.training_plan import training_order
 
 
 @pytest.mark.parametrize(("batchnorm", "warned"), [("frozen", True), ("synchronised", False), ("local", False)])

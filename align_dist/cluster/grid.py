@@ -1,20 +1,25 @@
-"""The grid of a study: domains × methods × seeds, each cell one run."""
+"""Grids of runs, a cell each: domains × methods × seeds, or the kinds of a study × seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from align_dist.config import RunConfig, load_config
+from align_dist.cluster.study import kinds_of
+from align_dist.config import BenchmarkConfig, RunConfig, load_config
 from align_dist.config_checks import check_names
 from align_dist.data.beton import is_written
 from align_dist.data.comparison import checked_manifest
-from align_dist.data.manifest import with_fingerprint
+from align_dist.data.manifest import Manifest, with_fingerprint
 from align_dist.errors import ConfigError
 from align_dist.options.registry import find_entry
-from align_dist.runs.warmup import cost_of
+from align_dist.runs.results import label_of, variant_of
 from align_dist.schema.values import LARGEST_SEED
+from align_dist.training_plan import check_data
+
+# Keys that a grid sets, and the options that set them.
+GRID_KEYS = {"protocol.source": "--domains", "protocol.target": "--domains", "method": "--methods", "seed": "--seeds"}
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,17 @@ class Cell:
     """
 
     domain: str
-    method: str
-    seed: int
     config: RunConfig
     share_warmup: bool = False
 
     @property
+    def label(self) -> str:
+        """The method, with the variant where the run has one."""
+        return label_of(self.config.method, variant_of(self.config))
+
+    @property
     def name(self) -> str:
-        return f"{self.domain} {self.method} seed {self.seed}"
+        return f"{self.domain} {self.label} seed {self.config.seed}"
 
 
 def cells_of(
@@ -44,24 +52,57 @@ def cells_of(
 ) -> list[Cell]:
     """The cells in the order domain, method, seed. domains: names, or `all` for all domains of the beton.
 
-    Raises ConfigError for unknown or repeated names and for an override of a key that the grid sets, DataError for a
-    beton that differs from the config.
+    Raises ConfigError for unknown or repeated names, for an override of a key that the grid sets and for a method that
+    the data cannot serve, DataError for a beton that differs from the config.
     """
     base = with_fingerprint(load_config(path, list(overrides)))
     check_names(base)
-    _refuse_grid_keys(overrides)
+    _refuse_grid_keys(overrides, GRID_KEYS)
     names = _domains_of(base, list(domains))
     for option, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"{option}: takes one or more different values, got {list(values)}")
     for method in methods:
         find_entry(method)
-    return [
-        Cell(domain, method, seed, cell_config(base, domain, method, seed), share_warmup)
-        for domain in names
-        for method in methods
+    return _checked(
+        [
+            Cell(domain, cell_config(base, domain, method, seed), share_warmup)
+            for domain in names
+            for method in methods
+            for seed in seeds
+        ]
+    )
+
+
+def study_cells(path: Path, overrides: Sequence[str], seeds: Sequence[int], share_warmup: bool = False) -> list[Cell]:
+    """The cells of a study, all seeds of a kind, then those of the next kind: no two that run at once then wait for one
+    warm-up. Raises ConfigError and DataError as `cells_of`.
+    """
+    _refuse_grid_keys(overrides, {"seed": "--seeds"})
+    kinds = [with_fingerprint(kind) for kind in kinds_of(path, overrides)]
+    for kind in kinds:
+        check_names(kind)
+    cells = [
+        Cell(kind.protocol.source or kind.protocol.target or "", kind.model_copy(update={"seed": seed}), share_warmup)
+        for kind in kinds
         for seed in seeds
     ]
+    if not seeds or len({cell.config.folder for cell in cells}) < len(cells):
+        raise ConfigError(f"{path}: no seed, or one run twice; give each kind an experiment or variant of its own")
+    return _checked(cells)
+
+
+def _checked(cells: list[Cell]) -> list[Cell]:
+    """The cells, each checked against its beton where the beton is written. Cells differ by seed in nothing else."""
+    manifests: dict[BenchmarkConfig, Manifest] = {}
+    for cell in cells:
+        benchmark = cell.config.benchmark
+        if cell.config.seed != cells[0].config.seed or not is_written(benchmark.beton):
+            continue
+        if benchmark not in manifests:
+            manifests[benchmark] = checked_manifest(benchmark)
+        check_data(cell.config, manifests[benchmark])
+    return cells
 
 
 def cell_config(base: RunConfig, domain: str, method: str, seed: int) -> RunConfig:
@@ -78,6 +119,8 @@ def cost_lines(cells: Sequence[Cell]) -> list[str]:
     """
     if not cells or not cells[0].share_warmup or not is_written(cells[0].config.benchmark.beton):
         return []
+    from align_dist.runs.warmup import cost_of  # imports torch
+
     return [str(cost_of([cell.config for cell in cells]))]
 
 
@@ -95,8 +138,7 @@ def parse_seeds(text: str) -> list[int]:
         raise ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}") from None
 
 
-def _refuse_grid_keys(overrides: Sequence[str]) -> None:
-    options = {"protocol.source": "--domains", "protocol.target": "--domains", "method": "--methods", "seed": "--seeds"}
+def _refuse_grid_keys(overrides: Sequence[str], options: Mapping[str, str]) -> None:
     for override in overrides:
         key = override.partition("=")[0]
         if key in options:

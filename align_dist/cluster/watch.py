@@ -46,7 +46,7 @@ def _lines(cells: Sequence[Cell], states: Sequence[CellStatus]) -> list[Line]:
 
 def _line(cell: Cell, status: CellStatus) -> Line:
     job = status.submission.job if status.submission else ""
-    names = {"domain": cell.domain, "method": cell.method, "seed": str(cell.seed), "job": job}
+    names = {"domain": cell.domain, "method": cell.label, "seed": str(cell.config.seed), "job": job}
     return Line(names, status, progress_of(cell.config.folder))
 
 

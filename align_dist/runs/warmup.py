@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, parse_config
 from align_dist.errors import CheckpointError, ConfigError
 from align_dist.files import remove
@@ -29,6 +28,7 @@ from align_dist.runs.folder import NEWEST, PREVIOUS, WARMUPS, RunFolder
 from align_dist.runs.metrics import copy_metrics
 from align_dist.runs.position import Position, checkpoint_of
 from align_dist.schema.values import option_metadata
+from align_dist.training_plan import schedule_of
 
 REMEDY = "delete the file, and the same command trains the warm-up again"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from align_dist.assembly import schedule_of
 from align_dist.config import to_yaml
 from align_dist.files import write_text
 from align_dist.runs.folder import RunFolder
@@ -19,6 +18,7 @@ from align_dist.runs.warmup import Cost, branch_step, cost_of, trunk_of
 from align_dist.search.config import SearchConfig, default_space
 from align_dist.search.sampler import NUMBER, study_of
 from align_dist.search.trials import ENDED, Trial, TrialStatus, confirmations_of, ranked, trial_status
+from align_dist.training_plan import schedule_of
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from align_dist.assembly import schedule_of
 from align_dist.errors import LostRankError, Preempted
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
@@ -22,6 +21,7 @@ from align_dist.search.sampler import TrialSampler
 from align_dist.search.trainable import TrialTask
 from align_dist.search.trials import DESCRIPTION, Trial, branch_steps, mark_begun, trial_status
 from align_dist.training.signals import StopRequest
+from align_dist.training_plan import schedule_of
 
 ROUNDING = 1 + 1e-9  # Ray counts rungs by a quotient of logarithms, rounded down
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, to_yaml
 from align_dist.errors import ConfigError
 from align_dist.files import read_json, write_text
@@ -18,6 +17,7 @@ from align_dist.runs.status import State, Status, training_status
 from align_dist.runs.warmup import branch_step, silent_in_warmup, trunk_of
 from align_dist.schema.distributions import Value
 from align_dist.search.config import Objective, SearchConfig, read_validations, with_values
+from align_dist.training_plan import schedule_of
 
 SUGGESTED, DESCRIPTION = "suggested.json", "trial.yaml"
 ENDED = (State.TRAINED, State.STOPPED, State.FAILED)

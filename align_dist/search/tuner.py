@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-from align_dist.assembly import schedule_of
 from align_dist.cluster.ray_cluster import check_package, ray_running
 from align_dist.data.comparison import checked_manifest
 from align_dist.errors import ConfigError, LostRankError, MachineError, Preempted, UserError, first_line
@@ -29,6 +28,7 @@ from align_dist.search.results import SearchResults, read_results, write_results
 from align_dist.search.sampler import TrialSampler
 from align_dist.search.trials import SUGGESTED, Trial, check_lengths, confirmations_of, taking_turns, trial_status
 from align_dist.training.signals import StopRequest, deadline_of, noticing_signals
+from align_dist.training_plan import schedule_of
 
 EARLIER = 30.0  # seconds before the trials' own end
 LETTING_GO = 90.0  # seconds for trials to save when the search is asked to stop

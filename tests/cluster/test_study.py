@@ -1,4 +1,4 @@
-"""launch/study.sh: every kind of run of a file, over seeds."""
+"""launch/study.sh, and with it launch/submit.py before a study: every kind of run of a file, over seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from local_slurm import CHECKOUT
 
-from align_dist.config import RunConfig, load_config, to_yaml
+from align_dist.cluster.study import kinds_of
+from align_dist.config import RunConfig, to_yaml
 
 STUDIES = sorted((CHECKOUT / "configs" / "studies").glob("*.txt"))
 
@@ -16,11 +17,6 @@ STUDIES = sorted((CHECKOUT / "configs" / "studies").glob("*.txt"))
 def run_study(study: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", "launch/study.sh", str(study), *arguments]
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
-
-
-def kinds_of(study: Path) -> list[list[str]]:
-    lines = study.read_text().splitlines()
-    return [line.split() for line in lines if line and not line.startswith(("#", "config ", "common "))]
 
 
 def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tmp_path: Path) -> None:
@@ -36,7 +32,7 @@ def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tm
     assert first.returncode == 0, first.stderr
     times = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")}
     assert sorted(folder.parent.name for folder in times) == ["its_own", "its_own", "studied", "studied"]
-    assert "erm" in first.stdout.rpartition("method=")[2], "the table of what it trained"
+    assert "fixed_mask (middle)" in first.stdout.rpartition("finished")[2], "the table of what it trained"
     assert run_study(study, "0 1").returncode == 0
     assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")} == times
 
@@ -50,11 +46,7 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.stem)
-def test_every_kind_of_every_shipped_study_is_a_run(study: Path) -> None:
-    lines = dict(
-        line.split(" ", 1) for line in study.read_text().splitlines() if line.startswith(("config ", "common "))
-    )
-    runs = [
-        load_config(CHECKOUT / lines["config"], [*lines.get("common", "").split(), *kind]) for kind in kinds_of(study)
-    ]
+def test_every_kind_of_every_shipped_study_is_a_run(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    runs = kinds_of(study, [])
     assert len({(run.identity, run.benchmark.agreement) for run in runs}) == len(runs)

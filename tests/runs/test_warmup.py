@@ -10,13 +10,13 @@ import pytest
 from forked import Forked
 from weights import assert_same_weights
 
-from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, parse_config, to_yaml
 from align_dist.errors import NonFiniteError
 from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.metrics import read_metrics
 from align_dist.runs.warmup import branch_step, cost_of, trunk_of, warmup_of
+from align_dist.training_plan import schedule_of
 
 
 def changed(config: RunConfig, **parts: dict[str, Any]) -> RunConfig:

@@ -19,7 +19,6 @@ from refusals import raises
 from searches import finish, record, start, starts_of, wait_for, workers, write_search
 from weights import assert_same_weights
 
-from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig, load_config, to_yaml
 from align_dist.errors import ConfigError
 from align_dist.runs.folder import RunFolder
@@ -28,6 +27,7 @@ from align_dist.runs.warmup import branch_step
 from align_dist.search.config import SearchConfig
 from align_dist.search.sampler import TrialSampler
 from align_dist.search.tuner import run_search
+from align_dist.training_plan import schedule_of
 
 Json = dict[str, Any]
 

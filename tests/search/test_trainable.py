@@ -14,7 +14,6 @@ import pytest
 from refusals import raises
 from searches import workers, write_search
 
-from align_dist.assembly import schedule_of
 from align_dist.config import RunConfig
 from align_dist.errors import MachineError
 from align_dist.parallel.ranks import Ranks, find_ranks
@@ -24,6 +23,7 @@ from align_dist.search.sampler import TrialSampler
 from align_dist.search.trainable import TrialLost, TrialTask, TrialTrainable, environment_of
 from align_dist.search.trials import mark_begun
 from align_dist.search.tuner import check_room
+from align_dist.training_plan import schedule_of
 
 PARENT = """
 import sys, time
