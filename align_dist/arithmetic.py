@@ -32,12 +32,12 @@ def choose_precision(device: str, backbone: str, has_bfloat16: bool) -> Precisio
 
 
 def is_depthwise(backbone: str) -> bool:
-    """Whether a backbone's name belongs to a depthwise family."""
+    """Return whether a backbone's name belongs to a depthwise family."""
     return backbone.startswith(DEPTHWISE)
 
 
 def has_bfloat16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine's processor has bfloat16 matrix instructions."""
+    """Return whether this machine's processor has bfloat16 matrix instructions."""
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:

@@ -26,7 +26,7 @@ EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command li
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb. A user's mistake is one line on stderr and a documented exit code."""
+    """Run one verb. A user's mistake is one line on stderr and a documented exit code."""
     return answer(lambda: _run(arguments))
 
 

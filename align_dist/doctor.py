@@ -146,7 +146,7 @@ def _data(config: RunConfig) -> Iterator[Diagnosis]:
 
 
 def _missing_images(benchmark: BenchmarkConfig) -> Diagnosis:
-    """What the benchmark's reader says: the reader knows where the images come from."""
+    """The message of the benchmark's reader, which knows where the images come from."""
     from align_dist.data.benchmarks import read_configured_benchmark
 
     try:

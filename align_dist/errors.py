@@ -89,7 +89,7 @@ def error_of(exit_code: int) -> type[UserError]:
 
 
 def is_resumable(exit_code: int) -> bool:
-    """Whether the same command resumes after that exit code, which is negative after a kill by a signal."""
+    """Return whether the same command resumes after that exit code, which is negative after a kill by a signal."""
     return exit_code < 0 or error_of(exit_code).resumable
 
 

@@ -60,7 +60,7 @@ def remove(path: Path) -> None:
 
 
 def take_lock(file: IO[Any], kind: int) -> bool:
-    """Whether this process got a `flock` of that kind; True on a file system without locks."""
+    """Return whether this process got a `flock` of that kind; True on a file system without locks."""
     try:
         fcntl.flock(file, kind)
     except BlockingIOError:

@@ -48,7 +48,7 @@ def train_run(
     share_warmup: bool = False,
     passing: Sequence[int] = (),
 ) -> RunFolder:
-    """Trains and evaluates a run from where its folder says it is, on the ranks that the environment tells of.
+    """Train and evaluate a run from the state in its folder, on the ranks that the environment names.
 
     A finished run returns at once, or is measured again where other settings of its evaluation are asked for; one that
     is to pause (training.until) is left there, and its folder says so.
@@ -81,7 +81,7 @@ def without_targets(config: RunConfig) -> RunConfig:
 
 
 def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: Say, passing: Sequence[int]) -> None:
-    """Gives a run that has not begun its first checkpoint, training what it shares as far as that takes."""
+    """Give a new run its first checkpoint, and train the shared warm-up as far as that takes."""
     warmup = group.run_on_all(lambda: warmup_of(config))
     if warmup.step == 0 or group.run_on_first(lambda: folder.has_checkpoint):
         return
@@ -95,7 +95,7 @@ def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: 
 
 
 def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
-    """Trains a shared warm-up to a step and keeps that state. Raises NonFiniteError, at once for one that diverged."""
+    """Train a shared warm-up to a step and keep that state. Raises NonFiniteError, at once for one that diverged."""
     folder = RunFolder(trunk.folder)
     ending = group.run_on_first(folder.ending)
     if ending is not None and ending.error is NonFiniteError:
@@ -170,7 +170,7 @@ def with_theory(config: RunConfig) -> RunConfig:
 
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:
-    """Whether the run is done. Raises ConfigError where it was done on other pictures than the beton that is there."""
+    """Return whether the run is finished. Raises ConfigError where that was with other pictures than the beton's."""
     is_finished = folder.is_finished
     if is_finished and is_written(config.benchmark.beton):
         folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)

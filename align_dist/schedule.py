@@ -39,15 +39,15 @@ class Schedule:
         return min([self.end, *((step // every + 1) * every for every in intervals if every)])
 
     def is_stop(self, step: int) -> bool:
-        """Whether the loop pauses after `step` steps."""
+        """Return whether the loop pauses after `step` steps."""
         return step == self.next_stop(step - 1)
 
     def is_due(self, step: int, every: int) -> bool:
-        """Whether an event with interval `every` is due after `step` steps."""
+        """Return whether an event with interval `every` is due after `step` steps."""
         return step == self.length or (every > 0 and step % every == 0)
 
     def may_select(self, step: int) -> bool:
-        """Whether model selection may choose the weights after `step` steps: not those within warm-up.
+        """Return whether model selection may choose the weights after `step` steps: not those within warm-up.
 
         Weights within warm-up are the same for every method: a run that selected them would report another method's
         weights.

@@ -37,7 +37,7 @@ READABLE = 68  # pixels of a page for an inch of a figure, at least
 
 
 class Look(NamedTuple):
-    """How a method's lines and points are drawn."""
+    """The style of a method's lines and points."""
 
     color: str
     dash: str

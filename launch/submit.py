@@ -142,7 +142,7 @@ def resources_of(options: argparse.Namespace, cells: list[Cell]) -> Resources:
 
 
 def _trains_on_cpu(cluster: str, config: RunConfig) -> bool:
-    """Whether jobs use no GPU: as the config says, and with `auto` as this machine is where jobs run on it."""
+    """Return whether jobs use no GPU: as the config says, and with `auto` as this machine is where jobs run on it."""
     if config.training.device != "auto" or cluster == "slurm":
         return config.training.device == "cpu"
     from align_dist.assembly import choose_device

@@ -70,7 +70,7 @@ def _last_line(text: str) -> str:
 
 
 def _is_running(job: str) -> bool:
-    """Whether a process is one of submitit's controllers: the system reuses ids of dead processes."""
+    """Return whether a process is one of submitit's controllers: the system reuses ids of dead processes."""
     try:
         os.kill(int(job), 0)
         command = Path(f"/proc/{job}/cmdline").read_bytes()

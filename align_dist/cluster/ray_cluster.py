@@ -46,7 +46,7 @@ SETTINGS = {
 
 
 def check_package(name: str) -> None:
-    """Raises MachineError where a package that searches need is not installed. Does not import the package."""
+    """Raise MachineError where a package that searches need is not installed. Does not import the package."""
     if util.find_spec(name) is None:
         remedy = "bash launch/install.sh ffcv,embedded,lite0,tune"
         raise MachineError(f"{name} is not installed, which searches need: {remedy}")
@@ -96,7 +96,7 @@ def scratch_place(places: Sequence[str]) -> str:
 
 
 def _start(scratch: str) -> None:
-    """Starts Ray on this machine, whatever RAY_ADDRESS is; objects lie in `scratch` where shared memory is short."""
+    """Start Ray on this machine, whatever RAY_ADDRESS is; objects lie in `scratch` where shared memory is short."""
     import ray
 
     room = disk_usage(SHARED_MEMORY).free if os.access(SHARED_MEMORY, os.W_OK) else 0

@@ -78,7 +78,7 @@ def prepare_beton(
 
 
 def is_written(path: Path) -> bool:
-    """Whether a beton exists, complete or not. Raises StorageError without permission to look."""
+    """Return whether a beton exists, complete or not. Raises StorageError without permission to look."""
     try:
         return path.is_file()
     except PermissionError as error:

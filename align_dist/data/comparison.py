@@ -198,7 +198,7 @@ def _count_text(names: Iterable[str], event: str) -> str:
 
 
 def _has_content(folder: Path) -> bool:
-    """Whether a folder exists and is not empty; True for an unreadable folder, which the reader then reports."""
+    """Return whether a folder exists and is not empty; True for an unreadable folder, which the reader then reports."""
     with suppress(PermissionError):
         return folder.is_dir() and any(folder.iterdir())
     return True

@@ -55,7 +55,7 @@ NOVEL_SOURCES: tuple[Source, ...] = (
 
 
 def is_embedded(root: Path) -> bool:
-    """Whether `root` holds a finished embedded benchmark, with any parameters."""
+    """Return whether `root` holds a finished embedded benchmark, with any parameters."""
     return (root / MARKER).is_file()
 
 

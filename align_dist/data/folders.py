@@ -54,7 +54,7 @@ def read_folders(benchmark: str, root: Path, domains: Sequence[str] | None = Non
 
 
 def is_set_aside(name: str) -> bool:
-    """Whether a folder is hidden or made by the system."""
+    """Return whether a folder is hidden or made by the system."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
@@ -122,7 +122,7 @@ def _rejection(path: Path, is_file: bool) -> str | None:
 
 
 def is_image(path: Path) -> bool:
-    """Whether Pillow recognises a file's format by its first bytes."""
+    """Return whether Pillow recognises a file's format by its first bytes."""
     try:
         with Image.open(path):
             return True

@@ -21,7 +21,7 @@ OPTION = "set benchmark.mask_values to index, soft or a list of the object's val
 
 
 def decide_reading(names: Sequence[str], scans: Sequence[MaskContent], mask_values: MaskValues = "auto") -> MaskReading:
-    """How to read all masks of a benchmark. names: of the mask files, for errors.
+    """The way of reading all masks of a benchmark. names: of the mask files, for errors.
 
     index: every value but 0 is the object, except 255 (void) beside other indices. soft: values are shares of the
     object. A list: these stored values are the object. auto: opacity where an alpha channel varies; else index or soft,
@@ -58,7 +58,7 @@ def decide_reading(names: Sequence[str], scans: Sequence[MaskContent], mask_valu
 
 
 def _kind_of(values: Sequence[int], palettes: bool) -> Literal["index", "soft", "unclear"]:
-    """Whether masks hold indices or soft values. values: those above 0 of all masks, ascending."""
+    """Return whether masks hold indices or soft values. values: those above 0 of all masks, ascending."""
     indices = [value for value in values if value != VOID]
     if len(values) == 1 or palettes or indices[-1] <= LARGEST_INDEX:
         return "index"

@@ -33,7 +33,7 @@ class MaskContent:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """How to read masks. objects: values of the object; None where values are shares of the object, 0 to 255.
+    """A way of reading masks. objects: values of the object; None where values are shares of the object, 0 to 255.
 
     opacity: whether the alpha channel is the mask. divisor: of 16-bit values.
     """

@@ -1,4 +1,4 @@
-"""How a benchmark's masks are read, and notes on how images and masks are read."""
+"""Ways of reading a benchmark's masks, and notes on those of images and masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from align_dist.data.scan import ImageScan
 
 
 def mask_reading(samples: Sequence[Sample], facts: Sequence[ImageScan], mask_values: MaskValues) -> MaskReading | None:
-    """How to read the masks; None unless every sample has a mask. Raises as `decide_reading` does."""
+    """The way of reading the masks; None unless every sample has a mask. Raises as `decide_reading` does."""
     masks = [(str(sample.mask), fact.mask) for sample, fact in zip(samples, facts, strict=True)]
     scans = [mask for _, mask in masks if mask is not None]
     return decide_reading([name for name, _ in masks], scans, mask_values) if len(scans) == len(masks) else None

@@ -1,4 +1,4 @@
-"""What a trained model sees in new pictures: images, a table and a page."""
+"""Explanations of a trained model for new pictures: images, a table and a page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = 32
 
 
 def explain_pictures(model: Model, pictures: Sequence[tuple[Path, Path]], out: Path) -> list[Explained]:
-    """Writes <out>/<name>-{image,attribution,overlay,mask}.png of each picture, explanations.csv and index.html.
+    """Write <out>/<name>-{image,attribution,overlay,mask}.png of each picture, explanations.csv and index.html.
 
     The attribution is of the likeliest class. A file that is no readable picture is named on standard error and passed
     over. pictures: as `find_pictures` has them.
@@ -100,6 +100,6 @@ def _table(rows: Sequence[Explained], classes: Sequence[str]) -> str:
 
 
 def check_writable(out: Path) -> None:
-    """Raises StorageError, before a model is loaded, where `out` cannot be a folder."""
+    """Raise StorageError, before a model is loaded, where `out` cannot be a folder."""
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: a file, expected a folder for what is made; name another with --out")

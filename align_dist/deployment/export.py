@@ -42,7 +42,7 @@ class Explaining(nn.Module):
 
 
 def export_model(model: Model, pictures: Sequence[Path], path: Path) -> float:
-    """Writes the model to `path`, and to `<path>.json` what it takes: classes, side, mean and std.
+    """Write the model to `path`, and to `<path>.json` what it takes: classes, side, mean and std.
 
     `.pth` is the plain torchvision state dict of the classifier. `.pt2` (torch.export) and `.onnx` are the classifier
     with its map and the masker, for any number of images; what they give for `pictures` is compared with the original.

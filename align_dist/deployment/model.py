@@ -33,7 +33,7 @@ NO_TIME = Clock(length=1, warmup=0, epoch=1.0)
 
 
 class Explanation(NamedTuple):
-    """What a model says of B pictures.
+    """A model's probabilities and explanations of B pictures.
 
     probabilities: (B, C), softmax. labels: (B,), the classes that are explained. attribution: (B, S, S) in [0, 1], the
     rectified Grad-CAM of that class. mask: (B, S, S) in [0, 1], of a method that learns masks; None of others. images:

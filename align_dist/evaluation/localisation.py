@@ -35,7 +35,7 @@ def binariness(mask: Tensor) -> Tensor:
 
 
 def pointing_game(saliency: Tensor, truth: Tensor) -> Tensor:
-    """Whether the most salient pixel lies on the object, (B,) in [0, 1].
+    """Return whether the most salient pixel lies on the object, (B,) in [0, 1].
 
     Where several pixels share the maximum (within 1e-6 of the largest magnitude), the value is the share of these
     pixels on the object, which is the expectation of a random choice: a constant map scores the object's area.

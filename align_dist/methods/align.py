@@ -98,7 +98,7 @@ class ALIGN(Guided[AlignOptions]):
         return replace(prepared, values={**prepared.values, "mask": self.mask(prepared)})
 
     def is_joint(self, step: int) -> bool:
-        """Whether both networks follow the gradient of the sum of both losses at this step."""
+        """Return whether both networks follow the gradient of the sum of both losses at this step."""
         return self.options.alternation == "joint" and self.is_guided(step) and step < self.masker_end
 
     def joint_masker_terms(self, mask: Tensor, batch: Batch, step: int) -> Losses:

@@ -23,7 +23,7 @@ class Masked(Method[M]):
     """A method whose classifier is guided by masks after warm-up."""
 
     def is_guided(self, step: int) -> bool:
-        """Whether guidance is active at this step, after warm-up."""
+        """Return whether guidance is active at this step, after warm-up."""
         return step >= self.context.clock.warmup
 
     def guiding_mask(self, mask: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class RSC(Method[RSCOptions]):
 
     @torch.no_grad()
     def feature_mask(self, features: Tensor, head: nn.Module, batch: Batch) -> Tensor:
-        """Whether each feature stays, (B, K). Collective: images are compared over all ranks."""
+        """Return whether each feature stays, (B, K). Collective: images are compared over all ranks."""
         weight: Any = head.weight
         feature_mask = below_top(weight[batch.labels], self.options.features)
         of_label = batch.labels[:, None]
@@ -63,7 +63,7 @@ class RSC(Method[RSCOptions]):
 
 
 def below_top(values: Tensor, share: float, compared: Tensor | None = None) -> Tensor:
-    """Whether values (N, K) lie below the largest `share` of their row; all True for a share of 0.
+    """Return whether values (N, K) lie below the largest `share` of their row; all True for a share of 0.
 
     compared: other values (M,), compared with a single row's threshold instead.
     """

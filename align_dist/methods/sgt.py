@@ -70,7 +70,7 @@ class SGT(Method[SgtOptions]):
 
 
 def lowest(gradient: Tensor, fraction: float) -> Tensor:
-    """Whether each pixel is among the lowest ρ H W of its map (B, H, W), the first of equal ones. (B, H, W) bool."""
+    """The lowest ρ H W pixels of each map (B, H, W), the first of equal ones: (B, H, W) bool."""
     flat = gradient.flatten(1)
     order = flat.argsort(dim=1, stable=True)[:, : int(fraction * flat.shape[1])]
     return torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, True).view(gradient.shape)

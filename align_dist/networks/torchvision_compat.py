@@ -50,7 +50,7 @@ def declare_missing_operators() -> None:
 
 
 def _compiled_operators_load() -> bool:
-    """Whether torchvision's C++ library can be loaded, tried as torchvision does."""
+    """Return whether torchvision's C++ library can be loaded, tried as torchvision does."""
     from pathlib import Path
 
     import torch

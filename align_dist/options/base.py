@@ -11,7 +11,7 @@ class Options(Section):
 
     @property
     def reads_masks(self) -> bool:
-        """Whether training needs the masks of the benchmark."""
+        """Return whether training needs the masks of the benchmark."""
         return False
 
     @property
@@ -23,7 +23,7 @@ class Options(Section):
 
     @property
     def has_erm_warmup(self) -> bool:
-        """Whether the steps before `shared_warmup` are ERM's, for any options."""
+        """Return whether the steps before `shared_warmup` are ERM's, for any options."""
         return True
 
     def shared_warmup(self, clock: Clock) -> int:

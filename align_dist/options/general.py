@@ -51,7 +51,7 @@ class GroupDROOptions(Options):
     over: Literal["auto", "groups", "domains"] = "auto"
 
     def weighs_groups(self, groups: int) -> bool:
-        """Whether groups and not domains are weighted, for a benchmark with that number of groups."""
+        """Return whether groups and not domains are weighted, for a benchmark with that number of groups."""
         return self.over == "groups" or (self.over == "auto" and groups > 0)
 
     def unmet_requirement(self, domains: int, groups: int) -> str | None:

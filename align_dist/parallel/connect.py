@@ -125,5 +125,5 @@ LOST = ("connection", "timed out", "timeout", "gloo", "nccl", "peer", "socket", 
 
 
 def _is_lost_rank(error: RuntimeError) -> bool:
-    """Whether an error means a lost rank: gloo raises RuntimeError, NCCL and the store subclasses of DistError."""
+    """Return whether an error means a lost rank: gloo raises RuntimeError, NCCL and the store kinds of DistError."""
     return isinstance(error, dist.DistError) or any(word in str(error).lower() for word in LOST)

@@ -38,11 +38,11 @@ class Group:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank is rank 0, the only one that writes files."""
+        """Return whether this rank is rank 0, the only one that writes files."""
         return self.rank == 0
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on at least one rank."""
+        """Return whether the flag is set on at least one rank."""
         return self.start_any(flag)()
 
     def start_any(self, flag: bool) -> Callable[[], bool]:

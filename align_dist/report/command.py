@@ -1,4 +1,4 @@
-"""What `align-dist report` prints and writes."""
+"""The output of `align-dist report`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    """Prints the tables that the command line asks for. Raises UserError."""
+    """Print the tables that the command line asks for. Raises UserError."""
     from align_dist.report.configurations import unequal_settings
     from align_dist.report.rows import finished_rows, read_runs
     from align_dist.report.tables import difference_table, usual_tables
@@ -86,6 +86,7 @@ def _report_sweep(options: argparse.Namespace, runs: Sequence[Run]) -> None:
 
 
 def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
+    from align_dist.report.configurations import unequal_settings
     from align_dist.report.papers import left_out, paper_tables
     from align_dist.report.published import read_paper
     from align_dist.report.rows import finished_rows
@@ -96,4 +97,4 @@ def _report_paper(options: argparse.Namespace, runs: Sequence[Run]) -> None:
     if not tables:
         raise ConfigError(f"report --table {options.table}: none of these runs has a place in it; {'; '.join(reasons)}")
     _print(tables, options.format)
-    _say_left_out(runs, reasons)
+    _say_left_out(runs, [*reasons, *unequal_settings(runs)])

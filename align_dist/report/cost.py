@@ -1,4 +1,4 @@
-"""What runs cost: time, speed, and waiting for data."""
+"""The cost of runs: time, speed, and waiting for data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which cells of a grid have runs: methods by seeds, and what is missing."""
+"""Coverage of a grid: methods by seeds, and the missing cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What details of runs show: confusion, calibration, and probability as pixels come and go."""
+"""Figures from details of runs: confusion, calibration, and probability as pixels come and go."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Line:
 
     @property
     def active(self) -> bool:
-        """Whether the run's state may still change."""
+        """Return whether the run's state may still change."""
         return self.status.state in ACTIVE
 
 
@@ -135,7 +135,7 @@ class LiveTable:
 
     @property
     def in_place(self) -> bool:
-        """Whether the table is redrawn on a terminal."""
+        """Return whether the table is redrawn on a terminal."""
         return self._console.is_terminal
 
     def __enter__(self) -> LiveTable:

@@ -197,5 +197,6 @@ def _notes(paper: Paper, shape: PaperTable, rows: Sequence[Sequence[str]]) -> li
     return [
         *([f"Published, not ours: {paper.title}, {paper.url}; {shape.source}."] if has_published else []),
         *([f"{'; '.join(renamed)}."] if renamed else []),
+        *([f"{shape.note}."] if shape.note else []),
         *(f"{name} is not measured here: {reason}." for name, reason in reasons.items()),
     ]

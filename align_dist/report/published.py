@@ -49,7 +49,7 @@ class PaperTable(Section):
     (in_domain), held out (leave_one_out), or tested on by runs of one other domain (single_source). metrics_in:
     columns, with one table per benchmark, or rows, with one block per metric and the benchmarks side by side. methods:
     method, with its variant in brackets -> the paper's name. other_methods: whether methods that are not in the paper
-    have rows. numbers: benchmark -> metric -> published numbers.
+    have rows. note: printed below the table. numbers: benchmark -> metric -> published numbers.
     """
 
     title: str
@@ -59,6 +59,7 @@ class PaperTable(Section):
     metrics_in: Literal["columns", "rows"] = "columns"
     methods: dict[str, str]
     other_methods: bool = True
+    note: str = ""
     average: bool = False
     numbers: dict[str, dict[str, Numbers]] = Field(default_factory=dict)
 
@@ -82,7 +83,7 @@ class PaperTable(Section):
         return list(dict.fromkeys(domain for numbers in numbers_by_metric.values() for domain in numbers.domains))
 
     def has(self, benchmark: str, domain: str, metric: str) -> bool:
-        """Whether the table has such a column; True for every column of a benchmark that is not in the paper."""
+        """Return whether the table has such a column; True for every column of a benchmark that is not in the paper."""
         numbers_by_metric = self.numbers.get(benchmark)
         return numbers_by_metric is None or (
             metric in numbers_by_metric and domain in numbers_by_metric[metric].domains

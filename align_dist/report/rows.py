@@ -24,7 +24,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has finished, with all its rows."""
+        """Return whether the run has finished, with all its rows."""
         return self.status.state is State.FINISHED
 
     @cached_property

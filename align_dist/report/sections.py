@@ -245,7 +245,7 @@ def _training(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(runs: Sequence[Run]) -> list[str]:
-    """What differs first, then every config.yaml and the environments."""
+    """Differences first, then every config.yaml and the environments."""
     table = settings_table(runs)
     all_known = len(runs) > 1 and all(run.settings for run in runs)
     parts = [to_html(table) if table else paragraph(SAME_SETTINGS) if all_known else ""]

@@ -1,4 +1,4 @@
-"""What a comparison says in a sentence: how far each method is from the baseline, and how certain that is."""
+"""The verdict of a comparison in a sentence: the distance of each method from the baseline, and its certainty."""
 
 from __future__ import annotations
 

@@ -42,8 +42,9 @@ def save_weights(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_weights(path: Path, remedy: str = "take another file, or train again") -> dict[str, Any]:
-    """What `save_weights` wrote, on the CPU. Raises CheckpointError, which ends in `remedy`, when it is missing or
-    damaged.
+    """Load the file of `save_weights`, on the CPU.
+
+    Raises CheckpointError, which ends in `remedy`, for a missing or damaged file.
     """
     try:
         with path.open("rb") as file:
@@ -84,12 +85,12 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path, remedy: str) -> dict[str, Any]:
-    """What `write_checkpoint` wrote. Raises CheckpointError, also for another version."""
+    """Read the file of `write_checkpoint`. Raises CheckpointError, also for another version."""
     return _of_this_version(path, load_weights(path, remedy), remedy)
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
-    """Makes `state` the newest checkpoint of a run; the one that was newest becomes the previous."""
+    """Make `state` the newest checkpoint of a run; the one that was newest becomes the previous."""
     newest, waiting = folder / NEWEST, folder / ".next.ckpt"
     write_checkpoint(waiting, state)
     try:

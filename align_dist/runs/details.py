@@ -1,4 +1,4 @@
-"""What results are made of, by domain: confusion, calibration, curves and examples, for reports.
+"""Details behind results, by domain: confusion, calibration, curves and examples, for reports.
 
 One details/<domain>.npz a domain, of the weights of the first selection. The only place that knows the file's form:
 evaluation writes it, reports read it.
@@ -121,7 +121,7 @@ def _arrays(details: Details) -> dict[str, NDArray[np.generic]]:
 
 
 def _details(arrays: Mapping[str, NDArray[Any]]) -> Details:
-    """Raises KeyError or ValueError for arrays of another form."""
+    """Details from arrays. Raises KeyError or ValueError for arrays of another form."""
     curves = examples = None
     if "insertion" in arrays:
         insertion, deletion = (arrays[name].astype(np.float64) for name in ("insertion", "deletion"))

@@ -31,7 +31,7 @@ WARMUPS = "warmups"  # of an experiment: the folder of what its runs share
 
 @dataclass(frozen=True)
 class Ending:
-    """How the latest start of a run ended early: as ended.json has it."""
+    """The early end of a run's latest start, as in ended.json."""
 
     exit_code: int
     reason: str
@@ -72,7 +72,7 @@ class RunFolder:
         arithmetic: Mapping[str, str | int] | None = None,
         classes: Sequence[str] = (),
     ) -> None:
-        """Makes the folder, or checks that it holds the same run; from here on how the start ends is on record.
+        """Make the folder, or check that it holds the same run; from here on the start's end is on record.
 
         fingerprint: of what the run trains on, `Manifest.fingerprint`. arithmetic: what it computes with, see
         `arithmetic_of`. classes: their names, by which a trained run needs no beton to be used.
@@ -92,11 +92,11 @@ class RunFolder:
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
 
     def describe(self, config: RunConfig) -> None:
-        """Writes the run's description."""
+        """Write the run's description."""
         write_text(self.description, to_yaml(config))
 
     def check_fingerprint(self, fingerprint: str) -> None:
-        """Raises ConfigError where an earlier start of the run is known to have trained on other images."""
+        """Raise ConfigError where an earlier start of the run is known to have trained on other images."""
         known = {start["fingerprint"] for start in read_starts(self.environment) if "fingerprint" in start}
         if fingerprint and known - {fingerprint}:
             raise ConfigError(f"{self.path}: holds a run on other images; choose another experiment=NAME, or delete it")
@@ -114,12 +114,12 @@ class RunFolder:
         return load_config(self.description, list(overrides))
 
     def record_ending(self, exit_code: int, reason: str) -> None:
-        """Says why the run's latest start ended before its end; the next start forgets it."""
+        """Record the reason why the run's latest start ended early; the next start forgets the reason."""
         with suppress(StorageError):  # which may be the reason itself
             write_text(self.ended, json.dumps({"exit_code": exit_code, "reason": reason}) + "\n")
 
     def ending(self) -> Ending | None:
-        """How the latest start ended early; None where it did not, or its record is torn."""
+        """The early end of the latest start; None without one, or where its record is torn."""
         try:
             record = json.loads(self.ended.read_text("utf-8"))
             return Ending(int(record["exit_code"]), str(record["reason"]))
@@ -146,7 +146,7 @@ class RunFolder:
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether the run has saved; a file that a crash left half-way is none."""
+        """Return whether the run has saved; a file that a crash left half-way is none."""
         return any((self.checkpoints / name).exists() for name in (NEWEST, PREVIOUS))
 
     @contextmanager
@@ -174,7 +174,7 @@ class RunFolder:
             yield
 
     def is_locked(self) -> bool:
-        """Whether some process of this machine, or of the file system's others, trains this run now."""
+        """Return whether some process of this machine, or of the file system's others, trains this run now."""
         if not self.lock.exists():
             return False
         with self.lock.open() as file:
@@ -187,11 +187,11 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run was measured, and its results are there."""
+        """Return whether the run was measured, and its results are there."""
         return self.done.exists() and self.results.exists()
 
     def measured_otherwise(self, evaluation: EvaluationConfig) -> list[str]:
-        """How a finished run was measured otherwise than asked for; nothing where its results are those."""
+        """The ways in which a finished run was measured otherwise than asked for; none where its results are those."""
         settings, expected = _settings_in(self.done), evaluation.settings
         # Results that have the lemmas are also those without; a mark from before there were any does not tell.
         lacking = ["evaluation.theory False, asked for True"] if expected.pop("theory") and not self.has_theory else []
@@ -205,7 +205,7 @@ class RunFolder:
 
     @property
     def has_theory(self) -> bool:
-        """Whether a finished run's results have the lemmas' measures."""
+        """Return whether a finished run's results have the lemmas' measures."""
         return _settings_in(self.done).get("theory") is True
 
 

@@ -24,7 +24,7 @@ Series = dict[int, float]
 
 
 class Record(NamedTuple):
-    """What was told after `step` finished steps: finite scalars by tag."""
+    """The record of `step` finished steps: finite scalars by tag."""
 
     step: int
     epoch: float
@@ -49,7 +49,7 @@ def forget_after(path: Path, step: int) -> None:
 
 
 def copy_metrics(source: Path, path: Path, step: int) -> None:
-    """Writes the lines of another run up to `step` as a run's first ones, without the other's speed."""
+    """Write the lines of another run up to `step` as a run's first ones, without the other's speed."""
     records = [record for record in read_metrics(source) if record.step <= step]
     write_text(path, "")
     for record in records:

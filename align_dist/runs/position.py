@@ -1,4 +1,4 @@
-"""Where a run is: all that a checkpoint holds besides the networks."""
+"""The position of a run: all that a checkpoint holds besides the networks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Position:
 
 
 def checkpoint_of(identity: str, state: dict[str, Any], position: Position) -> dict[str, Any]:
-    """What a run's checkpoint holds. identity: the run's. state: engines' state dicts, `networks`, and `method`."""
+    """The content of a run's checkpoint. identity: the run's. state: engines' state dicts, `networks`, and `method`."""
     values = {
         "step": position.step,
         "validation": asdict(position.validation),

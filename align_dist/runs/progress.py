@@ -1,4 +1,4 @@
-"""How far a run is, how fast and how accurate so far, read from its folder alone."""
+"""Progress, speed and accuracy of a run so far, read from its folder alone."""
 
 from __future__ import annotations
 

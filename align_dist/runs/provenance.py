@@ -1,4 +1,4 @@
-"""What a run came from: the code, the packages and the machine of each of its starts."""
+"""Provenance of a run: the code, the packages and the machine of each of its starts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def code_identity() -> str:
 
 
 def refuse_other_code(submitted: str, revision: str) -> None:
-    """Raises ConfigError unless this is the code that a job was submitted with."""
+    """Raise ConfigError unless this is the code that a job was submitted with."""
     if code_identity() != submitted:
         raise ConfigError(
             f"the code in {SOURCES} is not the one this job was submitted with (git {revision[:12]}, sources "
@@ -51,7 +51,7 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 def environment(ranks: int = 1) -> dict[str, Any]:
-    """What a start of a run ran with: command, code, packages, machine. Nothing from the environment variables."""
+    """The environment of a start of a run: command, code, packages, machine; no environment variables."""
     versions = {}
     for package in PACKAGES:
         try:

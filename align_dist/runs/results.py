@@ -23,7 +23,7 @@ _NUMBERS = ("seed", "step", "images")
 
 
 class Group(NamedTuple):
-    """What two results must share to be comparable. evaluation: its settings that are not the default ones."""
+    """Settings that two results must share to be comparable. evaluation: its settings that are not the default ones."""
 
     benchmark: str
     backbone: str
@@ -69,7 +69,7 @@ def label_of(method: str, variant: str) -> str:
 
 
 def group_of(config: RunConfig) -> Group:
-    """What a run shares with those whose results it may be compared with."""
+    """The settings that a run shares with the runs that it may be compared with."""
     protocol = config.protocol
     return Group(
         config.benchmark.name,
@@ -93,12 +93,12 @@ def variant_of(config: RunConfig) -> str:
 
 
 def settings_of(evaluation: EvaluationConfig) -> dict[str, Any]:
-    """What a row's metrics depend on: neither other selections nor the lemmas change what a row has besides them."""
+    """The settings that a row's metrics depend on: all but the selections, and whether lemmas were measured too."""
     return {key: value for key, value in evaluation.settings.items() if key not in ("selections", "theory")}
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Writes a results.jsonl whole. Raises StorageError."""
+    """Write a results.jsonl whole. Raises StorageError."""
     write_text(path, "".join(json.dumps(record_of(row)) + "\n" for row in rows))
 
 

@@ -34,7 +34,7 @@ class Best:
 
 
 def selected_path(folder: Path, selection: str) -> Path:
-    """Where the weights of a selection lie."""
+    """The path of a selection's weights."""
     return folder / f"{selection}.pt"
 
 
@@ -51,13 +51,13 @@ def weights_now(step: int, networks: Mapping[str, Engine], group: Group) -> Weig
 
 
 def write_selected(folder: Path, selected: Mapping[str, Weights]) -> None:
-    """Writes the weights of these selections."""
+    """Write the weights of these selections."""
     for name, weights in selected.items():
         save_weights(selected_path(folder, name), weights)
 
 
 def restore_selected(folder: Path, selected: Mapping[str, Weights]) -> None:
-    """Makes the files those of a checkpoint, whatever a start after it has left."""
+    """Make the files those of a checkpoint, whatever a start after it has left."""
     for path in folder.glob("*.pt"):
         if path.stem not in selected:
             remove(path)

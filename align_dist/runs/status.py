@@ -1,4 +1,4 @@
-"""How a run stands, in the words that searches, grids and reports share, read from the run's folder alone."""
+"""Status of a run, in the words that searches, grids and reports share, read from the run's folder alone."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def status_of(folder: RunFolder) -> Status:
 
 
 def training_status(folder: RunFolder) -> Status:
-    """How a run's training stands that no process is at, whatever is measured of the run afterwards."""
+    """The status of a training that no process is at, whatever is measured of the run afterwards."""
     if folder.trained_steps() is not None:
         return Status(State.TRAINED, "")
     reason = folder.stop_reason()
@@ -60,7 +60,7 @@ def training_status(folder: RunFolder) -> Status:
 
 
 def unfinished_status(folder: RunFolder) -> Status:
-    """How a run stands that no process trains and that is not finished: new, interrupted or failed."""
+    """The status of an unfinished run that no process trains: new, interrupted or failed."""
     ending = folder.ending()
     if ending is not None:
         return Status(State.INTERRUPTED if ending.error.resumable else State.FAILED, ending.reason)

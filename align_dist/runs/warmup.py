@@ -103,8 +103,10 @@ class Cost:
 
 
 def cost_of(runs: Sequence[RunConfig], steps: Sequence[int] | None = None, shared: bool = True) -> Cost:
-    """What training these runs takes. steps: of each; unless given, to the runs' ends. shared: whether the longest part
-    of each warm-up counts once. Raises a UserError for a run that cannot be.
+    """The cost of training these runs.
+
+    steps: of each; unless given, to the runs' ends. shared: whether the longest part of each warm-up counts once.
+    Raises a UserError for a run that cannot be.
     """
     trunks: dict[Path, float] = {}
     alone = own = 0.0
@@ -142,7 +144,7 @@ def trunk_until(trunk: RunConfig, step: int) -> RunConfig:
 
 
 def keep_state(trunk: RunConfig, step: int) -> None:
-    """Keeps the state of a trunk that has paused after `step` steps, with what it told until then, for a trunk may go
+    """Keep the state of a trunk that has paused after `step` steps, with what it told until then, for a trunk may go
     back and tell other things after. Raises CheckpointError where it has not paused there.
     """
     folder = RunFolder(trunk.folder)
@@ -157,7 +159,7 @@ def keep_state(trunk: RunConfig, step: int) -> None:
 
 
 def begin_at(config: RunConfig, warmup: Warmup) -> None:
-    """Gives a run that has not begun its first checkpoint, and what its warm-up told.
+    """Give a new run its first checkpoint, and the records of its warm-up.
 
     The checkpoint has the trunk's classifier and method's state under the run's name; networks of the run's own begin
     anew. Raises CheckpointError for a damaged state.
@@ -189,7 +191,7 @@ def _forget(values: dict[str, Any], path: list[str]) -> None:
 
 
 def _kept(trunk: Path, step: int) -> Path:
-    """Where a trunk keeps its state after a number of steps."""
+    """The path of a trunk's state after a number of steps."""
     return trunk / "branches" / f"{step:08}.ckpt"
 
 
@@ -206,7 +208,7 @@ def _step_of(state: dict[str, Any] | None) -> int:
 
 
 def _go_back(folder: RunFolder, step: int) -> None:
-    """Makes the last kept state before `step` the newest checkpoint, or leaves none; the newest goes last."""
+    """Make the last kept state before `step` the newest checkpoint, or leave none; the newest goes last."""
     paths = [path for path in sorted((folder.path / "branches").glob("*.ckpt")) if int(path.stem) < step]
     if paths:
         save_checkpoint(folder.checkpoints, read_checkpoint(paths[-1], REMEDY))

@@ -103,7 +103,7 @@ class Scheduler(Section):
 
 
 class Confirmation(Section):
-    """How many of the best trials are trained again, on how many other seeds: the best is then so on the average."""
+    """Confirmation of the best trials with other seeds: the best is then the best on average."""
 
     finalists: Count = 3
     seeds: Count = 2
@@ -153,7 +153,7 @@ class SearchConfig(Section):
         return self.base().runs / self.experiment
 
     def identity(self) -> dict[str, Any]:
-        """What the trials and what is known of them follow from."""
+        """The settings that trials and their results follow from."""
         rest = {"config", "overrides", "samples", "concurrency", "cpus_per_trial", "gpus_per_trial", "confirm"}
         measured = {"base run": self.base().identity, "evaluation": self.base().evaluation.model_dump(mode="json")}
         return self.model_dump(mode="json", exclude=rest) | measured
@@ -195,7 +195,7 @@ def parse_search(values: dict[str, Any]) -> SearchConfig:
 
 
 def default_space(method: str) -> dict[str, Distribution]:
-    """Where a search looks unless told otherwise: what the method's options say of themselves, by dotted key."""
+    """The default space of a search: distributions from the method's options, by dotted key."""
     ranges = {key: option_metadata(field, "search") for key, field in leaves(find_options(method), f"{method}.")}
     return {key: DISTRIBUTION.validate_python(plain) for key, plain in ranges.items() if plain}
 
@@ -213,7 +213,7 @@ def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_key(key: str, base: RunConfig, distribution: Distribution) -> None:
-    """Raises ConfigError for a key that the run does not have, that must not differ, or whose values make no run."""
+    """Raise ConfigError for a key that the run does not have, that must not differ, or whose values make no run."""
     known, section = known_keys(), key.partition(".")[0]
     if key not in known:
         raise ConfigError(f"space: unknown key {key}; did you mean {_nearest(key, known)}?")

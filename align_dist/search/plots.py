@@ -15,7 +15,7 @@ from align_dist.search.trials import Trial
 
 
 def draw_plots(search: SearchConfig, trials: Sequence[Trial]) -> None:
-    """Writes the pictures that there are scored trials enough for into the search's folder."""
+    """Write the plots that there are enough scored trials for into the search's folder."""
     study, names = study_of(search, trials), names_of(search.objective)
     if not study.trials:
         return
@@ -42,7 +42,7 @@ def draw_plots(search: SearchConfig, trials: Sequence[Trial]) -> None:
 
 
 def names_of(objective: Objective) -> list[str]:
-    """What is maximised, for axes: one name, or two of a Pareto search."""
+    """The objectives, for axes: one name, or two of a Pareto search."""
     accuracy, sign = "source validation accuracy", "−" if objective.metric == "sufficiency" else ""
     metric = f"{sign}{objective.metric}"
     if objective.kind == "combined":

@@ -1,4 +1,4 @@
-"""What a search has shown: search.json, best.yaml, a table and TensorBoard's page, all from the run folders."""
+"""Results of a search: search.json, best.yaml, a table and TensorBoard's page, all from the run folders."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SearchResults:
 
 
 def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults:
-    """Reads every trial's folder."""
+    """Read every trial's folder."""
     entries = {t.number: trial_status(t, search.objective) for t in sorted(trials, key=lambda trial: trial.number)}
     confirmations = [trial_status(trial, search.objective) for trial in confirmations_of(search, trials)]
     every = [*entries.values(), *confirmations]
@@ -107,7 +107,7 @@ def write_results(results: SearchResults) -> None:
 
 
 def as_json(results: SearchResults) -> dict[str, Any]:
-    """What search.json holds."""
+    """The content of search.json."""
     search, cost = results.search, results.cost
     trials = {number: _record(search, entry) for number, entry in results.entries.items()}
     ratio = round(cost.sharing / cost.alone, 4) if cost.alone else 1.0

@@ -1,4 +1,4 @@
-"""Where a search's next trial comes from: one Optuna study, by ask and tell, whose memory is the run folders."""
+"""The source of a search's next trial: one Optuna study, by ask and tell, whose memory is the run folders."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TrialSampler:
         return None
 
     def tell(self, trial: Trial) -> None:
-        """What a trial that has ended for now scored."""
+        """Tell the study the score of a trial that has ended for now."""
         values, proposal = values_of(self._search, trial), self._asked.pop(trial.number, None)
         if proposal is not None:
             self._study.tell(proposal, values, state=TrialState.COMPLETE if values else TrialState.FAIL)
@@ -81,7 +81,7 @@ class TrialSampler:
 
 
 def values_of(search: SearchConfig, trial: Trial) -> list[float] | None:
-    """What a study is told of a trial, the more the better: the score of the weights that were selected, so far for a
+    """Values of a trial for a study, the more the better: the score of the weights that were selected, so far for a
     stopped one; None of one that has none.
     """
     status = trial_status(trial, search.objective)

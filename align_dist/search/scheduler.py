@@ -1,4 +1,4 @@
-"""What Ray Tune asks while trials run: which one is next, and which one stops."""
+"""Answers to Ray Tune while trials run: the next trial, and the trials to stop."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Watch(Callback):  # type: ignore[misc]
         print(f"{search_trial}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        """What no process of the trial could put on record, such as that there was none, is so here."""
+        """Record an error that no process of the trial could record, such as that there was none."""
         folder = RunFolder(self._queue.begun[trial.trial_id].folder)
         if folder.ending() is None:
             lines = str(trial.get_error() or "Ray gave the trial up without a word").strip().splitlines()

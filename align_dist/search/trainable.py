@@ -1,4 +1,4 @@
-"""What Ray Tune runs for a trial: `align-dist train`, a process for each rank, whose validations go to schedulers."""
+"""A trial for Ray Tune: `align-dist train`, a process for each rank, whose validations go to schedulers."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class TrialStatus(Status):
 
 
 def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
-    """How a trial stands. Nobody has to be at work on it."""
+    """The status of a trial that no process has to be at work on."""
     folder = RunFolder(trial.folder)
     status, trained, ending = training_status(folder), folder.trained_steps(), folder.ending()
     latest = latest_metrics(folder.metrics)

@@ -36,7 +36,7 @@ ATTEMPTS = 3  # starts of a trial that is killed from outside, in one search
 
 
 def run_search(search: SearchConfig, address: str | None = None, nodes: int = 0) -> SearchResults:
-    """Trains what of the search is not over yet, and writes the results.
+    """Train the trials of the search that are not over, and write the results.
 
     address: of a Ray cluster, None for one of its own on this machine. nodes: how many it is to be waited for.
 
@@ -71,7 +71,7 @@ def _left(search: SearchConfig, trials: Sequence[Trial]) -> list[Trial]:
 def _train(
     search: SearchConfig, trials: list[Trial], sampler: TrialSampler | None, address: str | None, nodes: int
 ) -> None:
-    """Trains every trial that is not over, and those that the sampler adds to the list; without one to their ends.
+    """Train every trial that is not over, and those that the sampler adds to the list; without one to their ends.
 
     Raises Preempted where something asked for a stop, LostRankError where Ray does not go on, MachineError.
     """
@@ -133,7 +133,7 @@ def _tune(
 
 
 def check_room(search: SearchConfig, machines: Sequence[dict[str, float]]) -> int:
-    """How many trials machines with these resources hold at once; a rank is never over two of them.
+    """The number of trials that machines with these resources hold at once; a rank is never on two machines.
 
     Raises MachineError where they hold none.
     """

@@ -37,7 +37,7 @@ def _shares_from(run: Assembly, first: int) -> Callable[[int], Share]:
 
 
 def share_of(run: Assembly, sample_keys: SampleKeys, step: int) -> Share:
-    """What this rank reads of a global batch, and takes along, for a step."""
+    """This rank's share of a global batch for a step."""
     samples, group, loader = sample_ids(sample_keys), run.group, run.loader
     labels, domains = loader.labels[samples], loader.domains[samples]
     groups = None if loader.groups is None else loader.groups[samples]

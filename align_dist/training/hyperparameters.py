@@ -18,7 +18,9 @@ def write_hyperparameters(
     writer_name: str,
     others: Mapping[str, Any],
 ) -> None:
-    """What a search would vary and `others`, with metrics of a step, into a folder of their own among a run's events.
+    """Write the options that a search varies, `others` and metrics of a step into a folder of their own among a run's
+    events.
+
 
     writer_name: whose metrics they are, a part of the file's name. No columns are written: of several runs that write,
     TensorBoard shows those of any one. Without, it shows all settings, and all scalars that lie beside them.

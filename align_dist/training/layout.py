@@ -1,4 +1,4 @@
-"""What TensorBoard's custom scalars show at one glance: losses by network, mask, validation, speed."""
+"""The layout of TensorBoard's custom scalars: losses by network, mask, validation, speed."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SHOWN = ("validation/accuracy", WORST_GROUP, "oracle/accuracy", "validation/comm
 
 
 def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> Position:
-    """Trains a run from where its folder says it is to its end, and keeps the weights of every selection.
+    """Train a run from the state in its folder to its end, and keep the weights of every selection.
 
     Where the schedule pauses the run before its end, it is left with a checkpoint there.
 
@@ -61,7 +61,7 @@ def train(run: Assembly, folder: RunFolder, request: StopRequest, say: Say) -> P
 
 @dataclass(frozen=True)
 class _Session:
-    """What one start of a run tells, and where. unguided: `unguided_staying` of the run, once warm-up is over; read
+    """The outputs of one start of a run. unguided: `unguided_staying` of the run, once warm-up is over; read
     once. Collective.
     """
 

@@ -1,4 +1,4 @@
-"""What a run tells while it goes: TensorBoard, metrics.jsonl, and the guard against numbers that are not."""
+"""Monitoring of a run: TensorBoard, metrics.jsonl, and the guard against non-finite numbers."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class _Bar:
 
 
 class _Silence:
-    """What ranks other than the first show."""
+    """The progress of ranks other than the first: nothing."""
 
     def advance(self, step: int) -> None: ...
 

@@ -16,7 +16,7 @@ from align_dist.runs.selection import Weights, restore_selected, weights_now, wr
 
 
 def save(run: Assembly, folder: RunFolder, position: Position) -> None:
-    """Writes the checkpoint, with which what was selected since the one before becomes valid; then the files of that.
+    """Write the checkpoint, which makes the selections since the previous one valid, then the selections' files.
     Collective.
     """
     state = _state_of(run.method)
@@ -30,7 +30,7 @@ def save(run: Assembly, folder: RunFolder, position: Position) -> None:
 
 
 def finish(run: Assembly, folder: RunFolder, position: Position) -> None:
-    """Keeps the last weights, and puts on record that the run is trained to its end. Collective."""
+    """Keep the last weights, and record that the run is trained to its end. Collective."""
     last = weights_now(position.step, run.method.networks, run.group)
 
     def write() -> None:
@@ -41,7 +41,7 @@ def finish(run: Assembly, folder: RunFolder, position: Position) -> None:
 
 
 def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
-    """Loads the newest usable checkpoint into the networks and returns where the run goes on. Rank 0 reads the file.
+    """Load the newest usable checkpoint into the networks; the position where the run goes on. Rank 0 reads the file.
 
     Raises CheckpointError for a checkpoint of another run, or where none of those that exist is usable.
     """

@@ -20,7 +20,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
-    """What asked for a stop, if anything. A second Ctrl-C interrupts at once.
+    """A request to stop, with its cause. A second Ctrl-C interrupts at once.
 
     name: what the ranks have agreed to stop for; a signal that only this rank has seen is not in it yet.
     deadline: seconds since 1970 from which on the time limit asks for a stop.
@@ -33,7 +33,7 @@ class StopRequest:
         self._begun: Callable[[], bool] | None = None
 
     def agreed(self, group: Group) -> bool:
-        """Whether any rank was asked to stop; all ranks then know the lowest one's reason. Collective."""
+        """Return whether any rank was asked to stop; all ranks then know the lowest one's reason. Collective."""
         return self._settle(group, group.any(self._asked()))
 
     def agreed_lately(self, group: Group) -> bool:
@@ -63,7 +63,7 @@ class StopRequest:
 
 
 def deadline_of(environment: Mapping[str, str], grace: float) -> float:
-    """When to stop before a Slurm job's end, in seconds since 1970; infinity where there is no limit."""
+    """The time to stop before a Slurm job's end, in seconds since 1970; infinity where there is no limit."""
     end = environment.get("SLURM_JOB_END_TIME", "")
     return float(end) - grace if end.isdigit() else math.inf
 

@@ -1,4 +1,4 @@
-"""What is measured of a run while it trains, and which weights that selects."""
+"""Measures of a run while it trains, and the weights that they select."""
 
 from __future__ import annotations
 
