@@ -85,13 +85,13 @@ def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: 
     warmup = group.run_on_all(lambda: warmup_of(config))
     if warmup.step == 0 or group.run_on_first(lambda: folder.has_checkpoint):
         return
-    folder.begun = True  # a warm-up that ends early ends the run too
+    folder.records_ending = True  # a warm-up that ends early ends the run too
     with _turn(warmup.trunk.folder, group, say):
         if not group.run_on_first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
             for step in group.run_on_first(lambda: missing_steps(warmup, [*passing, *branch_steps(config)])):
                 _train_warmup(warmup.trunk, step, group, say)
             group.run_on_first(lambda: begin_at(config, warmup))
-    folder.begun = False
+    folder.records_ending = False
 
 
 def _train_warmup(trunk: RunConfig, step: int, group: Group, say: Say) -> None:
@@ -190,7 +190,7 @@ def _ends_on_record(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if folder.begun and find_ranks(os.environ).rank == 0:
+        if folder.records_ending and find_ranks(os.environ).rank == 0:
             reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             folder.record_ending(getattr(error, "exit_code", 1), reason)
         raise

@@ -23,9 +23,9 @@ from align_dist.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from align_dist.data.mask_reading import mask_reading, reading_notes
 from align_dist.data.mask_values import MaskValues
 from align_dist.data.masks import MaskReading
-from align_dist.data.reading import mask_reading, reading_notes
 from align_dist.data.scan import ImageScan, scan
 from align_dist.errors import DataError, StorageError
 from align_dist.machine import available_cores

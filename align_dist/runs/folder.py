@@ -62,7 +62,7 @@ class RunFolder:
         self.ended = path / "ended.json"
         self.stopped = path / "stopped.json"
         self.lock = path / ".lock"
-        self.begun = False
+        self.records_ending = False
 
     def begin(
         self,
@@ -81,7 +81,7 @@ class RunFolder:
             raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
         self.check_fingerprint(fingerprint)
         self.ended.unlink(missing_ok=True)
-        self.begun = True
+        self.records_ending = True
         start = environment(ranks) | dict(arithmetic or {}) | ({"fingerprint": fingerprint} if fingerprint else {})
         # Where this start is to pause and other methods' options are no part of the run.
         training = config.training.model_copy(update={"until": None})

@@ -91,13 +91,13 @@ def scheduler_results(folder: Path, schedule: Schedule, objective: Objective) ->
 
 
 class Scheduler(Section):
-    """asha: stops the worse of the trials that have come equally far. grace, max: in validations since guidance began,
-    the first rung and the latest possible one (none: short of the trial's end), after which a trial is trained to its
-    end; factor: one in so many goes on at a rung.
+    """asha: stops the worse of the trials that have come equally far. grace_period, max: in validations since guidance
+    began, the first rung and the latest possible one (none: short of the trial's end), after which a trial is trained
+    to its end; factor: one in so many goes on at a rung.
     """
 
     kind: Literal["asha", "none"] = "none"
-    grace: Count = 1
+    grace_period: Count = 1
     max: Count | None = None
     factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
 
@@ -139,8 +139,8 @@ class SearchConfig(Section):
             raise ValueError("confirm: a Pareto search has no best trial but a front; leave it out")
         if self.confirm is not None and self.confirm.finalists > self.samples:
             raise ValueError(f"confirm.finalists: {self.confirm.finalists} are more than the {self.samples} samples")
-        if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace:
-            raise ValueError(f"scheduler.max: {self.scheduler.max} validations is not after scheduler.grace")
+        if self.scheduler.max is not None and self.scheduler.max <= self.scheduler.grace_period:
+            raise ValueError(f"scheduler.max: {self.scheduler.max} validations is not after scheduler.grace_period")
         return self
 
     def base(self) -> RunConfig:

@@ -39,7 +39,7 @@ class TrialSampler:
         self._chance: BaseSampler = RandomSampler(seed=seed)
         self._sampler = TPESampler(seed=seed) if adaptive else self._chance
         self._study = study_of(search, self.trials, self._sampler)
-        self._asked: dict[int, optuna.Trial] = {}
+        self._proposals: dict[int, optuna.Trial] = {}
         while not adaptive and len(self.trials) < search.samples:
             if self.ask() is None:
                 many = f"{search.samples} are more different trials than the space holds"
@@ -57,14 +57,14 @@ class TrialSampler:
             trial = self._as_trial(proposal.params)
             if trial is not None and trial.folder not in folders:
                 self.trials.append(trial)
-                self._asked[trial.number] = proposal
+                self._proposals[trial.number] = proposal
                 return trial
             self._study.tell(proposal, state=TrialState.FAIL)
         return None
 
     def tell(self, trial: Trial) -> None:
         """Tell the study the score of a trial that has ended for now."""
-        values, proposal = values_of(self._search, trial), self._asked.pop(trial.number, None)
+        values, proposal = values_of(self._search, trial), self._proposals.pop(trial.number, None)
         if proposal is not None:
             self._study.tell(proposal, values, state=TrialState.COMPLETE if values else TrialState.FAIL)
         elif values is not None:

@@ -29,25 +29,25 @@ ROUNDING = 1 + 1e-9  # Ray counts rungs by a quotient of logarithms, rounded dow
 class TrialQueue(Searcher):  # type: ignore[misc]
     """Trials that wait, then those that a sampler adds.
 
-    begun: those that Ray was given, by its names.
+    started: those that Ray was given, by its names.
     """
 
     def __init__(self, search: SearchConfig, waiting: Sequence[Trial], sampler: TrialSampler | None) -> None:
         super().__init__()
         self._search, self._waiting, self._sampler = search, list(waiting), sampler
-        self.begun: dict[str, Trial] = {}
+        self.started: dict[str, Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         trial = self._waiting.pop(0) if self._waiting else self._sampler.ask() if self._sampler else None
         if trial is None:
             return str(Searcher.FINISHED)
         mark_begun(trial, self._search.objective)
-        self.begun[trial_id] = trial
+        self.started[trial_id] = trial
         return {"task": task_of(self._search, trial)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if self._sampler is not None:
-            self._sampler.tell(self.begun[trial_id])
+            self._sampler.tell(self.started[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a search goes on from its run folders."""
@@ -68,17 +68,17 @@ class Watch(Callback):  # type: ignore[misc]
         self._search, self._queue, self._request = search, queue, request
 
     def on_trial_start(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        print(f"{self._queue.begun[trial.trial_id]}: started", file=sys.stderr, flush=True)
+        print(f"{self._queue.started[trial.trial_id]}: started", file=sys.stderr, flush=True)
 
     def on_trial_complete(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
-        search_trial = self._queue.begun[trial.trial_id]
+        search_trial = self._queue.started[trial.trial_id]
         status = trial_status(search_trial, self._search.objective)
         score = "" if status.objective is None else f", objective {status.objective:.4f}"
         print(f"{search_trial}: {status} at step {status.steps}{score}", file=sys.stderr, flush=True)
 
     def on_trial_error(self, iteration: int, trials: list[RayTrial], trial: RayTrial, **info: Any) -> None:
         """Record an error that no process of the trial could record, such as that there was none."""
-        folder = RunFolder(self._queue.begun[trial.trial_id].folder)
+        folder = RunFolder(self._queue.started[trial.trial_id].folder)
         if folder.ending() is None:
             lines = str(trial.get_error() or "Ray gave the trial up without a word").strip().splitlines()
             folder.record_ending(LostRankError.exit_code, lines[-1].strip()[:300])
@@ -107,8 +107,8 @@ class GuidedASHA(ASHAScheduler):  # type: ignore[misc]
             time_attr=CLOCK,
             metric="objective",
             mode="max",
-            grace_period=settings.grace,
-            max_t=max(settings.max or most, settings.grace) * ROUNDING,
+            grace_period=settings.grace_period,
+            max_t=max(settings.max or most, settings.grace_period) * ROUNDING,
             reduction_factor=settings.factor,
             stop_last_trials=False,  # what survives the last rung is trained to its end
         )

@@ -133,9 +133,9 @@ def check_lengths(search: SearchConfig, trials: Sequence[Trial]) -> int:
     later = length_variants(search, search.base()) if len(trials) < search.samples else ()
     schedules = [schedule_of(config) for config in (*(trial.config for trial in trials), *later)]
     most = max(sum(s.is_due(step, s.validate_every) for step in range(s.warmup + 1, s.length + 1)) for s in schedules)
-    if search.scheduler.kind == "asha" and search.scheduler.grace >= most:
-        grace = f"{search.scheduler.grace} guided validations are no less than any trial has ({most})"
-        raise ConfigError(f"scheduler.grace: {grace}, nothing would be stopped; lower it")
+    if search.scheduler.kind == "asha" and search.scheduler.grace_period >= most:
+        problem = f"{search.scheduler.grace_period} guided validations are no less than any trial has ({most})"
+        raise ConfigError(f"scheduler.grace_period: {problem}, nothing would be stopped; lower it")
     return most
 
 

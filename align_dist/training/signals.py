@@ -30,29 +30,29 @@ class StopRequest:
         self.name: str | None = None
         self._noted: str | None = None
         self._deadline = deadline
-        self._begun: Callable[[], bool] | None = None
+        self._pending: Callable[[], bool] | None = None
 
     def agreed(self, group: Group) -> bool:
         """Return whether any rank was asked to stop; all ranks then know the lowest one's reason. Collective."""
-        return self._settle(group, group.any(self._asked()))
+        return self._settle(group, group.any(self._is_requested()))
 
     def agreed_lately(self, group: Group) -> bool:
         """`agreed`, begun at one call and read at the next, so that no step waits for the slowest rank. Collective.
 
         With one rank it is `agreed`.
         """
-        answer, self._begun = self._begun, group.start_any(self._asked())
+        answer, self._pending = self._pending, group.start_any(self._is_requested())
         if group.world_size == 1:
-            answer = self._begun
+            answer = self._pending
         return self._settle(group, answer is not None and answer())
 
-    def _asked(self) -> bool:
+    def _is_requested(self) -> bool:
         if self._noted is None and time.time() >= self._deadline:
             self._noted = "time limit"
         return self._noted is not None
 
-    def _settle(self, group: Group, is_asked: bool) -> bool:
-        if is_asked and self.name is None:
+    def _settle(self, group: Group, is_requested: bool) -> bool:
+        if is_requested and self.name is None:
             self.name = next(name for name in group.gather(self._noted) if name)
         return self.name is not None
 

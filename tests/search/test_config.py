@@ -81,15 +81,18 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "space: align.lambda1: the run's method is dre; leave it out, or take method=align",
     ),
     "half a validation": (
-        {"scheduler": {"kind": "asha", "grace": 1.5}},
-        "scheduler.grace: input should be a valid int",
+        {"scheduler": {"kind": "asha", "grace_period": 1.5}},
+        "scheduler.grace_period: input should be a valid int",
     ),
     "more finalists than trials": ({"confirm": {"finalists": 9}}, "confirm.finalists: 9 are more than the"),
     "two numbers for ASHA": (
         {"objective": {"kind": "pareto", "metric": "sufficiency"}, "scheduler": {"kind": "asha"}},
         "scheduler: asha ranks by one number",
     ),
-    "rungs that end before they begin": ({"scheduler": {"kind": "asha", "grace": 3, "max": 2}}, "scheduler.max: 2"),
+    "rungs that end before they begin": (
+        {"scheduler": {"kind": "asha", "grace_period": 3, "max": 2}},
+        "scheduler.max: 2",
+    ),
 }
 
 
@@ -177,6 +180,6 @@ def test_overrides_of_the_command_line_come_after_the_files(description: dict[st
 
 def test_what_would_come_out_after_warmup_is_refused_before(description: dict[str, Any]) -> None:
     """24 steps with a validation after every eighth: two are left after the shorter warm-up."""
-    late = parse_search(description | {"scheduler": {"kind": "asha", "grace": 3}})
-    with raises(ConfigError, "scheduler.grace: ", 3):
+    late = parse_search(description | {"scheduler": {"kind": "asha", "grace_period": 3}})
+    with raises(ConfigError, "scheduler.grace_period: ", 3):
         check_lengths(late, TrialSampler(late).trials)

@@ -50,7 +50,7 @@ def decide(squares: RunConfig, tmp_path: Path) -> Decide:
 def test_a_trial_is_judged_at_the_validation_of_each_rung_and_the_reason_is_on_record(
     decide: Decide, tmp_path: Path
 ) -> None:
-    asha = Scheduler(kind="asha", grace=1)
+    asha = Scheduler(kind="asha", grace_period=1)
     assert decide(asha, [0.95, 0.1]) == "CC" and not (tmp_path / "trial").exists()
     assert decide(asha, [0.1]) == "S"
     assert decide(asha, [0.95, 0.1, 0.1]) == "CCS"
@@ -67,7 +67,7 @@ def test_a_trial_that_has_passed_a_rung_is_not_judged_there_again(decide: Decide
 
 def test_what_survives_the_last_rung_is_trained_to_its_end(decide: Decide) -> None:
     assert decide(Scheduler(kind="asha", max=2), [0.95, 0.1, 0.1, 0.1]) == "CCCC"
-    assert decide(Scheduler(kind="asha", grace=3), [0.1, 0.1, 0.95, 0.1]) == "CCCC"
+    assert decide(Scheduler(kind="asha", grace_period=3), [0.1, 0.1, 0.95, 0.1]) == "CCCC"
 
 
 def test_no_trial_is_stopped_upon_its_last_validation(decide: Decide) -> None:

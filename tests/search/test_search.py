@@ -218,7 +218,7 @@ def test_asha_stops_what_is_worse_than_the_trials_of_an_earlier_start(squares: R
         tmp_path,
         space={"align.lambda1": {"loguniform": [0.5, 8.0]}},
         samples=2,
-        scheduler={"kind": "asha", "grace": 1, "factor": 2},
+        scheduler={"kind": "asha", "grace_period": 1, "factor": 2},
         overrides=["training.length=24 steps", "training.warmup=4 steps", f"runs={tmp_path / 'runs'}"],
     )
     perfect, other = TrialSampler(search).trials

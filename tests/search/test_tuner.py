@@ -87,9 +87,9 @@ def test_what_may_go_better_next_time_is_started_again(
 
 
 def test_a_refused_description_may_be_corrected_until_a_trial_has_begun(squares: RunConfig, tmp_path: Path) -> None:
-    with raises(ConfigError, "scheduler.grace: ", 99):
-        run_search(search_of(squares, tmp_path, scheduler={"kind": "asha", "grace": 99}))
-    corrected = search_of(squares, tmp_path, scheduler={"kind": "asha", "grace": 1})
+    with raises(ConfigError, "scheduler.grace_period: ", 99):
+        run_search(search_of(squares, tmp_path, scheduler={"kind": "asha", "grace_period": 99}))
+    corrected = search_of(squares, tmp_path, scheduler={"kind": "asha", "grace_period": 1})
     with raises(ConfigError, "confirm.finalists: ", 9):
         search_of(squares, tmp_path, confirm={"finalists": 9})
     for trial in TrialSampler(corrected).trials:
