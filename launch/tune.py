@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Run a search. A user's mistake is one line, with an exit code of `align-dist`."""
     parser = argparse.ArgumentParser(
         "tune.py",
-        description="Search the options of a method. The same command resumes a search that was stopped.",
+        description="Search the options of a method. Run the same command again to resume.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -75,7 +75,9 @@ def _ranks(count: int, config: Path, is_connected: bool = True) -> dict[str, flo
     for process, (_, errors) in zip(ranks, outputs, strict=True):
         if process.returncode:
             last_line = errors.strip().splitlines()[-1] if errors.strip() else "no output"
-            raise MachineError(f"bench scale: a rank of {count} ended with {process.returncode}: {last_line}")
+            raise MachineError(
+                f"bench scale: a rank of {count} ended with {process.returncode}: {last_line}; run `align-dist doctor`"
+            )
     measurement: dict[str, float] = json.loads(outputs[0][0].strip().splitlines()[-1])
     return measurement
 

@@ -56,7 +56,9 @@ def _load_onnx(path: Path) -> Segment:
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime's errors have no common base class
-        raise DataError(f"{path}: not a readable ONNX model ({first_line(error)})") from None
+        raise DataError(
+            f"{path}: not a readable ONNX model ({first_line(error)}); download or export it again"
+        ) from None
     name, side = _input_of(session, path)
 
     def output_of(pixels: Pixels) -> NDArray[np.float64]:
@@ -90,7 +92,7 @@ def _load_sam(path: Path) -> Segment:
         sam = sam_model_registry[kind]()
         sam.load_state_dict(weights)
     except Exception as error:  # errors of pickle, torch and keys all mean another kind of file
-        raise DataError(f"{path}: not weights of Segment Anything ({first_line(error)})") from None
+        raise DataError(f"{path}: not weights of Segment Anything ({first_line(error)}); download them again") from None
     return segment_by(sam.to("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -124,7 +126,7 @@ def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:
     count = shape[0] if len(shape) == 4 else None
     if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or (isinstance(count, int) and count != 1):
         signature = "; ".join(f"{node.name} {node.shape}" for node in inputs)
-        raise DataError(f"{path}: takes {signature}; expected one input, 1 or N × 3 × height × width")
+        raise DataError(f"{path}: takes {signature}; expected one input, 1 or N × 3 × height × width; export it so")
     if inputs[0].type != "tensor(float)":
         raise DataError(f"{path}: takes {inputs[0].type}; export it in 32-bit floating point")
     height, width = (side if isinstance(side, int) else SIDE for side in shape[2:])
@@ -140,7 +142,7 @@ def _model_input(pixels: Pixels, side: tuple[int, int]) -> NDArray[np.float32]:
 def _map_in(output: NDArray[np.float32], path: Path) -> NDArray[np.float64]:
     shape = output.shape
     if len(shape) != 4 or shape[:2] != (1, 1) or not np.isfinite(output).all():
-        raise DataError(f"{path}: the first output is {shape}; expected 1 × 1 × height × width, finite")
+        raise DataError(f"{path}: the first output is {shape}; expected 1 × 1 × height × width, finite; export it so")
     values: NDArray[np.float64] = output[0, 0].astype(np.float64)
     return values
 

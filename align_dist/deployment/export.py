@@ -130,7 +130,9 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise MachineError(f"{path}: torch cannot export {_name(model)}: {first_line(error)}") from None
+        raise MachineError(
+            f"{path}: torch cannot export {_name(model)}: {first_line(error)}; use align_dist.load in Python"
+        ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def exported(batch: Tensor) -> tuple[Tensor, ...]:

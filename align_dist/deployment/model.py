@@ -139,7 +139,7 @@ def _pixels_of(picture: Picture, max_side: int, size: int) -> Tensor:
             pixels = decode_image(Path(picture).read_bytes(), max_side)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         name = "a picture" if isinstance(picture, Image.Image) else str(picture)
-        raise DataError(f"{name}: not a readable picture ({reason_of(error)})") from None
+        raise DataError(f"{name}: not a readable picture ({reason_of(error)}); repair or remove it") from None
     # The filter of `data.kernels.resize_box`, which betons are read with.
     resized = Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).movedim(-1, 0).float() / 255

@@ -8,18 +8,21 @@ from typing import Any
 
 from align_dist.errors import ConfigError
 
+READY = "configs/deepspeed/zero0.json to zero3.json"
+
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Read a DeepSpeed JSON file. Raises ConfigError, in one line, for a missing file or anything but a JSON object."""
     try:
         settings = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        ready = "configs/deepspeed/zero0.json to zero3.json"
-        raise ConfigError(f"distributed.deepspeed: {path}: {error.strerror}; use {ready}") from None
+        raise ConfigError(f"distributed.deepspeed: {path}: {error.strerror}; use {READY}") from None
     except ValueError as error:
-        raise ConfigError(f"distributed.deepspeed: {path}: not JSON ({error})") from None
+        raise ConfigError(f"distributed.deepspeed: {path}: not JSON ({error}); use {READY}") from None
     if not isinstance(settings, dict):
-        raise ConfigError(f"distributed.deepspeed: {path}: takes a JSON object, got {type(settings).__name__}")
+        raise ConfigError(
+            f"distributed.deepspeed: {path}: takes a JSON object, got {type(settings).__name__}; use {READY}"
+        )
     return settings
 
 

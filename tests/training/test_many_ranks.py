@@ -181,7 +181,7 @@ def test_slurms_time_limit_is_a_signal_in_advance(
     (first, output), (second, _) = finish(start(2, tmp_path))
     assert (first, second) == (75, 75), output
     # Asked for after the first step, and read by both ranks after the next: no step waits for the other rank.
-    assert "time limit: saved at step 2;" in output
+    assert "time limit: saved at step 2 " in output
 
 
 def test_a_rendezvous_port_that_is_taken_is_one_line(squares: RunConfig, tmp_path: Path) -> None:
