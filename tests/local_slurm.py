@@ -55,7 +55,7 @@ def cluster(nodes: int = 2) -> Iterator[Path]:
         signal.signal(signal.SIGTERM, before)
 
 
-def told(*command: str | Path, cwd: Path | None = None) -> str:
+def output_of(*command: str | Path, cwd: Path | None = None) -> str:
     """What one of Slurm's commands prints; fails where it fails."""
     process = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=cwd, timeout=60)
     assert process.returncode == 0, (command, process.stderr)
@@ -64,17 +64,17 @@ def told(*command: str | Path, cwd: Path | None = None) -> str:
 
 def sbatch(*arguments: str | Path, cwd: Path) -> str:
     """The number of the job that `sbatch ARGUMENTS` makes in that folder."""
-    return told("sbatch", "--parsable", *arguments, cwd=cwd)
+    return output_of("sbatch", "--parsable", *arguments, cwd=cwd)
 
 
 def state_of(job: str) -> str:
     """A job's state by squeue, which knows ended jobs too (MinJobAge); job: also one task of an array, 12_0."""
-    return told("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
+    return output_of("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}")
 
 
 def restarts_of(job: str) -> int:
     """How often a job was requeued."""
-    fields = told("scontrol", "--oneliner", "show", "job", job).split()
+    fields = output_of("scontrol", "--oneliner", "show", "job", job).split()
     return next(int(field.removeprefix("Restarts=")) for field in fields if field.startswith("Restarts="))
 
 
@@ -106,7 +106,7 @@ def recorded(job: str) -> dict[str, tuple[str, str]]:
     """State and exit code by sacct of an ended job and its steps: `{"12": ("FAILED", "2:0"), "12.0": …}`."""
 
     def rows() -> dict[str, tuple[str, str]]:
-        printed = told("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode", f"--jobs={job}")
+        printed = output_of("sacct", "--noheader", "--parsable2", "--format=JobID,State,ExitCode", f"--jobs={job}")
         records = (line.split("|") for line in printed.splitlines())
         return {name: (state.split()[0], code) for name, state, code in records}
 

@@ -26,7 +26,7 @@ def status(*arguments: str | Path, encoding: str = "utf-8") -> subprocess.Comple
     )
 
 
-def begun(config: RunConfig, seed: int, experiment: str) -> RunFolder:
+def start_run(config: RunConfig, seed: int, experiment: str) -> RunFolder:
     config = config.model_copy(update={"seed": seed, "experiment": experiment})
     folder = RunFolder(config.folder)
     folder.begin(config)
@@ -40,7 +40,7 @@ def runs(squares: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     """Of one grid a finished, a failed and a lost run, of one search a trial that a scheduler has stopped."""
     config = squares.model_copy(update={"runs": tmp_path_factory.mktemp("runs")})
     words = {"finished": "grid", "failed": "grid", "interrupted": "grid", "stopped": "search"}
-    folders = {word: begun(config, seed, experiment) for seed, (word, experiment) in enumerate(words.items())}
+    folders = {word: start_run(config, seed, experiment) for seed, (word, experiment) in enumerate(words.items())}
     folders["finished"].write_results([])
     folders["failed"].record_ending(6, "classifier/loss is not finite")
     RunFolder(folders["stopped"].path).stop("at rung 2")

@@ -63,7 +63,7 @@ def selftest(destination: Path) -> int:
     report = {
         "checks": [asdict(check) for check in results],
         "environment": environment(),
-        "findings": [str(diagnosis) for diagnosis in diagnoses(None)],
+        "diagnoses": [str(diagnosis) for diagnosis in diagnoses(None)],
     }
     write_text(destination, json.dumps(report, indent=1) + "\n")
     print(f"report to send: {destination}")

@@ -41,7 +41,7 @@ def test_the_grace_of_the_partition_that_the_job_goes_to() -> None:
     assert note.startswith("partition none: ")
 
 
-def found(config: RunConfig, minutes: int, *parts: str) -> list[str]:
+def diagnoses_of(config: RunConfig, minutes: int, *parts: str) -> list[str]:
     """The states of the diagnoses that name all of these."""
     diagnoses = preemption_diagnoses(config, minutes, None)
     return [diagnosis.state for diagnosis in diagnoses if all(part in diagnosis.what for part in parts)]
@@ -49,9 +49,9 @@ def found(config: RunConfig, minutes: int, *parts: str) -> list[str]:
 
 def test_short_jobs_and_short_graces(squares: RunConfig, tmp_path: Path) -> None:
     config = squares.model_copy(update={"runs": tmp_path})
-    assert found(config, 10, "10 minutes") == ["note"] and found(config, 11, "11 minutes") == []
-    assert found(config, 2, "distributed.grace", "120 s", "2 minutes") == ["note"]
-    assert found(config, 60, "distributed.grace", "120 s") == ["note"], "no step was timed yet"
+    assert diagnoses_of(config, 10, "10 minutes") == ["note"] and diagnoses_of(config, 11, "11 minutes") == []
+    assert diagnoses_of(config, 2, "distributed.grace", "120 s", "2 minutes") == ["note"]
+    assert diagnoses_of(config, 60, "distributed.grace", "120 s") == ["note"], "no step was timed yet"
 
 
 def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_a_grace_is_held_against_the_steps_that_were_seen(squares: RunConfig, tm
     run.begin(config)
     write_metrics(run.metrics, 4, 1.0, {IMAGES_PER_SECOND: 0.04})
     assert step_seconds(config) == 8 / 0.04
-    assert found(config, 600, "distributed.grace", "120 s", "200.0 s") == ["note"]
+    assert diagnoses_of(config, 600, "distributed.grace", "120 s", "200.0 s") == ["note"]
     patient = config.model_copy(update={"distributed": config.distributed.model_copy(update={"grace": 300.0})})
-    assert found(patient, 600, "distributed.grace", "300 s", "200.0 s") == ["ok"]
+    assert diagnoses_of(patient, 600, "distributed.grace", "300 s", "200.0 s") == ["ok"]
 
 
 def test_networks_that_are_not_kept_are_sized_without_a_word() -> None:

@@ -35,7 +35,7 @@ def state(folder: Path, queue: dict[tuple[str, str], QueuedJob] | None = None) -
     return status.state, status.reason
 
 
-def begun(folder: Path, config: RunConfig) -> RunFolder:
+def start_run(folder: Path, config: RunConfig) -> RunFolder:
     run = RunFolder(folder)
     run.begin(config)
     return run
@@ -52,7 +52,7 @@ def test_the_queue_says_waiting_and_running(folder: Path) -> None:
 
 
 def test_a_requeued_job_waits_though_its_last_start_stopped(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_ending(75, "SIGUSR2: saved")
+    start_run(folder, squares).record_ending(75, "SIGUSR2: saved")
     submitted(folder)
     assert state(folder, {("slurm", "12_3"): QueuedJob(True)})[0] is State.WAITING
     assert state(folder) == (State.INTERRUPTED, "SIGUSR2: saved")
@@ -67,7 +67,7 @@ def test_only_the_latest_submission_counts(folder: Path) -> None:
 
 def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, squares: RunConfig) -> None:
     submitted(folder)
-    begun(folder, squares).write_results([])
+    start_run(folder, squares).write_results([])
     evaluation = squares.evaluation
     for jobs, expected in (({("slurm", "12_3"): QueuedJob(False)}, State.RUNNING), ({}, State.TRAINED)):
         assert cell_status(folder, submissions_of(folder), jobs, evaluation).state is State.FINISHED
@@ -80,19 +80,19 @@ def test_done_wins_over_everything_where_it_was_measured_as_asked(folder: Path, 
 
 
 def test_a_run_that_failed_says_why(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_ending(6, "classifier/guidance is not finite")
+    start_run(folder, squares).record_ending(6, "classifier/guidance is not finite")
     assert state(folder) == (State.FAILED, "classifier/guidance is not finite")
 
 
 def test_a_run_that_lost_a_rank_goes_on_when_submitted_again(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares).record_ending(LostRankError.exit_code, "rank 1 died")
+    start_run(folder, squares).record_ending(LostRankError.exit_code, "rank 1 died")
     submitted(folder)
     assert state(folder) == (State.INTERRUPTED, "rank 1 died")
 
 
 def test_a_run_that_was_killed_stands_in_a_grid_as_align_dist_status_has_it(folder: Path, squares: RunConfig) -> None:
     """Killed in training, and killed after training, before anything was measured; both left a log."""
-    run = begun(folder, squares)
+    run = start_run(folder, squares)
     submitted(folder, "1", str(folder.with_suffix(".log")))
     folder.with_suffix(".log").write_text("step 7\n")
     assert state(folder) == (State.INTERRUPTED, status_of(run).reason)
@@ -101,7 +101,7 @@ def test_a_run_that_was_killed_stands_in_a_grid_as_align_dist_status_has_it(fold
 
 
 def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:
-    begun(folder, squares)
+    start_run(folder, squares)
     with RunFolder(folder).locked():
         assert state(folder)[0] is State.RUNNING
     assert state(folder)[0] is State.INTERRUPTED
@@ -109,7 +109,7 @@ def test_a_run_held_by_someone_runs(folder: Path, squares: RunConfig) -> None:
 
 def test_a_run_whose_results_are_gone_is_measured_again_and_has_not_failed(folder: Path, squares: RunConfig) -> None:
     submitted(folder)
-    run = begun(folder, squares)
+    run = start_run(folder, squares)
     run.write_results([])
     run.results.unlink()
     assert state(folder)[0] is State.TRAINED

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_slurm import CHECKOUT, cluster, local_cluster, told
+from local_slurm import CHECKOUT, cluster, local_cluster, output_of
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_stop_ends_its_own_daemons_only(other: Path, slurm: Path) -> None:
         assert local_cluster("stop", "--dir", other).returncode == 0
         assert local_cluster("status", "--dir", other).returncode == 3
     assert local_cluster("status", "--dir", slurm).stdout == daemons
-    assert told("sinfo", "--noheader", "--partition=main", "--format=%D") == "2"
+    assert output_of("sinfo", "--noheader", "--partition=main", "--format=%D") == "2"
     assert mine.poll() is None
     mine.kill()
     mine.wait()

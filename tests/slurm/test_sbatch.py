@@ -12,12 +12,12 @@ import pytest
 from local_slurm import (
     CHECKOUT,
     local_cluster,
+    output_of,
     recorded,
     restarts_of,
     sbatch,
     state_of,
     text_of,
-    told,
     wait_for_state,
     wait_for_step,
     wait_until,
@@ -80,7 +80,7 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
     """One job through all three: each start costs the test ten seconds of imports."""
     job = submitted(checkout, patient, "requeued", "--partition=low")
     wait_for_step(job.folder, 4, job.output)
-    told("scancel", "--signal=USR2", job.number)
+    output_of("scancel", "--signal=USR2", job.number)
 
     wait_until(lambda: restarts_of(job.number) == 1, 60, lambda: text_of(job.output))
     wait_for_step(job.folder, saved_at(job) + 4, job.output)
@@ -111,7 +111,7 @@ def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_
 ) -> None:
     job = submitted(checkout, patient, "cancelled")
     wait_for_step(job.folder, 8, job.output)
-    told("scancel", job.number)
+    output_of("scancel", job.number)
     wait_for_state(job.number, "CANCELLED", output=job.output)
     steps = recorded(job.number)
     assert steps[job.number][0] == "CANCELLED" and steps[f"{job.number}.0"] == ("FAILED", "75:0")
@@ -122,7 +122,7 @@ def test_a_cancelled_job_saves_and_stays_ended_and_the_same_sbatch_goes_on_past_
     # signal, at any moment of its first half minute, is one that nobody listens to.
     second = submitted(checkout, patient, "cancelled", "--time=1", "--signal=URG@1")
     wait_until(lambda: restarts_of(second.number) >= 1, 60, lambda: text_of(second.output))
-    told("scontrol", "update", f"JobId={second.number}", "TimeLimit=10")
+    output_of("scontrol", "update", f"JobId={second.number}", "TimeLimit=10")
     assert "time limit: saved at step" in second.finished()
     assert_same_weights(second.folder, by_hand)
     assert (state_of(job.number), restarts_of(job.number)) == ("CANCELLED", 0)
@@ -142,7 +142,7 @@ def test_an_array_trains_each_domain_and_requeues_only_the_task_that_was_told(
     runs = checkout / "array" / "runs"
     wait_until(lambda: bool(list(runs.rglob("*-bright-*/metrics.jsonl"))), 60, lambda: f"{list(runs.rglob('*'))}")
     assert [_number_of(f"{array}_{index}") == array for index in range(2)] == [False, True]
-    told("scancel", "--signal=USR2", f"{array}_1")
+    output_of("scancel", "--signal=USR2", f"{array}_1")
     for index in range(2):
         wait_for_state(f"{array}_{index}", "COMPLETED", output=checkout / "array" / f"{index}.txt")
     assert [restarts_of(f"{array}_{index}") for index in range(2)] == [0, 1]
@@ -150,7 +150,7 @@ def test_an_array_trains_each_domain_and_requeues_only_the_task_that_was_told(
 
 
 def _number_of(task: str) -> str:
-    return told("squeue", "--noheader", "--states=all", "--format=%A", f"--jobs={task}")
+    return output_of("squeue", "--noheader", "--states=all", "--format=%A", f"--jobs={task}")
 
 
 def test_a_run_that_cannot_be_fails_the_job_with_its_exit_code_and_one_line(checkout: Path, squares: RunConfig) -> None:

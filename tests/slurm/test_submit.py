@@ -13,9 +13,9 @@ import pytest
 from local_slurm import (
     CHECKOUT,
     local_cluster,
+    output_of,
     restarts_of,
     state_of,
-    told,
     wait_for_state,
     wait_for_step,
     wait_until,
@@ -67,7 +67,7 @@ class Study:
     def log(self, name: str = "bright-align") -> Path:
         return Path(submissions_of(self.run(name))[-1].log)
 
-    def begun(self, step: int) -> None:
+    def wait_for_step(self, step: int) -> None:
         wait_for_state(self.job(), "RUNNING", output=self.log())
         wait_for_step(self.run(), step, self.log())
 
@@ -136,14 +136,14 @@ def test_preempted_and_without_power_a_job_comes_back_to_the_same_weights(
     """One job through both: each start costs the test ten seconds of imports."""
     study = Study(patient, place, "preempted")
     study.says("--partition", "low")
-    study.begun(8)
-    urgent = told("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
+    study.wait_for_step(8)
+    urgent = output_of("sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null",
                   "--wrap=sleep 1")  # fmt: skip
     wait_for_state(urgent, "COMPLETED")
     wait_until(lambda: restarts_of(study.job()) == 1, 60, lambda: state_of(study.job()))
     saved = re.findall(r"SIGUSR2: saved at step (\d+)", study.log().read_text())
     assert len(saved) == 1
-    study.begun(int(saved[0]) + 4)
+    study.wait_for_step(int(saved[0]) + 4)
     assert local_cluster("node-kill", "node2", "--dir", slurm).returncode == 0
     assert local_cluster("node-start", "node2", "--dir", slurm).returncode == 0
     wait_until(lambda: restarts_of(study.job()) == 2, 60, lambda: state_of(study.job()))
@@ -157,17 +157,17 @@ def test_a_job_that_nears_its_time_limit_saves_and_goes_on_in_another(patient: R
     endless = patient.training.model_copy(update={"length": "100000 steps"})
     study = Study(patient.model_copy(update={"training": endless}), place, "limited")
     study.says()
-    study.begun(8)
+    study.wait_for_step(8)
     first = study.job()
     assert "1 running" in study.says() and study.job() == first
     # A minute is over soon, and the job wants to know two before: Slurm, which looks twice a minute, tells it.
-    told("scontrol", "update", f"jobid={study.job()}", "timelimit=1")
+    output_of("scontrol", "update", f"jobid={study.job()}", "timelimit=1")
     wait_until(lambda: restarts_of(study.job()) == 1, 90, lambda: state_of(study.job()))
-    told("scontrol", "update", f"jobid={study.job()}", "timelimit=60")
+    output_of("scontrol", "update", f"jobid={study.job()}", "timelimit=60")
     (saved,) = re.findall(r"SIGUSR2: saved at step (\d+)", study.log().read_text())
-    study.begun(int(saved) + 2)
+    study.wait_for_step(int(saved) + 2)
     assert f"resuming at step {saved} of" in study.log().read_text()
-    told("scancel", study.job())
+    output_of("scancel", study.job())
 
 
 def test_cancelled_and_submitted_again_it_goes_on_where_it_saved(
@@ -175,9 +175,9 @@ def test_cancelled_and_submitted_again_it_goes_on_where_it_saved(
 ) -> None:
     study = Study(patient, place, "cancelled")
     study.says()
-    study.begun(8)
+    study.wait_for_step(8)
     first = study.job()
-    told("scancel", first)
+    output_of("scancel", first)
     wait_for_state(first, "CANCELLED")
     assert "SIGTERM: saved at step" in study.says("--watch-only")
     study.says()
@@ -217,7 +217,7 @@ def test_a_job_refuses_code_that_it_was_not_submitted_with(squares: RunConfig, p
     subprocess.run(study.command(*hold), cwd=place, env=environment, check=True, capture_output=True)
     with (copy / "align_dist" / "objectives.py").open("a") as file:
         file.write("# a change of mind\n")
-    told("scontrol", "release", study.job())
+    output_of("scontrol", "release", study.job())
     wait_for_state(study.job(), "FAILED")
     assert "is not the one this job was submitted with" in study.log().read_text()
     assert not (study.run() / "config.yaml").exists()

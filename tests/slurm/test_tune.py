@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from local_slurm import CHECKOUT, recorded, restarts_of, sbatch, text_of, told, wait_for_state, wait_until
+from local_slurm import CHECKOUT, output_of, recorded, restarts_of, sbatch, text_of, wait_for_state, wait_until
 from searches import write_values
 
 from align_dist.config import RunConfig
@@ -45,7 +45,7 @@ def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
     job = sbatch(*options, "slurm/tune.sbatch", search, cwd=checkout)
     runs = tmp_path / "runs" / "search"
     wait_until(lambda: any(runs.glob("warmups/*/metrics.jsonl")), SECONDS, lambda: text_of(output))
-    told("scancel", "--batch", "--signal=USR2", job)
+    output_of("scancel", "--batch", "--signal=USR2", job)
     wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
     wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
     assert "SIGUSR2: stops" in output.read_text()
