@@ -137,7 +137,9 @@ def _add_running(verbs: _Verbs) -> None:
 def _add_reading(verbs: _Verbs) -> None:
     """The verbs that read what runs have left."""
     report = _verb(verbs, "report", "tables and pictures of runs", _report)
-    report.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of them")
+    report.add_argument(
+        "folders", nargs="+", type=Path, metavar="RUN", help="run folders, folders of them, or files of rows (.jsonl)"
+    )
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
     report.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
     report.add_argument("--selection", default="validation", choices=SELECTIONS)

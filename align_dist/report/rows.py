@@ -13,6 +13,9 @@ from align_dist.runs.metrics import Record, read_metrics
 from align_dist.runs.results import Row, read_rows
 from align_dist.runs.status import State, Status, status_of
 
+# Suffix of a file of rows, in the place of run folders.
+ROWS = ".jsonl"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -44,11 +47,23 @@ class Run:
 
 
 def read_runs(places: Sequence[Path]) -> list[Run]:
-    """All runs among and below the folders, including unfinished ones.
+    """All runs among and below the folders, including unfinished ones, and the runs of files of rows.
 
     Raises CheckpointError where there is none, DataError for an invalid line.
     """
-    return [read_run(folder) for folder in find_run_folders(places)]
+    files = [place for place in places if place.suffix == ROWS and place.is_file()]
+    folders = [place for place in places if place not in files]
+    runs = [read_run(folder) for folder in find_run_folders(folders)]
+    return [*runs, *(run for file in files for run in runs_in(file))]
+
+
+def runs_in(path: Path) -> list[Run]:
+    """The runs of a file of collected rows, such as those of configs/results, without their folders."""
+    rows: dict[tuple[str, str], list[Row]] = {}
+    for row in read_rows(path):
+        rows.setdefault((row.experiment, row.run), []).append(row)
+    finished = Status(State.FINISHED, "")
+    return [Run(path / experiment / name, finished, tuple(of_run)) for (experiment, name), of_run in rows.items()]
 
 
 def read_run(path: Path) -> Run:

@@ -219,7 +219,9 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     folders: set[Path] = set()
     for place in places:
         if not place.is_dir():
-            raise CheckpointError(f"{place}: expected a run folder or a folder of runs; check the path")
+            raise CheckpointError(
+                f"{place}: expected a run folder or a folder of runs; check the path"
+            )
         below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
         below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:
