@@ -28,7 +28,8 @@ def read_study(path: Path) -> Study:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable study ({error}); configs/studies/ has some") from None
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigError(f"{path}: not a readable study ({reason}); configs/studies/ has some") from None
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     configs = [Path(" ".join(words[1:])) for words in lines if words[0] == "config"]
     common = [word for words in lines if words[0] == "common" for word in words[1:]]
