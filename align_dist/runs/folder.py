@@ -91,6 +91,17 @@ class RunFolder:
             write_text(self.classes, json.dumps({"classes": list(classes)}) + "\n")
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
 
+    def record_first_step(self, step: int) -> None:
+        """Record the step that the latest start goes on from: 0, or that of the checkpoint that it has loaded."""
+        starts = read_starts(self.environment)
+        if starts:
+            write_text(self.environment, json.dumps([*starts[:-1], {**starts[-1], "step": step}], indent=1))
+
+    @property
+    def first_steps(self) -> list[int]:
+        """The step that each start has gone on from, oldest first; starts that ended before are left out."""
+        return [start["step"] for start in read_starts(self.environment) if "step" in start]
+
     def describe(self, config: RunConfig) -> None:
         """Write the run's description."""
         write_text(self.description, to_yaml(config))
@@ -219,9 +230,7 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     folders: set[Path] = set()
     for place in places:
         if not place.is_dir():
-            raise CheckpointError(
-                f"{place}: expected a run folder or a folder of runs; check the path"
-            )
+            raise CheckpointError(f"{place}: expected a run folder or a folder of runs; check the path")
         below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
         below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:

@@ -53,7 +53,9 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
             raise CheckpointError(f"{folder.checkpoints}: of another run, {state['identity']}; delete {folder.path}")
         selected.update(state.pop("selected") if state is not None else {})
         restore_selected(folder.selected, selected)
-        forget_after(folder.metrics, 0 if state is None else state["position"]["step"])
+        first_step = 0 if state is None else state["position"]["step"]
+        forget_after(folder.metrics, first_step)
+        folder.record_first_step(first_step)
         return state
 
     state = run.group.broadcast_from_first(read)

@@ -63,7 +63,7 @@ def test_what_a_process_cannot_put_on_record_is_there_with_its_reason(task: Tria
     trainable = TrialTrainable({"task": task})
     assert trainable.train()["done"]
     ending = RunFolder(task.folder).ending()
-    assert ending is not None and ending.exit_code == 2 and "training.lenght: unknown key" in ending.reason
+    assert ending is not None and ending.exit_code == 2 and "training.lenght" in ending.reason
 
 
 def test_a_killed_process_is_worth_another_start(task: TrialTask) -> None:
@@ -76,12 +76,12 @@ def test_a_killed_process_is_worth_another_start(task: TrialTask) -> None:
 
 def test_a_process_whose_parent_is_killed_saves_and_leaves(task: TrialTask) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(task.folder), *task.arguments])
-    _wait(lambda: "resuming at step" in _text(task.folder / "trial.log"))
+    _wait(lambda: RunFolder(task.folder).first_steps)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     _wait(lambda: not workers(task.folder))
     ending = RunFolder(task.folder).ending()
-    assert ending is not None and ending.exit_code == 75 and "SIGTERM: saved at step" in ending.reason
+    assert ending is not None and ending.exit_code == 75 and ending.reason.startswith("SIGTERM")
 
 
 def _wait(condition: Any) -> None:
@@ -89,47 +89,3 @@ def _wait(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
-
-
-def _text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-def test_a_trial_is_no_rank_of_the_launcher_around_ray() -> None:
-    around = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "RANK": "1", "HOME": "/root"}
-    alone = environment_of(around, Ranks(), threads=3)
-    assert find_ranks(alone) == Ranks() and alone["HOME"] == "/root" and alone["OMP_NUM_THREADS"] == "3"
-    ranks = Ranks(1, 2, 0, 1, "127.0.0.1", 4567, "torchrun")
-    assert find_ranks(environment_of(around, ranks, threads=1)) == ranks
-
-
-@pytest.mark.parametrize(
-    ("cpus", "gpus", "ranks", "trials"),
-    [
-        (1, 0, 1, 9),
-        (2, 0, 1, 4),
-        (2, 0, 2, 2),
-        (4, 0, 1, 1),
-        (1, 1, 1, 3),
-        (4, 1, 1, 1),
-        (1, 0.5, 1, 6),
-        (1, 0.5, 4, 1),
-    ],
-)
-def test_a_rank_is_never_over_two_machines(
-    squares: RunConfig, tmp_path: Path, cpus: float, gpus: float, ranks: int, trials: int
-) -> None:
-    search = resources(squares, tmp_path, cpus, gpus, ranks)
-    assert check_room(search, [{"CPU": 6.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 1.0}]) == trials
-
-
-def test_a_trial_that_no_machine_holds_is_refused_in_one_line(squares: RunConfig, tmp_path: Path) -> None:
-    search = resources(squares, tmp_path, 8, 1, 1)
-    with raises(MachineError, "8 CPUs, 1 GPUs", "6 CPUs and 0 GPUs", "cpus_per_trial"):
-        check_room(search, [{"CPU": 6.0}])
-
-
-def resources(squares: RunConfig, path: Path, cpus: float, gpus: float, ranks: int) -> SearchConfig:
-    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
-    wanted = {"cpus_per_trial": cpus, "gpus_per_trial": gpus, "ranks_per_trial": ranks}
-    return write_search(squares, path, space=space, **wanted)[1]

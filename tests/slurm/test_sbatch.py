@@ -96,7 +96,8 @@ def test_a_signal_an_urgent_job_and_a_node_without_power_requeue_a_job_and_cost_
         assert process.returncode == 0, process.stderr
 
     output = job.finished()
-    assert output.count("resuming at step") == 3 and output.count("saved at step") == 2
+    assert RunFolder(job.folder).first_steps[0] == 0 and all(RunFolder(job.folder).first_steps[1:])
+    assert len(RunFolder(job.folder).first_steps) == 4 and output.count("saved at step") == 2
     assert restarts_of(job.number) == 3
     assert_same_weights(job.folder, by_hand)
 
