@@ -89,3 +89,43 @@ def _wait(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_trial_is_no_rank_of_the_launcher_around_ray() -> None:
+    around = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_NTASKS": "2", "RANK": "1", "HOME": "/root"}
+    alone = environment_of(around, Ranks(), threads=3)
+    assert find_ranks(alone) == Ranks() and alone["HOME"] == "/root" and alone["OMP_NUM_THREADS"] == "3"
+    ranks = Ranks(1, 2, 0, 1, "127.0.0.1", 4567, "torchrun")
+    assert find_ranks(environment_of(around, ranks, threads=1)) == ranks
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "ranks", "trials"),
+    [
+        (1, 0, 1, 9),
+        (2, 0, 1, 4),
+        (2, 0, 2, 2),
+        (4, 0, 1, 1),
+        (1, 1, 1, 3),
+        (4, 1, 1, 1),
+        (1, 0.5, 1, 6),
+        (1, 0.5, 4, 1),
+    ],
+)
+def test_a_rank_is_never_over_two_machines(
+    squares: RunConfig, tmp_path: Path, cpus: float, gpus: float, ranks: int, trials: int
+) -> None:
+    search = resources(squares, tmp_path, cpus, gpus, ranks)
+    assert check_room(search, [{"CPU": 6.0, "GPU": 2.0}, {"CPU": 3.0, "GPU": 1.0}]) == trials
+
+
+def test_a_trial_that_no_machine_holds_is_refused_in_one_line(squares: RunConfig, tmp_path: Path) -> None:
+    search = resources(squares, tmp_path, 8, 1, 1)
+    with raises(MachineError, "8 CPUs, 1 GPUs", "6 CPUs and 0 GPUs", "cpus_per_trial"):
+        check_room(search, [{"CPU": 6.0}])
+
+
+def resources(squares: RunConfig, path: Path, cpus: float, gpus: float, ranks: int) -> SearchConfig:
+    space = {"align.lambda1": {"loguniform": [0.5, 8.0]}}
+    wanted = {"cpus_per_trial": cpus, "gpus_per_trial": gpus, "ranks_per_trial": ranks}
+    return write_search(squares, path, space=space, **wanted)[1]
