@@ -19,21 +19,21 @@ def run_study(study: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
 
 
-def test_every_kind_is_run_over_every_seed_and_none_twice(squares: RunConfig, tmp_path: Path) -> None:
+def test_every_kind_is_run_and_none_twice(squares: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(to_yaml(squares))
     study = tmp_path / "study.txt"
     study.write_text(
         f"# a comment\nconfig {tmp_path / 'run.yaml'}\ncommon runs={tmp_path} training.length=8\n\n"
         "method=erm\nmethod=fixed_mask fixed_mask.mask=gaussian variant=middle experiment=its_own\n"
     )
-    assert run_study(study, "0 1").returncode != 0  # a length needs its unit
+    assert run_study(study, "0").returncode != 0  # a length needs its unit
     study.write_text(study.read_text().replace("training.length=8", "experiment=studied"))
-    first = run_study(study, "0 1")
+    first = run_study(study, "0")
     assert first.returncode == 0, first.stderr
     times = {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")}
-    assert sorted(folder.parent.name for folder in times) == ["its_own", "its_own", "studied", "studied"]
+    assert sorted(folder.parent.name for folder in times) == ["its_own", "studied"]
     assert "fixed_mask (middle)" in first.stdout.rpartition("finished")[2], "the table of what it trained"
-    assert run_study(study, "0 1").returncode == 0
+    assert run_study(study, "0").returncode == 0
     assert {path.parent: path.stat().st_mtime_ns for path in tmp_path.rglob("done")} == times
 
 
