@@ -64,7 +64,7 @@ CASES = {
     "mixup": Case({"alpha": 1.0}, aims.loss_on_mixtures, other="erm"),
     # The authors' product of two halves' slopes can be negative, and is made so where all pictures are known by heart.
     "irm": Case({"penalty": 1.0, "penalty_anneal": "5 steps"}, aims.slope_of_scale, {"penalty": 0.0}),
-    "groupdro": Case({"eta": 0.1, "over": "groups"}, aims.worst_group_loss, other="erm", batches=SEEN),
+    "groupdro": Case({"eta": 1.0, "over": "groups"}, aims.worst_group_loss, other="erm", batches=SEEN),
     "rsc": Case({}, aims.loss_without_strong_features, other="erm", steps=80, batches=SEEN),
 }
 # Masks are learned before they guide: the first ones are grey.
