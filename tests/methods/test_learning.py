@@ -1,6 +1,8 @@
 """Every method learns pictures drawn as the embedded benchmark's are, and does what it is there for: its aim, measured
-by `aims` and by none of its own code, is nearer than where the same run goes without the method's own term. Without the
-term, or with its sign turned, it is not.
+by `aims` and by none of its own code, is nearer than where the same run goes without the method's own term.
+
+Accuracy is that on pictures drawn as in training, where the background's colour alone is right for 87 %: the method
+trains, no more. CGC's second views are noise here, as `with_share` makes them.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ CASES = {
     "mixup": Case({"alpha": 1.0}, aims.loss_on_mixtures, other="erm"),
     # The authors' product of two halves' slopes can be negative, and is made so where all pictures are known by heart.
     "irm": Case({"penalty": 1.0, "penalty_anneal": "5 steps"}, aims.slope_of_scale, {"penalty": 0.0}),
-    "groupdro": Case({"eta": 1.0, "over": "groups"}, aims.worst_group_loss, other="erm", batches=SEEN),
+    # Not compared with ERM: groups that count equally, with q left as it is, are better than ERM already.
+    "groupdro": Case({"eta": 0.3, "over": "groups"}, aims.worst_group_loss, {"eta": 1e-9}, batches=SEEN),
     "rsc": Case({}, aims.loss_without_strong_features, other="erm", steps=80, batches=SEEN),
 }
 # Masks are learned before they guide: the first ones are grey.
