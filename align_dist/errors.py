@@ -50,6 +50,14 @@ class MachineError(UserError):
     exit_code = 5
 
 
+def missing_package(package: str, use: str, extra: str = "") -> MachineError:
+    """The error of a package that `use` needs and that is not installed. extra: the extra of setup.py with the package,
+    none for the default ones.
+    """
+    extras = f" ffcv,embedded,lite0,{extra}" if extra else ""
+    return MachineError(f"{package} is not installed, which {use} needs; run `bash launch/install.sh{extras}`")
+
+
 class NonFiniteError(UserError):
     """A NaN or infinite loss or gradient; the last good checkpoint is untouched."""
 

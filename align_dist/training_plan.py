@@ -82,8 +82,7 @@ def checked_schedule(manifest: Manifest, split: Split, order: Order, config: Run
     problem = config.options.unmet_requirement(domains, groups)
     if problem:
         raise ConfigError(f"method: {config.method} {problem}")
-    schedule = make_schedule(config.training, order.steps_per_epoch)
-    config.options.check(schedule.clock)
+    schedule = _schedule(config, order.steps_per_epoch)
     # A run of warm-up alone needs no masks: it is the shared trunk of trials whose masks come from elsewhere.
     if config.options.reads_masks and not manifest.has_masks and schedule.warmup < schedule.length:
         raise ConfigError(
@@ -101,8 +100,13 @@ def check_data(config: RunConfig, manifest: Manifest) -> None:
 
 def schedule_of(config: RunConfig) -> Schedule:
     """A run's schedule in steps, from its beton alone. Raises a UserError where the config and the beton disagree."""
-    steps = _steps_per_epoch(config.benchmark, config.protocol, config.data, stamp_of(config.benchmark.beton))
-    schedule = make_schedule(config.training, steps)
+    written = stamp_of(config.benchmark.beton)
+    return _schedule(config, _steps_per_epoch(config.benchmark, config.protocol, config.data, written))
+
+
+def _schedule(config: RunConfig, steps_per_epoch: float) -> Schedule:
+    """The schedule, in which the method's own lengths have a place."""
+    schedule = make_schedule(config.training, steps_per_epoch)
     config.options.check(schedule.clock)
     return schedule
 

@@ -18,6 +18,7 @@ from align_dist.runs.results import label_of, variant_of
 from align_dist.schema.values import LARGEST_SEED
 from align_dist.training_plan import check_data
 
+Manifests = Mapping[BenchmarkConfig, Manifest]
 # Keys that a grid sets, and the options that set them.
 GRID_KEYS = {"protocol.source": "--domains", "protocol.target": "--domains", "method": "--methods", "seed": "--seeds"}
 
@@ -58,7 +59,8 @@ def cells_of(
     base = with_fingerprint(load_config(path, list(overrides)))
     check_names(base)
     _refuse_grid_keys(overrides, GRID_KEYS)
-    names = _domains_of(base, list(domains))
+    manifests = _manifests_of([base])
+    names = _domains_of(base, manifests, list(domains))
     for option, values in (("--domains", names), ("--methods", methods), ("--seeds", seeds)):
         if not values or len(set(values)) < len(values):
             raise ConfigError(f"{option}: takes one or more different values, got {list(values)}")
@@ -70,7 +72,8 @@ def cells_of(
             for domain in names
             for method in methods
             for seed in seeds
-        ]
+        ],
+        manifests,
     )
 
 
@@ -89,19 +92,20 @@ def study_cells(path: Path, overrides: Sequence[str], seeds: Sequence[int], shar
     ]
     if not seeds or len({cell.config.folder for cell in cells}) < len(cells):
         raise ConfigError(f"{path}: no seed, or one run twice; give each kind an experiment or variant of its own")
-    return _checked(cells)
+    return _checked(cells, _manifests_of(kinds))
 
 
-def _checked(cells: list[Cell]) -> list[Cell]:
-    """The cells, each checked against its beton where the beton is written. Cells differ by seed in nothing else."""
-    manifests: dict[BenchmarkConfig, Manifest] = {}
+def _manifests_of(configs: Sequence[RunConfig]) -> Manifests:
+    """The manifest of each beton that is written, compared with its benchmark once."""
+    benchmarks = dict.fromkeys(config.benchmark for config in configs)
+    return {benchmark: checked_manifest(benchmark) for benchmark in benchmarks if is_written(benchmark.beton)}
+
+
+def _checked(cells: list[Cell], manifests: Manifests) -> list[Cell]:
+    """The cells, those of one seed checked against their data where the beton is written: seeds do not differ there."""
     for cell in cells:
-        benchmark = cell.config.benchmark
-        if cell.config.seed != cells[0].config.seed or not is_written(benchmark.beton):
-            continue
-        if benchmark not in manifests:
-            manifests[benchmark] = checked_manifest(benchmark)
-        check_data(cell.config, manifests[benchmark])
+        if cell.config.seed == cells[0].config.seed and cell.config.benchmark in manifests:
+            check_data(cell.config, manifests[cell.config.benchmark])
     return cells
 
 
@@ -145,14 +149,15 @@ def _refuse_grid_keys(overrides: Sequence[str], options: Mapping[str, str]) -> N
             raise ConfigError(f"{key}: set by the grid; use {options[key]}")
 
 
-def _domains_of(base: RunConfig, names: list[str]) -> list[str]:
+def _domains_of(base: RunConfig, manifests: Manifests, names: list[str]) -> list[str]:
     """Names of domains, checked where the beton is written; else each job checks its own. `all` needs the beton."""
-    if names != ["all"] and not is_written(base.benchmark.beton):
+    benchmark = base.benchmark
+    if names != ["all"] and benchmark not in manifests:
         return names
-    known = list(checked_manifest(base.benchmark).domains)
+    known = list((manifests[benchmark] if benchmark in manifests else checked_manifest(benchmark)).domains)
     if names == ["all"]:
         return known
     for name in names:
         if name not in known:
-            raise ConfigError(f"--domains: {base.benchmark.name} has no {name!r}; it has {', '.join(known)}")
+            raise ConfigError(f"--domains: {benchmark.name} has no {name!r}; it has {', '.join(known)}")
     return names

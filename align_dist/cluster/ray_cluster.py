@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from align_dist.errors import LostRankError, MachineError, first_line
+from align_dist.errors import LostRankError, MachineError, first_line, missing_package
 from align_dist.machine import available_cores
 
 PATIENCE = 180.0  # seconds for a cluster that is being started
@@ -48,8 +48,7 @@ SETTINGS = {
 def check_package(name: str) -> None:
     """Raise MachineError where a package that searches need is not installed. Does not import the package."""
     if util.find_spec(name) is None:
-        remedy = "bash launch/install.sh ffcv,embedded,lite0,tune"
-        raise MachineError(f"{name} is not installed, which searches need: {remedy}")
+        raise missing_package(name, "a search", "tune")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align_dist.errors import ConfigError, MachineError
+from align_dist.errors import ConfigError, MachineError, missing_package
 
 if TYPE_CHECKING:
     from submitit import LocalExecutor, SlurmExecutor
@@ -132,7 +132,5 @@ def need_submitit() -> Any:
     try:
         import submitit
     except ImportError:
-        raise MachineError(
-            "submitit is not installed; run `bash launch/install.sh ffcv,embedded,lite0,submit`"
-        ) from None
+        raise missing_package("submitit", "launch/submit.py", "submit") from None
     return submitit

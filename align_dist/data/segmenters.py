@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import expit
 
 from align_dist.data.pixels import Pixels
-from align_dist.errors import ConfigError, DataError, MachineError, first_line
+from align_dist.errors import ConfigError, DataError, first_line, missing_package
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -49,7 +49,7 @@ def _load_onnx(path: Path) -> Segment:
     try:
         import onnxruntime
     except ImportError:
-        raise _missing_package("onnxruntime", "masks") from None
+        raise missing_package("onnxruntime", "an ONNX model", "masks") from None
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     settings.intra_op_num_threads = int((os.environ.get("OMP_NUM_THREADS") or "0").split(",")[0])
@@ -83,7 +83,7 @@ def _load_sam(path: Path) -> Segment:
     try:
         from segment_anything import sam_model_registry
     except ImportError:
-        raise _missing_package("segment-anything", "sam") from None
+        raise missing_package("segment-anything", "a SAM model", "sam") from None
     import torch
 
     try:
@@ -149,9 +149,3 @@ def _map_in(output: NDArray[np.float32], path: Path) -> NDArray[np.float64]:
 
 def _exceeds_unit_interval(values: NDArray[np.float64]) -> bool:
     return bool(values.min() < -1e-3 or values.max() > 1 + 1e-3)
-
-
-def _missing_package(package: str, extra: str) -> MachineError:
-    return MachineError(
-        f"{package} is not installed, and the model needs it: bash launch/install.sh ffcv,embedded,lite0,{extra}"
-    )

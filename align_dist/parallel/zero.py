@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from align_dist.errors import MachineError
+from align_dist.errors import missing_package
 from align_dist.parallel import zero_state
 from align_dist.parallel.batchnorm import average_statistics, restore_statistics, snapshot_statistics
 from align_dist.parallel.deepspeed_settings import zero_stage
@@ -144,9 +144,7 @@ def _initialise(module: nn.Module, optimiser: torch.optim.Optimizer, settings: d
     try:
         import deepspeed
     except ModuleNotFoundError:
-        raise MachineError(
-            "distributed.engine: deepspeed is not installed; run `bash launch/install.sh ffcv,deepspeed`"
-        ) from None
+        raise missing_package("deepspeed", "distributed.engine=deepspeed", "deepspeed") from None
     deepspeed.utils.logger.setLevel(logging.ERROR)
     # Otherwise DeepSpeed spends a minute on CPUs compiling an inference operator that training never calls.
     deepspeed.ops.__compatible_ops__ = defaultdict(bool)

@@ -17,7 +17,7 @@ import torch
 
 from align_dist.data.prepare import prepare
 from align_dist.doctor import diagnoses
-from align_dist.errors import MachineError, UserError
+from align_dist.errors import MachineError, UserError, missing_package
 from align_dist.files import write_text
 from align_dist.runs.provenance import environment
 from align_dist.selftest.synthetic import make_run
@@ -94,7 +94,7 @@ def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterat
         settings = [f"distributed.engine={engine}", f"distributed.deepspeed={plain.base.parent / 'zero1.json'}"]
         name = f"{plain.name}-{engine}-{ranks}-ranks-{backend}"
         if engine == "deepspeed" and util.find_spec("deepspeed") is None:
-            yield Check(name, "note", "deepspeed is not installed: run `bash launch/install.sh ffcv,deepspeed`")
+            yield Check(name, "note", str(missing_package("deepspeed", engine, "deepspeed")))
             continue
         yield _held(replace(plain, name=name, overrides=(*plain.overrides, *settings), ranks=ranks), plain, tolerance)
 

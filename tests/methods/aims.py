@@ -68,14 +68,19 @@ def uncut_evidence(network: nn.Module, batch: Batch, masks: Tensor) -> float:
 
 
 def inconsistency_under_mixtures(network: nn.Module, batch: Batch) -> float:
-    """How far the map of the mean of two images of one class is from the mean of their maps, and half their size."""
+    """How far the map of the mean of two images of one class is from the mean of their maps, as a share of its size."""
     labels = batch.labels.tolist()
     pairs = [(a, b) for a, b in combinations(range(len(labels)), 2) if labels[a] == labels[b]]
     first, second = (torch.tensor(indices) for indices in zip(*pairs, strict=True))
     mixed = maps_of(network, (batch.images[first] + batch.images[second]) / 2, batch.labels[first])
     maps = maps_of(network, batch.images, batch.labels)
-    distance = np.abs(mixed - (maps[first.numpy()] + maps[second.numpy()]) / 2).mean()
-    return float(distance + 0.5 * (maps.mean() + mixed.mean()) / 2)
+    mean = (maps[first.numpy()] + maps[second.numpy()]) / 2
+    return float(np.abs(mixed - mean).mean() / mean.mean())
+
+
+def size_of_maps(network: nn.Module, batch: Batch) -> float:
+    """The mean over cells of maps stretched to [0, 1]."""
+    return float(maps_of(network, batch.images, batch.labels).mean())
 
 
 def change_without_weak_pixels(network: nn.Module, batch: Batch, share: float = 0.1) -> float:
@@ -105,12 +110,12 @@ def inconsistency_under_shifts(network: nn.Module, batch: Batch) -> float:
     return float(apart - np.trace(cosine) / count)
 
 
-def loss_on_mixtures(network: nn.Module, batch: Batch) -> float:
-    """Cross-entropy of the mean of each image and the next, half with either label."""
-    images = (batch.images + batch.images.roll(1, 0)) / 2
-    return float(
-        sum(cross_entropy(network, images, labels).mean() for labels in (batch.labels, batch.labels.roll(1))) / 2
-    )
+def divergence_on_mixtures(network: nn.Module, batch: Batch) -> float:
+    """KL of the prediction of the mean of each image and the next from half of either label, which differ."""
+    images, following = (batch.images + batch.images.roll(1, 0)) / 2, batch.labels.roll(1)
+    assert (batch.labels != following).all()
+    losses = [cross_entropy(network, images, labels).mean() for labels in (batch.labels, following)]
+    return float(np.mean(losses) - np.log(2))
 
 
 def slope_of_scale(network: nn.Module, batch: Batch) -> float:
@@ -125,11 +130,10 @@ def slope_of_scale(network: nn.Module, batch: Batch) -> float:
     return float(np.mean(slopes))
 
 
-def worst_group_loss(network: nn.Module, batch: Batch) -> float:
-    """The larger cross-entropy of the batch's groups."""
-    assert batch.groups is not None
-    losses, groups = cross_entropy(network, batch.images, batch.labels), batch.groups.numpy()
-    return float(max(losses[groups == group].mean() for group in np.unique(groups)))
+def worst_domain_loss(network: nn.Module, batch: Batch) -> float:
+    """The largest cross-entropy of the batch's domains."""
+    losses, domains = cross_entropy(network, batch.images, batch.labels), batch.domains.numpy()
+    return float(max(losses[domains == domain].mean() for domain in np.unique(domains)))
 
 
 def loss_without_strong_features(network: nn.Module, batch: Batch) -> float:
