@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+# Files that are being written, as a pattern: each is named for its process.
+PARTIAL = ".*.partial"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError, UserError, error_of
-from align_dist.files import read_json, take_lock, unwritable, write_text
+from align_dist.files import PARTIAL, read_json, take_lock, unwritable, write_text
 from align_dist.runs.provenance import environment, read_starts
 from align_dist.runs.results import Row, write_rows
 
@@ -164,8 +164,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """While inside, no other process trains this run. Raises CheckpointError where one does.
 
-        The hold ends with the process, however it ends. File systems without locks give none. Raises StorageError
-        for a folder that cannot be written.
+        Checkpoints that a killed process left half-written are removed. The hold ends with the process, however it
+        ends. File systems without locks give none. Raises StorageError for a folder that cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -182,6 +182,8 @@ class RunFolder:
                 raise CheckpointError(
                     f"{self.path}: another process trains this run; wait for it, or end it and start again"
                 )
+            for half_written in self.checkpoints.glob(PARTIAL):
+                half_written.unlink(missing_ok=True)
             yield
 
     def is_locked(self) -> bool:

@@ -67,6 +67,30 @@ def test_one_process_at_a_time_trains_a_run_and_its_death_frees_it(
     assert not folder.is_locked()
 
 
+def test_what_a_kill_left_half_written_goes_with_the_next_start(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.checkpoints.mkdir(parents=True)
+    kept = folder.checkpoints / "last.ckpt"
+    kept.write_bytes(b"good")
+    writing = f"""
+import time
+from pathlib import Path
+from align_dist.files import write_atomically
+def write(file):
+    file.write(b"half")
+    print("writing", flush=True)
+    time.sleep(60)
+write_atomically(Path({str(folder.checkpoints / ".next.ckpt")!r}), write)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", writing], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+    writer.kill()
+    writer.wait()
+    assert len(list(folder.checkpoints.iterdir())) == 2
+    with folder.locked():
+        assert list(folder.checkpoints.iterdir()) == [kept]
+
+
 def test_how_a_start_ended_is_on_record_until_the_next(squares: RunConfig, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.begin(squares)
