@@ -170,8 +170,12 @@ def with_theory(config: RunConfig) -> RunConfig:
 
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:
-    """Return whether the run is finished. Raises ConfigError where that was with other pictures than the beton's."""
+    """Return whether the run is finished. Raises ConfigError where the folder holds another run, or one of other
+    pictures than the beton's.
+    """
     is_finished = folder.is_finished
+    if is_finished:
+        folder.check_same_run(config)
     if is_finished and is_written(config.benchmark.beton):
         folder.check_fingerprint(checked_manifest(config.benchmark).fingerprint)
     return is_finished

@@ -130,6 +130,7 @@ def cost_lines(cells: Sequence[Cell]) -> list[str]:
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds from `0:3` (0, 1, 2) or from a list such as `0,4,7`. Raises ConfigError for any other text."""
+    wrong = ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}")
     try:
         numbers = [int(part) for part in text.split(":" if ":" in text else ",")]
         if not all(0 <= number <= LARGEST_SEED for number in numbers):
@@ -137,9 +138,11 @@ def parse_seeds(text: str) -> list[int]:
         if ":" not in text:
             return numbers
         first, end = numbers
-        return list(range(first, end))
     except ValueError:
-        raise ConfigError(f"--seeds: takes 0:3 for 0, 1, 2, or a list such as 0,4,7, got {text!r}") from None
+        raise wrong from None
+    if first >= end:
+        raise wrong
+    return list(range(first, end))
 
 
 def _refuse_grid_keys(overrides: Sequence[str], options: Mapping[str, str]) -> None:

@@ -77,8 +77,7 @@ class RunFolder:
         fingerprint: of what the run trains on, `Manifest.fingerprint`. arithmetic: what it computes with, see
         `arithmetic_of`. classes: their names, by which a trained run needs no beton to be used.
         """
-        if self.description.exists() and load_config(self.description).identity != config.identity:
-            raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
+        self.check_same_run(config)
         self.check_fingerprint(fingerprint)
         self.ended.unlink(missing_ok=True)
         self.records_ending = True
@@ -90,6 +89,11 @@ class RunFolder:
         if classes:
             write_text(self.classes, json.dumps({"classes": list(classes)}) + "\n")
         write_text(self.environment, json.dumps([*read_starts(self.environment), start], indent=1))
+
+    def check_same_run(self, config: RunConfig) -> None:
+        """Raise ConfigError where the folder describes a run with another identity."""
+        if self.description.exists() and load_config(self.description).identity != config.identity:
+            raise ConfigError(f"{self.path}: holds another run; choose another experiment name or delete it")
 
     def record_first_step(self, step: int) -> None:
         """Record the step that the latest start goes on from: 0, or that of the checkpoint that it has loaded."""

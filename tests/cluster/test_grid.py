@@ -112,6 +112,6 @@ def test_a_study_that_cannot_be_is_one_line(
 
 def test_seeds() -> None:
     assert parse_seeds("0:3") == [0, 1, 2] and parse_seeds("4,0") == [4, 0] and parse_seeds("7") == [7]
-    for wrong in ("", "a", "1:2:3", "1,", "-1", "0,-1", "-1:3", str(2**63), f"1,{2**64}"):
+    for wrong in ("", "a", "3:1", "2:2", "1:2:3", "1,", "-1", "0,-1", "-1:3", str(2**63), f"1,{2**64}"):
         with raises(ConfigError, "--seeds"):
             parse_seeds(wrong)

@@ -113,6 +113,15 @@ def test_a_run_that_was_finished_on_other_pictures_is_not_done_already(squares: 
         train_run(config, messages.append)
 
 
+def test_a_finished_run_under_another_runs_name_is_not_done_already(squares: RunConfig, tmp_path: Path) -> None:
+    config = squares.model_copy(update={"runs": tmp_path, "seed": squares.seed + 1})
+    folder = RunFolder(config.folder)
+    folder.begin(squares, 1, checked_manifest(squares.benchmark).fingerprint)
+    folder.write_results([])
+    with raises(ConfigError, config.folder):
+        train_run(config)
+
+
 def test_a_run_that_is_all_warm_up_says_that_nothing_guided_it(squares: RunConfig, tmp_path: Path) -> None:
     changed = {"length": "2 steps", "warmup": "2 steps"}
     training = squares.training.model_copy(update=changed)
