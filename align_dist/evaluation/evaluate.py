@@ -21,7 +21,15 @@ from align_dist.evaluation.theory import LEARNED, masks_of, measure_theory
 from align_dist.messages import Say
 from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.details import Curves, Details
-from align_dist.runs.results import IN_DOMAIN, OUT_OF_DOMAIN, Row, group_of, settings_of, variant_of
+from align_dist.runs.results import (
+    IN_DOMAIN,
+    OUT_OF_DOMAIN,
+    Row,
+    benchmark_settings_of,
+    group_of,
+    settings_of,
+    variant_of,
+)
 from align_dist.runs.selection import load_selected, selected_path
 
 if TYPE_CHECKING:
@@ -190,5 +198,6 @@ def _row(run: Assembly, name: str, selection: str, step: int, domain: str, metri
         metrics=metrics,
         fingerprint=run.manifest.fingerprint,
         evaluation=settings_of(config.evaluation),
+        benchmark_settings=benchmark_settings_of(config.benchmark),
         theory_masks=theory_masks,
     )

@@ -71,6 +71,15 @@ def _order(line: Line) -> tuple[Group, bool, str, str]:
     return (line.group, line.method.lower() != "erm", line.method, line.variant)
 
 
+def differences_of(groups: Iterable[Group]) -> str:
+    """What makes groups differ, such as `evaluation: the default / faithfulness_images=64`, with the remedy."""
+    fields = zip(Group._fields, zip(*groups, strict=True), strict=True)
+    differing = {name: sorted(set(values)) for name, values in fields if len(set(values)) > 1}
+    text = "; ".join(f"{name}: {' / '.join(value or 'the default' for value in differing[name])}" for name in differing)
+    remedy = "measure them alike, by `align-dist evaluate RUN evaluation.KEY=VALUE`"
+    return f"{text}; {remedy if [*differing] == ['evaluation'] else 'give runs of one task'}"
+
+
 def domains_of(lines: Mapping[Line, Sequence[Row]], role: str, metric: str | None = None) -> list[str]:
     """Sorted names of the domains with the role in some row (and with the metric, if given)."""
     rows = (row for group in lines.values() for row in group)

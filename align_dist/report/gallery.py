@@ -63,13 +63,14 @@ def choose_images(methods: Sequence[Shown]) -> list[Choice]:
     """
     choices: list[Choice] = []
     agreement = _mean_agreement(methods)
+    where = "on the object" if len(methods[0].examples.objects) else "inside the learned mask"
     if np.isfinite(agreement).any():
         ranked = np.argsort(np.where(np.isfinite(agreement), agreement, np.inf), kind="stable")
         ranked = ranked[: int(np.isfinite(agreement).sum())]
         for place, rule in ((-1, "best"), (len(ranked) // 2, "median"), (0, "worst")):
             index = int(ranked[place])
             if index not in [choice.place for choice in choices]:
-                choices.append(Choice(index, f"{rule} agreement, {agreement[index]:.0%} of Grad-CAM on the object"))
+                choices.append(Choice(index, f"{rule} agreement, {agreement[index]:.0%} of Grad-CAM {where}"))
     if len(methods) > 1:
         difference = _mean_difference(methods)
         difference[[choice.place for choice in choices]] = -1

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from align_dist.errors import DataError
+from align_dist.report.aggregate import differences_of
 from align_dist.report.gallery import TILE_NAMES, Shown, choose_images, grey, same_images, tiles_of
 from align_dist.report.inspection import RunDetails
 from align_dist.runs.details import Bytes
@@ -28,7 +29,7 @@ def write_gallery(runs: Sequence[RunDetails], domain: str, path: Path) -> None:
     """
     groups = {run.rows[0].group for run, _ in runs}
     if len(groups) > 1:
-        raise DataError(f"{path}: a gallery shows one comparison, these runs are of {len(groups)}; name fewer folders")
+        raise DataError(f"{path}: a gallery shows runs that may be compared; these differ in {differences_of(groups)}")
     targets = {row.domain for run, _ in runs for row in run.rows if row.role == OUT_OF_DOMAIN}
     domains = sorted({name for _, details in runs for name in details}, key=lambda name: (name not in targets, name))
     shown_domain = domain or next(iter(domains), "")

@@ -32,8 +32,9 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, str]:
-        """Dotted key -> value as text, of config.yaml; empty where there is none."""
-        return _read_settings(RunFolder(self.folder).description)
+        """Dotted key -> value as text, of config.yaml; of a run without its folder, what its rows tell."""
+        of_rows = dict(self.rows[0].benchmark_settings) if self.rows else {}
+        return _read_settings(RunFolder(self.folder).description) or _flat(of_rows, "benchmark.")
 
     @cached_property
     def records(self) -> list[Record]:

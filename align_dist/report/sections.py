@@ -42,10 +42,11 @@ from align_dist.runs.results import Group, Row
 
 GALLERY_NOTE = (
     "The same images for all methods, of one seed, chosen by rule: where Grad-CAM lies on the object most, middling "
-    "and least, and where one method's Grad-CAM lies on other pixels than another's. First the image with its true "
-    "class, and its true mask where the benchmark has one. For each method the predicted class with its probability, "
-    "Grad-CAM of the true class (or the attribution in its place) from black, 0, to yellow, 1, the same over the "
-    "image, and the learned mask where there is one. A click shows a picture large."
+    "and least (inside the learned mask, where the benchmark has no true masks), and where one method's Grad-CAM lies "
+    "on other pixels than another's. First the image with its true class, and its true mask where the benchmark has "
+    "one. For each method the predicted class with its probability, Grad-CAM of the true class (or the attribution in "
+    "its place) from black, 0, to yellow, 1, the same over the image, and the learned mask where there is one. A click "
+    "shows a picture large."
 )
 CURVES_NOTE = (
     "One line per run; runs of one method share a colour. Dashed thin lines: a term times its weight. Vertical line: "
@@ -169,7 +170,9 @@ def _tables(rows: Sequence[Row]) -> list[Table]:
     tables: list[Table] = []
     for selection in _selections(rows):
         tables += usual_tables(rows, selection)
-        if any(row.label == BASELINE and row.selection == selection for row in rows):
+        selected = [row for row in rows if row.selection == selection]
+        bases = {row.group for row in selected if row.label == BASELINE}
+        if any(row.label != BASELINE and row.group in bases for row in selected):
             tables.append(difference_table(rows, BASELINE, selection))
     return [table for table in tables if table.rows]
 

@@ -49,7 +49,10 @@ def sweep(runs: Sequence[Run], key: str, selection: str, metric: str = "accuracy
         for value, value_runs in sorted(by_value.items())
         for point in _points(value, [*value_runs, *silent_runs], selection, metric)
     ]
-    tasks = {point.line.group for point in points}
+    # A benchmark's setting that the table is over makes no other task.
+    tasks = {
+        point.line.group._replace(data="") if key.startswith("benchmark.") else point.line.group for point in points
+    }
     if len(tasks) != 1:
         task_names = "; ".join(" ".join(filter(None, task)) for task in sorted(tasks)) or "none"
         raise ConfigError(
@@ -104,10 +107,10 @@ def _number(run: Run, key: str) -> float:
     try:
         return float(text or "")
     except ValueError:
-        raise ConfigError(
-            f"report --against {key}: {run.folder} has {text!r}; give a key of config.yaml with a number, "
-            "such as benchmark.agreement"
-        ) from None
+        if text is None:
+            remedy = "runs whose config.yaml has it; collected rows tell no more than a benchmark's settings"
+            raise ConfigError(f"report --against {key}: {run.folder} does not tell it; give {remedy}") from None
+        raise ConfigError(f"report --against {key}: {run.folder} has {text!r}; give a key with a number") from None
 
 
 def _points(value: float, runs: Sequence[Run], selection: str, metric: str) -> list[Point]:

@@ -11,6 +11,7 @@ from align_dist.report.aggregate import (
     Column,
     Line,
     SeedValues,
+    differences_of,
     domain_columns,
     domains_of,
     lines_of,
@@ -199,7 +200,7 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     error.
 
     baseline: a label of the tables, such as "erm" or "align (constant 0.14)". Raises ConfigError where no row has the
-    label, and DataError as `metric_table` does.
+    label or no other line is in a group of the baseline, and DataError as `metric_table` does.
     """
     lines = lines_of(rows, selection)
     bases = {line.group: line for line in lines if line.label == baseline}
@@ -215,7 +216,19 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     other_lines = {key: line_rows for key, line_rows in lines.items() if key.group in bases and key.label != baseline}
     title = f"Difference to {baseline}, {_setting(lines, selection)}"
     note = f"Differences are paired by seed: only seeds with a run of {baseline} count."
-    return make_table(title, other_lines, summary_columns(lines), (note, ERROR_NOTE), difference, signed=True)
+    alone = _without_base(lines, bases, baseline)
+    if not other_lines:
+        raise ConfigError(f"minus {baseline}: nothing to compare; {alone or f'all runs are of {baseline}'}")
+    notes = (note, ERROR_NOTE, *filter(None, [alone]))
+    return make_table(title, other_lines, summary_columns(lines), notes, difference, signed=True)
+
+
+def _without_base(lines: Lines, bases: Mapping[Group, Line], baseline: str) -> str:
+    """A note on the lines that have no baseline in their group, and what tells the groups apart; empty without any."""
+    alone = [line for line in lines if line.group not in bases]
+    labels = ", ".join(sorted({line.label for line in alone}))
+    groups = {*bases, *(line.group for line in alone)}
+    return f"no run of {baseline} to compare with for {labels}; {differences_of(groups)}" if alone else ""
 
 
 def plain_values(lines: Lines) -> Values:

@@ -12,18 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from align_dist.config import EvaluationConfig, RunConfig
+from align_dist.config import BenchmarkConfig, EvaluationConfig, RunConfig
+from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.errors import DataError
 from align_dist.files import write_text
 
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 
+USUAL_BENCHMARK = {"agreement": USUAL_AGREEMENT}
 _TEXTS = ("run", "benchmark", "method", "backbone", "protocol", "selection", "domain", "role")
 _NUMBERS = ("seed", "step", "images")
 
 
 class Group(NamedTuple):
-    """Settings that two results must share to be comparable. evaluation: its settings that are not the default ones."""
+    """Settings that two results must share to be comparable.
+
+    evaluation, data: settings of the evaluation and of the benchmark that are not the default ones.
+    """
 
     benchmark: str
     backbone: str
@@ -31,6 +36,7 @@ class Group(NamedTuple):
     source: str
     target: str
     evaluation: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Row:
     """One domain's measurements of one selected checkpoint of one run.
 
     metrics: one without a value is left out or not finite. fingerprint: of `Manifest.fingerprint`. evaluation: the
-    settings that metrics depend on. theory_masks: which masks the lemmas were measured with; empty where they were not.
+    settings that metrics depend on. benchmark_settings: see `benchmark_settings_of`. theory_masks: which masks the
+    lemmas were measured with; empty where they were not.
     """
 
     run: str
@@ -55,6 +62,7 @@ class Row:
     metrics: Mapping[str, float]
     fingerprint: str = ""
     evaluation: Mapping[str, Any] = field(default_factory=dict)
+    benchmark_settings: Mapping[str, Any] = field(default_factory=dict)
     theory_masks: str = ""
 
     @property
@@ -77,7 +85,8 @@ def group_of(config: RunConfig) -> Group:
         protocol.kind,
         protocol.source or "",
         protocol.target or "",
-        _differing(settings_of(config.evaluation)),
+        _differing_evaluation(settings_of(config.evaluation)),
+        _differing(benchmark_settings_of(config.benchmark), USUAL_BENCHMARK),
     )
 
 
@@ -95,6 +104,11 @@ def variant_of(config: RunConfig) -> str:
 def settings_of(evaluation: EvaluationConfig) -> dict[str, Any]:
     """The settings that a row's metrics depend on: all but the selections, and whether lemmas were measured too."""
     return {key: value for key, value in evaluation.settings.items() if key not in ("selections", "theory")}
+
+
+def benchmark_settings_of(benchmark: BenchmarkConfig) -> dict[str, Any]:
+    """The settings that decide what a benchmark's pictures show: the embedded benchmark has one, others have none."""
+    return {"agreement": benchmark.agreement} if benchmark.name == "embedded" else {}
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -122,6 +136,7 @@ def record_of(row: Row) -> dict[str, Any]:
         "images": row.images,
         "fingerprint": row.fingerprint,
         "evaluation": dict(row.evaluation),
+        **({"benchmark_settings": dict(row.benchmark_settings)} if row.benchmark_settings else {}),
         "metrics": {name: _rounded(value) if math.isfinite(value) else None for name, value in row.metrics.items()},
         **({"theory_masks": row.theory_masks} if row.theory_masks else {}),
     }
@@ -161,7 +176,7 @@ def parse_row(record: Any) -> Row:
                 raise ValueError(f"{key!r} is missing or not {name}")
     if record["role"] not in (IN_DOMAIN, OUT_OF_DOMAIN):
         raise ValueError(f"'role' is {record['role']!r}, neither {IN_DOMAIN} nor {OUT_OF_DOMAIN}")
-    settings = _settings(record.get("evaluation"))
+    evaluation, benchmark_settings = _settings(record, "evaluation"), _settings(record, "benchmark_settings")
     fields = {key: record[key] for key in ("run", "method", "selection", "domain", "role", *_NUMBERS)}
     return Row(
         group=Group(
@@ -170,13 +185,15 @@ def parse_row(record: Any) -> Row:
             record["protocol"],
             _domains(record, "source"),
             _domains(record, "target"),
-            _differing(settings),
+            _differing_evaluation(evaluation),
+            _differing(benchmark_settings, USUAL_BENCHMARK),
         ),
         experiment=str(record.get("experiment") or ""),
         variant=str(record.get("variant") or ""),
         metrics=_metrics(record.get("metrics")),
         fingerprint=str(record.get("fingerprint") or ""),
-        evaluation=settings,
+        evaluation=evaluation,
+        benchmark_settings=benchmark_settings,
         theory_masks=str(record.get("theory_masks") or ""),
         **fields,
     )
@@ -191,16 +208,20 @@ def _domains(record: Mapping[str, Any], key: str) -> str:
     return ", ".join(names)
 
 
-def _settings(value: Any) -> dict[str, Any]:
+def _settings(record: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The settings that a row tells; older rows tell none."""
+    value = record.get(key)
     if not isinstance(value, dict | None):
-        raise ValueError("'evaluation' is not an object")
+        raise ValueError(f"{key!r} is not an object")
     return value or {}
 
 
-def _differing(settings: Mapping[str, Any]) -> str:
-    """The settings that differ from the defaults, as overrides are written."""
-    usual = EvaluationConfig().settings
+def _differing_evaluation(settings: Mapping[str, Any]) -> str:
+    return _differing(settings, EvaluationConfig().settings)
+
+
+def _differing(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> str:
+    """The settings that differ from the usual ones, as overrides are written."""
     return " ".join(f"{key}={value}" for key, value in sorted(settings.items()) if value != usual.get(key))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from refusals import raises
 from scipy.stats import sem
 
 from align_dist.cli import main
@@ -32,6 +33,7 @@ def write_run(folder: Path, agreement: float, method: str, seed: int, accuracy: 
     common = {
         "run": folder.name, "benchmark": "embedded", "method": method, "backbone": "resnet8", "seed": seed,
         "protocol": "single_source", "source": "in", "selection": "last", "step": 9, "images": 5,
+        "benchmark_settings": {"agreement": agreement},
     }  # fmt: skip
     domains = {"in": ("in_domain", 1.0), "a": ("out_of_domain", accuracy - 0.1), "b": ("out_of_domain", accuracy + 0.1)}
     rows = [
@@ -65,6 +67,15 @@ def test_table_and_figure_hold_every_method(runs: Path, tmp_path: Path, capsys: 
     assert main(command) == 0
     assert Image.open(figure).size > (400, 300)
     assert "0.95" in capsys.readouterr().out
+
+
+def test_collected_rows_make_the_same_table_as_their_runs(runs: Path, tmp_path: Path) -> None:
+    collected = tmp_path / "rows.jsonl"
+    collected.write_text("".join((folder / "results.jsonl").read_text() for folder in runs.iterdir()))
+    points = sweep(read_runs([collected]), "benchmark.agreement", "last")
+    assert points == sweep(read_runs([runs]), "benchmark.agreement", "last")
+    with raises(ConfigError, "align.lambda1", collected.name):
+        sweep(read_runs([collected]), "align.lambda1", "last")
 
 
 def test_of_another_methods_key_ERM_knows_nothing_and_counts_everywhere(tmp_path: Path) -> None:

@@ -209,6 +209,15 @@ def test_differences_take_the_baseline_of_the_same_group() -> None:
     ]  # fmt: skip
     table = difference_table(rows, "erm", "validation")
     assert [line[1:4] for line in table.rows] == [("big", "1", "+80.0"), ("resnet8", "1", "+10.0")]
+    assert any("alone / big / resnet8" in note for note in table.notes), "what has no baseline is named"
+
+
+def test_runs_that_share_nothing_with_the_baseline_are_refused_by_what_tells_them_apart() -> None:
+    rows = [*accuracies("erm", "a", [0.5]), *accuracies("align", "a", [0.6], evaluation={"fill": "blur"})]
+    with raises(ConfigError, "fill=blur", "align-dist evaluate"):
+        difference_table(rows, "erm", "validation")
+    with raises(ConfigError, "erm"):
+        difference_table(accuracies("erm", "a", [0.5]), "erm", "validation")
 
 
 def test_an_absent_baseline_is_an_error() -> None:

@@ -9,9 +9,18 @@ from typing import Any
 import pytest
 from refusals import raises
 
-from align_dist.config import RunConfig
+from align_dist.config import BenchmarkConfig, RunConfig
 from align_dist.errors import DataError
-from align_dist.runs.results import IN_DOMAIN, Row, group_of, read_rows, settings_of, variant_of, write_rows
+from align_dist.runs.results import (
+    IN_DOMAIN,
+    Row,
+    benchmark_settings_of,
+    group_of,
+    read_rows,
+    settings_of,
+    variant_of,
+    write_rows,
+)
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -32,7 +41,7 @@ def write_run(folder: Path, *records: dict[str, Any]) -> Path:
 def test_a_row_keeps_what_the_line_said(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", record(variant="constant 0.14", source=["a", "b"]))
     (row,) = read_rows(folder / "results.jsonl")
-    assert row.group == ("embedded", "resnet8", "single_source", "a, b", "", "")
+    assert row.group == ("embedded", "resnet8", "single_source", "a, b", "", "", "")
     assert (row.label, row.seed, row.domain, row.role) == (
         "align (constant 0.14)", 0, "shuffled", "out_of_domain"
     )  # fmt: skip
@@ -60,12 +69,25 @@ def test_what_a_run_was_measured_as_comes_back_from_its_file(squares: RunConfig,
     evaluation = squares.evaluation.model_copy(update={"fill": "blur"})
     row = Row(
         "a1", "quickstart", group_of(squares.model_copy(update={"evaluation": evaluation})), "align", "", 0, "last",
-        24, "bright", IN_DOMAIN, 12, {"accuracy": 0.75}, "0" * 16, settings_of(evaluation), "given 1234",
+        24, "bright", IN_DOMAIN, 12, {"accuracy": 0.75}, "0" * 16, settings_of(evaluation), theory_masks="given 1234",
     )  # fmt: skip
     unmeasured = replace(row, metrics={"accuracy": 0.75, "mask_iou": math.nan, "cross_entropy": math.inf})
     write_rows(tmp_path / "results.jsonl", [row, unmeasured])
     assert read_rows(tmp_path / "results.jsonl") == [row, row]
-    assert row.group == ("folders", "resnet8", "single_source", "bright", "", "faithfulness_images=4 fill=blur")
+    assert row.group == ("folders", "resnet8", "single_source", "bright", "", "faithfulness_images=4 fill=blur", "")
+
+
+def test_pictures_of_another_agreement_are_another_comparison(squares: RunConfig, tmp_path: Path) -> None:
+    embedded = BenchmarkConfig(name="embedded", agreement=0.9)
+    row = Row(
+        "a1", "", group_of(squares.model_copy(update={"benchmark": embedded})), "erm", "", 0, "last", 1, "biased",
+        IN_DOMAIN, 1, {}, "", settings_of(squares.evaluation), benchmark_settings_of(embedded),
+    )  # fmt: skip
+    write_rows(tmp_path / "results.jsonl", [row])
+    assert read_rows(tmp_path / "results.jsonl") == [row]
+    usual = group_of(squares.model_copy(update={"benchmark": BenchmarkConfig(name="embedded")}))
+    assert row.group.data == "agreement=0.9" and row.group._replace(data="") == usual
+    assert benchmark_settings_of(squares.benchmark) == {}, "what its pictures show is in its folders"
 
 
 def test_metrics_are_kept_to_six_decimals_and_small_ones_to_six_digits(squares: RunConfig, tmp_path: Path) -> None:
