@@ -11,6 +11,7 @@ from align_dist.cluster.preemption import preemption_diagnoses
 from align_dist.cluster.resources import MOST_IN_ARRAY, Resources, jobs_folder, submission_text
 from align_dist.cluster.states import CellStatus
 from align_dist.cluster.submission import job_name, statuses, to_submit
+from align_dist.data.beton import is_written
 from align_dist.diagnosis import Diagnosis
 
 
@@ -24,6 +25,10 @@ def print_plan(cells: Sequence[Cell], resources: Resources, cluster: str, retry:
     if not pending:
         return
     print(_costs(pending, resources))
+    for beton in dict.fromkeys(cell.config.benchmark.beton for cell in pending):
+        if not is_written(beton):
+            remedy = "write it first, by --prepare or `align-dist data prepare`"
+            print(Diagnosis("note", f"{beton}: not there, and every job would fail without it", remedy))
     for line in cost_lines(pending):
         print(line)
     if cluster == "slurm":

@@ -26,7 +26,8 @@ def preemption_diagnoses(config: RunConfig | None, minutes: int | None, partitio
         settings = parse_settings(_scontrol("show", "config"))
         partitions = parse_partitions(_scontrol("--oneliner", "show", "partition"))
     except (OSError, subprocess.SubprocessError) as error:
-        yield Diagnosis("note", f"Slurm does not answer ({type(error).__name__})", "try scontrol ping")
+        answer = getattr(error, "stderr", None) or str(error)
+        yield Diagnosis("note", f"Slurm does not answer ({answer.strip().splitlines()[-1]})", "try scontrol ping")
         return
     yield from slurm_diagnoses(settings, partitions, partition, config.distributed.grace if config else 0.0)
 

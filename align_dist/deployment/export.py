@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,17 +119,19 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
     except ImportError as error:
         raise missing_package(str(error.name), "writing .onnx", "export") from None
     try:
-        torch.onnx.export(
-            Explaining(model).eval().cpu(),
-            (images,),
-            path,
-            input_names=["images"],
-            output_names=_outputs(model),
-            dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the exporter's own code, for its authors
+            torch.onnx.export(
+                Explaining(model).eval().cpu(),
+                (images,),
+                path,
+                input_names=["images"],
+                output_names=_outputs(model),
+                dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
     except torch.onnx.errors.OnnxExporterError as error:
         raise MachineError(
             f"{path}: torch cannot export {_name(model)}: {first_line(error)}; use align_dist.load in Python"

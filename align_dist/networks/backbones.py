@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from align_dist.errors import ConfigError, MachineError, missing_package, nearest_name
-from align_dist.networks.cached_weights import fetch, weights_only_loading
+from align_dist.networks.cached_weights import cache_of, fetch, weights_only_loading
 from align_dist.networks.receptive_field import places_of
 from align_dist.places import Places
 
@@ -100,15 +100,15 @@ def _torchvision(build: Callable[..., nn.Module], classes: int, pretrained: bool
 def _with_weights(build: Callable[..., nn.Module]) -> nn.Module:
     from torchvision.models import get_model_weights
 
+    url = get_model_weights(build)["DEFAULT"].url
     try:
-        path = fetch(get_model_weights(build)["DEFAULT"].url)
+        path = fetch(url)
         with weights_only_loading(path):
             return build(weights="DEFAULT")
     except OSError as error:
-        folder = torch.hub.get_dir()
         raise MachineError(
-            f"ImageNet weights of {build.__name__} cannot be downloaded ({error}); put torchvision's file "
-            f"into {folder}/checkpoints, or set classifier.pretrained=false"
+            f"ImageNet weights of {build.__name__} cannot be downloaded ({error}); put {url} "
+            f"into {cache_of(url).parent}, or set classifier.pretrained=false"
         ) from None
 
 

@@ -19,12 +19,17 @@ REMEDY = "delete it, and it is downloaded again"
 FORCED, FORBIDDEN = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
+def cache_of(url: str) -> Path:
+    """The place of a URL's file in torch's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+
+
 def fetch(url: str) -> Path:
     """The weights file of a URL, downloaded unless the file is in torch's cache.
 
     Raises OSError where the download fails, CheckpointError for a file with another hash.
     """
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    path = cache_of(url)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), progress=False)
