@@ -63,7 +63,8 @@ def _draw(methods: Sequence[Shown], classes: Sequence[str], path: Path) -> None:
                 predicted, confidence = int(examples.predictions[choice.place]), examples.confidences[choice.place]
                 mark = "\N{CHECK MARK}" if predicted == true else "\N{BALLOT X}"
                 tiles = tiles_of(examples, choice.place)
-                names = (f"{label}\n{TILE_NAMES[0]}", *TILE_NAMES[1 : len(tiles)]) if row == 0 else ()
+                first_name = f"{label}, for the true class:\n{TILE_NAMES[0]}"
+                names = (first_name, *TILE_NAMES[1 : len(tiles)]) if row == 0 else ()
                 _block(grid[row], start, tiles, names, f"says {classes[predicted]}, {confidence:.0%} {mark}")
                 start += len(tiles) + 1
         write_png(figure, path)
