@@ -45,9 +45,9 @@ def says(description: Path, *options: str, **variables: str) -> tuple[int, str]:
 def test_on_this_machine_two_ranks_a_cell_one_cell_at_a_time(description: Path, tmp_path: Path) -> None:
     grid = ("--domains", "dark", "--methods", "erm,align", "--seeds", "0", "--cluster", "local", "--max-parallel", "1")
     code, output = says(description, *grid, "--nodes", "2")
-    assert code == 0 and "2 finished" in output, output
+    assert code == 0, output
     runs = sorted((tmp_path / "my runs").glob("*/folders-*"))
-    assert len(runs) == 2
+    assert [RunFolder(run).is_finished for run in runs] == [True, True]
     first, second = (submissions_of(run)[0] for run in runs)
     assert {first.cluster, second.cluster} == {"local"} and first.job != second.job
     assert (runs[0] / "done").stat().st_mtime != (runs[1] / "done").stat().st_mtime
@@ -82,7 +82,7 @@ def test_interrupted_it_lets_the_runs_save_and_goes_on_with_the_same_command(des
     ending = RunFolder(run).ending()
     assert ending is not None and ending.exit_code == 75, output
     code, output = says(description, *grid)
-    assert code == 0 and "1 finished" in output, output
+    assert code == 0 and RunFolder(run).is_finished, output
     first, second = RunFolder(run).first_steps
     assert first == 0 < second
 

@@ -48,7 +48,7 @@ def test_a_search_over_two_nodes_is_told_its_end_requeued_and_goes_on(
     output_of("scancel", "--batch", "--signal=USR2", job)
     wait_until(lambda: restarts_of(job) == 1, SECONDS, lambda: text_of(output))
     wait_for_state(job, "COMPLETED", output=output, seconds=SECONDS)
-    assert "SIGUSR2: stops" in output.read_text()
+    assert "SIGUSR2" in output.read_text()
     assert not list(checkout.glob("ray-*.log"))
     (trial,) = json.loads((runs / "search.json").read_text())["trials"]
     assert trial["state"] == "trained", text_of(output)
@@ -62,5 +62,5 @@ def test_a_job_whose_search_fails_fails_with_one_line(squares: RunConfig, checko
     job = sbatch("--cpus-per-task=1", f"--output={output}", "slurm/tune.sbatch", search, cwd=checkout)
     wait_for_state(job, "FAILED", output=output, seconds=SECONDS)
     assert recorded(job)[job] == ("FAILED", "2:0")
-    assert "tune.py: space: unknown key align.lamda1; did you mean align.lambda1?" in output.read_text()
-    assert "Traceback" not in output.read_text()
+    (line,) = [line for line in output.read_text().splitlines() if line.startswith("tune.py: ")]
+    assert "align.lamda1" in line and "align.lambda1" in line and "Traceback" not in output.read_text()
