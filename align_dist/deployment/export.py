@@ -145,7 +145,7 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
 
 
 def _exported(model: Model, images: Tensor) -> torch.export.ExportedProgram:
-    """For batches of any size, of which two are enough to see that it is one."""
+    """The exported program, for batches of any size: an example of two shows that the size may vary."""
     example = images if len(images) > 1 else images.repeat(2, 1, 1, 1)
     try:
         return torch.export.export(

@@ -126,7 +126,7 @@ def load(run: str | Path, selection: str = "validation", device: str = "auto") -
 
 
 def _classes_of(folder: RunFolder, config: RunConfig) -> tuple[str, ...]:
-    """As the run's folder has them; of an older run, as its beton's manifest has."""
+    """The classes in the run's folder; of an older run, those of its beton's manifest."""
     classes = read_json(folder.classes).get("classes")
     return tuple(classes) if isinstance(classes, list) else read_manifest(manifest_path(config.benchmark.beton)).classes
 

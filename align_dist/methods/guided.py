@@ -43,7 +43,7 @@ class Guided(Masked[G], Regularised[G]):
         }
 
     def exchanges(self, batch: Batch, mask: Tensor | None) -> dict[str, Tensor]:
-        """With `exchange`: each mask's region on the background of another image; empty without a mask."""
+        """Each mask's region on the background of another image, with `exchange`; empty without a mask."""
         if mask is None or self.options.exchange == 0:
             return {}
         return {"exchanged": objectives.exchange_background(batch.images, mask, other_image_values(batch.images))}

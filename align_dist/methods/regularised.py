@@ -22,7 +22,7 @@ class Regularised(Method[R]):
     """A method with DRE's regulariser where λ4 > 0."""
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
-        """With λ4: each image's partner of its class in the global batch, λ, and the class weight."""
+        """Each image's partner of its class in the global batch, λ, and the class weight; with λ4."""
         share = super().share(batch, step)
         if self.options.lambda4 == 0:
             return share
@@ -37,7 +37,7 @@ class Regularised(Method[R]):
         return Share(share.sample_keys, batch.sample_keys[partners[rows]], values, batch.ranks)
 
     def mixtures(self, batch: Batch) -> dict[str, Tensor]:
-        """With λ4: the mixtures x̃ and, for a part of a batch, the partners x_π."""
+        """The mixtures x̃ and, for a part of a batch, the partners x_π; with λ4."""
         if self.options.lambda4 == 0:
             return {}
         assert batch.second is not None, "the share was made without partners"

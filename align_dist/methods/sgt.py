@@ -44,14 +44,14 @@ class SGT(Method[SgtOptions]):
         return losses
 
     def share(self, batch: GlobalBatch, step: int) -> Share:
-        """With random replacement: each image's key for its random values."""
+        """Each image's key for its random values; with random replacement."""
         share = super().share(batch, step)
         if self.options.weight == 0 or self.options.replacement != "random":
             return share
         return replace(share, values={**share.values, "key": random_keys(self.context.seed, share.sample_keys)})
 
     def prepare(self, batch: Batch, step: int) -> Batch:
-        """With λ: x̃, from the input gradient before the step's update."""
+        """x̃, from the input gradient before the step's update; with λ."""
         if self.options.weight == 0:
             return batch
         gradient = input_gradient(self.classifier, batch.images, batch.labels).mean(1)

@@ -72,7 +72,7 @@ def _order(line: Line) -> tuple[Group, bool, str, str]:
 
 
 def differences_of(groups: Iterable[Group]) -> str:
-    """What makes groups differ, such as `evaluation: the default / faithfulness_images=64`, with the remedy."""
+    """Fields in which groups differ, such as `evaluation: the default / faithfulness_images=64`, with the remedy."""
     fields = zip(Group._fields, zip(*groups, strict=True), strict=True)
     differing = {name: sorted(set(values)) for name, values in fields if len(set(values)) > 1}
     text = "; ".join(f"{name}: {' / '.join(value or 'the default' for value in differing[name])}" for name in differing)

@@ -66,7 +66,7 @@ def _unit(column: Column) -> str:
 
 
 def _most_important(columns: Sequence[Column]) -> list[Column]:
-    """Of accuracies on targets the mean over domains alone, where there is one."""
+    """The columns of a plot: of accuracies on targets the mean over domains alone, where there is one."""
     means = any(column.domain is None and column.role == OUT_OF_DOMAIN for column in columns)
     single = [c for c in columns if means and c.domain and c.role == OUT_OF_DOMAIN and c.metric == "accuracy"]
     ranked = [column for metric in PREFERRED for column in columns if column.metric == metric and column not in single]

@@ -113,7 +113,7 @@ def _missing(runs: Sequence[Run]) -> list[str]:
 
 
 def _results(rows: Sequence[Row]) -> list[str]:
-    """For each comparison its first table and the same as dots; what the measures say."""
+    """The first table of each comparison, the same as dots, and what the measures say."""
     parts: list[str] = []
     for name, comparison_rows in _comparisons(rows).items():
         tables = _tables(comparison_rows)

@@ -60,7 +60,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Details:
-    """Of one domain's results.
+    """Details of one domain's results.
 
     selection, step: of the weights. fingerprint: `Manifest.fingerprint`. classes: their names. confusion: (C, C), how
     many images by true and predicted class. calibration: (bins, 3), of images by the probability of their predicted

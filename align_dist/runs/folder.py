@@ -246,7 +246,7 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
 
 
 def _settings_in(mark: Path) -> dict[str, Any]:
-    """Of a finished run's mark; none where it does not tell."""
+    """The settings in a finished run's mark; none where the mark tells none."""
     try:
         settings = json.loads(mark.read_text("utf-8"))
     except (OSError, ValueError):

@@ -143,7 +143,7 @@ def record_of(row: Row) -> dict[str, Any]:
 
 
 def _rounded(value: float) -> float:
-    """To six decimals, or to as many digits where they are finer: a Lipschitz ratio is small."""
+    """A value to six decimals, or to six digits where these are finer: a Lipschitz ratio is small."""
     return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")
 
 

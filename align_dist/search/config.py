@@ -74,7 +74,7 @@ class Objective(Section):
 
 
 def read_validations(folder: Path, schedule: Schedule, objective: Objective) -> dict[int, dict[str, float]]:
-    """By step, what a run's weights scored on the source domains' validation part: the validations that model selection
+    """Scores of a run's weights on the source domains' validation part, by step: the validations that model selection
     may choose from and that have all metrics of the objective.
     """
     scalars = read_scalars(RunFolder(folder).metrics)

@@ -75,7 +75,7 @@ def read_results(search: SearchConfig, trials: Sequence[Trial]) -> SearchResults
 
 
 def rank_finalists(entries: Mapping[int, TrialStatus], confirmations: Sequence[TrialStatus]) -> list[Finalist]:
-    """By the mean over the other seeds, the best first; one that failed on a seed comes after all that did not.
+    """Finalists by the mean over the other seeds, the best first; one that failed on a seed comes after the others.
 
     Empty until every confirmation has ended.
     """

@@ -74,6 +74,6 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
 
 
 def _state_of(method: Method[Any]) -> dict[str, Any]:
-    """Of a method what a checkpoint holds: `networks`, engines' state dicts by name, and `method`. Collective."""
+    """A method's part of a checkpoint: `networks`, engines' state dicts by name, and `method`. Collective."""
     networks = {name: engine.state_dict() for name, engine in method.networks.items()}
     return {"networks": networks, "method": {name: value.cpu() for name, value in method.state.items()}}

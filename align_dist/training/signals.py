@@ -86,7 +86,7 @@ def noticing_signals(deadline: float = math.inf) -> Iterator[StopRequest]:
 
 
 def leave_if_asked(request: StopRequest, folder: Path, step: int) -> None:
-    """To be called where everything is saved and agreed on. Raises Preempted when something asked for a stop."""
+    """Raise Preempted when something asked for a stop. Called where everything is saved and agreed on."""
     if request.name:
         raise Preempted(
             f"{request.name}: saved at step {step} in {folder}; run the same command again to resume", request.name
