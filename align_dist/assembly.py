@@ -20,8 +20,9 @@ from align_dist.data.splits import Split
 from align_dist.errors import ConfigError, MachineError
 from align_dist.input_attribution import INPUT_ATTRIBUTIONS, InputAttribution, check_second_order
 from align_dist.methods.base import Context, Method, Network, find_method
-from align_dist.networks.backbones import build_backbone, input_normalisation, map_places
+from align_dist.networks.backbones import build_backbone, map_places
 from align_dist.networks.classifier import Classifier
+from align_dist.normalisation import input_normalisation
 from align_dist.options.clock import Clock
 from align_dist.parallel.build import check_batch_size, make_engine
 from align_dist.parallel.devices import set_arithmetic

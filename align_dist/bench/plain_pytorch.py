@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from align_dist.config import AugmentationConfig
-from align_dist.networks.backbones import InputNormalisation
+from align_dist.normalisation import InputNormalisation
 from align_dist.options import AlignOptions
 
 

@@ -13,7 +13,7 @@ from align_dist.config import RunConfig
 from align_dist.data.benchmarks import read_configured_benchmark
 from align_dist.errors import ConfigError
 from align_dist.machine import available_cores
-from align_dist.networks.backbones import input_normalisation
+from align_dist.normalisation import input_normalisation
 from align_dist.options import AlignOptions
 from align_dist.training.batches import share_of
 

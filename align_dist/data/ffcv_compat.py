@@ -11,7 +11,7 @@ FFCV sets torch's number of threads: 1 at import, the number of workers with eac
 then run on one core. Here torch's threads stay unchanged, and `decoder` has its own thread pool.
 """
 
-# ruff: noqa: F401, E402
+# ruff: noqa: E402
 from __future__ import annotations
 
 import ctypes
@@ -19,8 +19,6 @@ from typing import Any
 
 import numba.typed
 import torch  # FFCV's library needs torch's library loaded first
-
-import align_dist.networks.torchvision_compat  # FFCV imports torchvision
 
 _typed_dict, _threads = numba.typed.Dict, torch.get_num_threads()
 numba.typed.Dict = dict

@@ -27,9 +27,7 @@ from align_dist.data.transfer import make_normaliser, make_sender
 from align_dist.data.views import ViewGeometry
 from align_dist.errors import DataError
 from align_dist.machine import available_cores, keep_freed_memory
-from align_dist.networks.backbones import IMAGENET, InputNormalisation
-
-IMAGENET_MEAN, IMAGENET_STD = IMAGENET
+from align_dist.normalisation import IMAGENET, InputNormalisation
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from align_dist.data.manifest import manifest_path, read_manifest
 from align_dist.data.pixels import decode_image, image_pixels, reason_of
 from align_dist.errors import DataError
 from align_dist.files import read_json
-from align_dist.networks.backbones import input_normalisation
 from align_dist.networks.classifier import Classifier
+from align_dist.normalisation import input_normalisation
 from align_dist.options.clock import Clock
 from align_dist.runs.checkpoint import refusing_other_networks
 from align_dist.runs.folder import RunFolder

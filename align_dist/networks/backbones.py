@@ -16,14 +16,10 @@ from torch import Tensor, nn
 from align_dist.errors import ConfigError, MachineError, missing_package, nearest_name
 from align_dist.networks.cached_weights import cache_of, fetch, weights_only_loading
 from align_dist.networks.receptive_field import places_of
+from align_dist.normalisation import input_normalisation
 from align_dist.places import Places
 
 Builder = Callable[[int, bool, bool], nn.Module]
-InputNormalisation = tuple[tuple[float, ...], tuple[float, ...]]
-
-IMAGENET: InputNormalisation = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-# EfficientNet-Lite was trained on (x - 127) / 128.
-LITE: InputNormalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def build_backbone(name: str, classes: int, pretrained: bool, small_images: bool) -> nn.Module:
@@ -52,11 +48,6 @@ def build_pretrained(name: str) -> nn.Module:
         network = _with_weights(get_model_builder(name))
     # Like the classifier: faster on a CPU in either precision.
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def input_normalisation(name: str) -> InputNormalisation:
-    """Mean and std of the backbone's input normalisation, for pixels in [0, 1]."""
-    return LITE if name == "efficientnet_lite0" else IMAGENET
 
 
 def to_pixels(images: Tensor, backbone: str) -> Tensor:

@@ -15,6 +15,11 @@ class Options(Section):
         return False
 
     @property
+    def is_guided(self) -> bool:
+        """Return whether masks guide the classifier after warm-up."""
+        return False
+
+    @property
     def part_divisor(self) -> int:
         """A divisor of the images in a rank's part, for methods that pair images within a batch
         (`methods.versions.other_image_values`); else 1.

@@ -21,6 +21,10 @@ class MaskedOptions(Options):
     shuffled: bool = option(False, after_warmup=True)
 
     @property
+    def is_guided(self) -> bool:
+        return True
+
+    @property
     def part_divisor(self) -> int:
         return 4 if self.shuffled else 1
 

@@ -13,7 +13,6 @@ from align_dist.assembly import Assembly
 from align_dist.data.batch import Batch
 from align_dist.messages import Say
 from align_dist.methods.base import Scalars
-from align_dist.options import MaskedOptions
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.position import Position
 from align_dist.schedule import learning_rate
@@ -108,7 +107,7 @@ def _validate(session: _Session, position: Position) -> None:
     if run.schedule.may_select(step):
         pictures = len(explained_samples(run))
         _warn(session, step, "collapse", collapse_warning(values, pictures))
-        if isinstance(run.config.options, MaskedOptions):
+        if run.config.options.is_guided:
             _warn(session, step, "staying", staying_warning(values, session.unguided(), pictures))
 
 

@@ -19,16 +19,17 @@ from align_dist.data.batch import Batch
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
 from align_dist.data.decoder import Augmentation
-from align_dist.data.loader import IMAGENET_MEAN, IMAGENET_STD, Loader
+from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.sample_keys import Order, make_order, pack_keys, unaugmented
 from align_dist.errors import DataError
 from align_dist.machine import available_cores
+from align_dist.normalisation import IMAGENET
 
 SIDE, COUNT = 24, 22
 TREE = {"paint": {"cat": 5, "dog": 6}, "photo": {"cat": 7, "dog": 4}}
 PATIENCE = 20.0
-MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
 GEOMETRY_ONLY = Augmentation(jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
 
 

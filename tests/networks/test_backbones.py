@@ -11,9 +11,10 @@ from refusals import raises
 from torch import Tensor, nn
 
 from align_dist.errors import CheckpointError, ConfigError, MachineError, UserError
-from align_dist.networks.backbones import BACKBONES, IMAGENET, build_backbone, input_normalisation, with_new_head
+from align_dist.networks.backbones import BACKBONES, build_backbone, with_new_head
 from align_dist.networks.cached_weights import check_hash, weights_only_loading
 from align_dist.networks.classifier import Classifier
+from align_dist.normalisation import IMAGENET, input_normalisation
 
 torch.set_num_threads(1)
 
