@@ -160,13 +160,10 @@ def _on_ranks(
 
 def _with_measured_theory(config: RunConfig, folder: RunFolder, group: Group) -> RunConfig:
     """A finished run as it is measured again: a row that has the lemmas keeps them."""
-    explained = config.evaluation.faithfulness_images > 0
-    return with_theory(config) if explained and group.run_on_first(lambda: folder.has_theory) else config
-
-
-def with_theory(config: RunConfig) -> RunConfig:
-    """The same run, with the lemmas measured."""
-    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"theory": True})})
+    measured = group.run_on_first(lambda: folder.theory)
+    if not measured or config.evaluation.theory or config.evaluation.faithfulness_images == 0:
+        return config
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"theory": measured})})
 
 
 def _finished(folder: RunFolder, config: RunConfig) -> bool:

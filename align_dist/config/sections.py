@@ -161,8 +161,9 @@ class EvaluationConfig(Section):
     """selections: which weights are evaluated: those with the best accuracy on source validation, with the best
     worst-group accuracy on source validation, the last, or those with the best accuracy on target validation. Without
     `oracle`, no target image is used before the end.
-    theory: whether to measure the lemmas too, on as many images as faithfulness. explain_validation: whether each
-    validation after warm-up measures explanations too, for a search that maximises faithfulness.
+    theory: whether to measure the lemmas too, on as many images as faithfulness: by true masks and where the benchmark
+    has none by learned ones, or by `learned` ones in any case. explain_validation: whether each validation after
+    warm-up measures explanations too, for a search that maximises faithfulness.
     """
 
     batch_size: Count = 64
@@ -171,7 +172,7 @@ class EvaluationConfig(Section):
     insertion_steps: Count = 28
     fill: Literal["zero", "blur"] = "zero"
     soft: bool = False
-    theory: bool = False
+    theory: bool | Literal["learned"] = False
     explain_validation: bool = False
 
     @property

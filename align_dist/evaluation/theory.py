@@ -67,12 +67,15 @@ def _pairs(mixed: NDArray[np.float64], labels: Ids, is_pair: Flags) -> Answers:
 def masks_of(run: Assembly) -> str:
     """The source of the masks that separate object and background: `learned`, or `given` with their fingerprint.
 
-    Raises ConfigError where neither the benchmark nor the method has masks.
+    Raises ConfigError where the method learns no masks and the benchmark has none, or learned ones are asked for.
     """
-    if run.manifest.has_masks:
+    asked = run.config.evaluation.theory
+    if run.manifest.has_masks and asked != LEARNED:
         return f"given {run.manifest.masks}"
     if type(run.method).learned_mask is not Method.learned_mask:
         return LEARNED
+    if asked == LEARNED:
+        raise ConfigError(f"evaluation.theory: {run.config.method} learns no mask; set evaluation.theory=true")
     raise ConfigError(
         f"evaluation.theory: needs masks of the objects, {run.config.benchmark.beton} has none and {run.config.method} "
         "learns none; set benchmark.masks, or evaluation.theory=false"
@@ -86,7 +89,7 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
     """
     others = partners(samples, pool, run.loader.labels, run.config.seed, PARTNERS)
     groups = np.concatenate([samples[:, None], others.reshape(len(samples), -1)], axis=1)
-    group_size = groups.shape[1]
+    group_size, by_learned = groups.shape[1], masks_of(run) == LEARNED
     batch_size = max(1, run.config.evaluation.batch_size // group_size) * group_size
     with torch.no_grad(), frozen(run.method.classifier) as classifier:
 
@@ -94,7 +97,7 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
             return predict(classifier, images)
 
         def work(batch: Batch) -> Mixed:
-            masks = batch.masks if batch.masks is not None else run.method.learned_mask(batch)
+            masks = run.method.learned_mask(batch) if by_learned else batch.masks
             if masks is None:
                 raise ValueError("no masks: see masks_of")
             images, masks = (values.unflatten(0, (-1, group_size)) for values in (batch.images, masks))

@@ -211,7 +211,8 @@ class RunFolder:
         """The ways in which a finished run was measured otherwise than asked for; none where its results are those."""
         settings, expected = _settings_in(self.done), evaluation.settings
         # Results that have the lemmas are also those without; a mark from before there were any does not tell.
-        lacking = ["evaluation.theory False, asked for True"] if expected.pop("theory") and not self.has_theory else []
+        asked = expected.pop("theory")
+        lacking = [f"evaluation.theory {self.theory}, asked for {asked}"] if asked and self.theory != asked else []
         missing = [name for name in expected.pop("selections") if name not in settings.get("selections", ())]
         differing = [key for key, value in expected.items() if key not in settings or settings[key] != value]
         return [
@@ -221,9 +222,10 @@ class RunFolder:
         ]
 
     @property
-    def has_theory(self) -> bool:
-        """Return whether a finished run's results have the lemmas' measures."""
-        return _settings_in(self.done).get("theory") is True
+    def theory(self) -> bool | str:
+        """The setting `evaluation.theory` by which a finished run was measured; False where it does not tell."""
+        theory = _settings_in(self.done).get("theory")
+        return theory if isinstance(theory, bool | str) else False
 
 
 def find_run_folders(places: Sequence[Path]) -> list[Path]:

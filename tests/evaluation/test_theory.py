@@ -103,9 +103,24 @@ def test_without_true_masks_the_learned_ones_count_and_their_name_says_so(
     assert all("original_accuracy" in row["metrics"] for row in results)
 
 
+def test_learned_masks_are_taken_where_they_are_asked_for(copied: RunFolder, tmp_path: Path) -> None:
+    by_true_masks = [row["metrics"]["mixed_random_accuracy"] for row in rows(copied.results)]
+    assert main(["evaluate", str(copied.path), "evaluation.theory=learned"]) == 0
+    assert {row["theory_masks"] for row in rows(copied.results)} == {"learned"}
+    measured = copied.results.read_text()
+    assert main(["train", str(tmp_path / "run.yaml"), "evaluation.theory=learned"]) == 0
+    assert copied.results.read_text() == measured, "done already"
+    assert main(["train", str(tmp_path / "run.yaml"), "evaluation.theory=true"]) == 0
+    assert [row["metrics"]["mixed_random_accuracy"] for row in rows(copied.results)] == by_true_masks
+
+
 @pytest.mark.parametrize(
     ("overrides", "remedy"),
-    [(["method=erm"], "benchmark.masks"), (["evaluation.faithfulness_images=0"], "evaluation.faithfulness_images")],
+    [
+        (["method=erm"], "benchmark.masks"),
+        (["evaluation.faithfulness_images=0"], "evaluation.faithfulness_images"),
+        (["method=erm", "evaluation.theory=learned"], "evaluation.theory=true"),
+    ],
 )
 def test_what_lemmas_need_is_said_before_training(
     without_masks: Path, overrides: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
