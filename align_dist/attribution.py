@@ -1,7 +1,7 @@
 """Grad-CAM: where in its last feature map a classifier sees evidence for a class.
 
 The channel weights are constants (detached): explanation losses reach the network through the activations
-only, as in captum's LayerGradCam, which DRE uses (paper.md section 1.4).
+only, as in captum's LayerGradCam, which DRE uses.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def normalise(cam: Tensor, kind: Normalisation = "minmax", epsilon: float = 1e-2
     minmax: (cam - min) / (max - min), signed evidence included (DRE's code, plus an epsilon); a constant map
     becomes zeros.
     relu_max: max(cam, 0) / max(cam, 0).max(), the usual display of Grad-CAM.
-    epsilon: relative to the map's own scale, so that the noise of a flat map is not stretched to [0, 1]. A map of
-    zeros stays zeros, with finite gradients.
+    epsilon: relative to the map's largest absolute value, so that the noise of a flat map is not stretched to [0, 1];
+    of a map whose range is a small part of its values the maximum stays well below 1. A map of zeros stays zeros, with
+    finite gradients.
     """
     scale = cam.detach().abs().amax(dim=(1, 2), keepdim=True)
     low = cam.amin(dim=(1, 2), keepdim=True) if kind == "minmax" else torch.zeros_like(scale)

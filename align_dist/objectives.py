@@ -97,7 +97,7 @@ def exchange_background(images: Tensor, mask: Tensor, others: Tensor) -> Tensor:
 def mixture(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     """x̃_i = λ_i x_i + (1 − λ_i) x_π(i). images, partners: (B, 3, H, W). share: λ (B,) in [0, 1].
 
-    Source: Li et al. 2023 (DRE), `dre/mixuploss.py`, by paper.md section 1.4; π and λ: `data.share.pair_within_class`.
+    Source: Li et al. 2023 (DRE), `dre/mixuploss.py`; π and λ: `data.share.pair_within_class`.
     """
     weight = share.view(-1, 1, 1, 1).to(images.dtype)
     return weight * images + (1 - weight) * partners
@@ -118,7 +118,7 @@ def attribution_sparsity(cam: Tensor, mixed_cam: Tensor, weight: Tensor, kind: S
     """R_spa = ½ [s(n(G(x))) + s(n(G(x̃)))], averaged like R_con.
 
     mean: s is the mean over cells, as in DRE's paper (L1). column_maximum: s is each column's maximum, averaged over
-    columns, as DRE's code computes with a matrix 1-norm (paper.md section 1.4). Scalar in [0, 1].
+    columns, as DRE's code computes with a matrix 1-norm. Scalar in [0, 1].
     """
 
     def size(maps: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def mixup_regulariser(
     weight: Tensor,
     kind: Sparsity = "mean",
 ) -> Tensor:
-    """L_reg = 1.0 R_con + 0.5 R_spa + 0.1 R_ce, DRE's regulariser with DRE's weights (paper.md section 1.4)."""
+    """L_reg = 1.0 R_con + 0.5 R_spa + 0.1 R_ce, DRE's regulariser with DRE's weights."""
     return (
         consistency(cam, mixed_cam, partner_cam, share, weight)
         + 0.5 * attribution_sparsity(cam, mixed_cam, weight, kind)

@@ -88,7 +88,7 @@ class ProtocolConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """DomainBed's augmentation (paper.md section 5.3)."""
+    """The augmentation of `domainbed/datasets.py` in https://github.com/facebookresearch/DomainBed."""
 
     crop_scale: tuple[Fraction, Fraction] = (0.7, 1.0)
     crop_ratio: tuple[Positive, Positive] = (0.75, 4 / 3)

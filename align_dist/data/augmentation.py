@@ -1,6 +1,6 @@
 """Random parameters of the augmentation of one image, a compiled pure function of (seed, pass, sample id).
 
-`kernels` applies the augmentation. The distributions are DomainBed's (paper.md section 5.3): random resized crop,
+`kernels` applies the augmentation. The distributions are DomainBed's: random resized crop,
 horizontal flip, colour jitter (brightness, contrast, saturation, hue, in random order) and random greyscale, as in
 torchvision: https://pytorch.org/vision/stable/transforms.html. FFCV's own augmentations seed numba's generators from
 the system, so equal seeds would give different pixels.

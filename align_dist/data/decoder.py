@@ -26,7 +26,7 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of training images; the defaults are DomainBed's (paper.md section 5.3)."""
+    """Augmentation of training images; the defaults are DomainBed's."""
 
     crop_scale: tuple[float, float] = (0.7, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)

@@ -1,6 +1,6 @@
 """Terra Incognita directly from the Caltech Camera Traps JSON files (COCO style).
 
-Images and classes are the same as from DomainBed's scripts/download.py (paper.md section 5.2). Annotations are indexed
+Images and classes are the same as from DomainBed's scripts/download.py. Annotations are indexed
 by image, so that reading takes linear time, and bursts (`seq_id`) are kept.
 """
 

@@ -41,7 +41,7 @@ def insertion_curve(
     `pixels_per_step` more true pixels in order of falling saliency, and the last is the image. The class is the
     prediction for the full image. By default a step inserts 8 W pixels, which gives ceil(H / 8) steps: 28 at 224.
     Steps are predicted together with up to `largest_batch` images at once, or B if that is larger.
-    Source: DRE's evaluate_auc.py after RISE (paper.md section 4.1), on unaugmented images.
+    Source: DRE's evaluate_auc.py after RISE (https://arxiv.org/abs/1806.07421), on unaugmented images.
     """
     return _replacement_curve(predict, images, blur(images), images, saliency, pixels_per_step, largest_batch)
 
@@ -108,7 +108,7 @@ def sufficiency_comprehensiveness(
     With r the most salient fraction of the pixels (at least one) and j the class predicted on x, or `target`:
     sufficiency = p_j(x) - p_j(only r), lower is better; comprehensiveness = p_j(x) - p_j(x without r), higher
     is better. Removed pixels are replaced by the mean colour ("zero") or the blurred image ("blur").
-    Source: DeYoung et al., ERASER, https://aclanthology.org/2020.acl-main.408 (paper.md section 4.2).
+    Source: DeYoung et al., ERASER, https://aclanthology.org/2020.acl-main.408.
     """
     height, width = images.shape[-2:]
     rank = _ranks(saliency, height, width)
@@ -131,7 +131,7 @@ def soft_sufficiency_comprehensiveness(
 ) -> tuple[Tensor, Tensor]:
     """p_j(x) - p_j(x * Phi) and p_j(x) - p_j(x * (1 - Phi)), each (B,) in [-1, 1]; Phi in [0, 1].
 
-    The interpretation of sufficiency and comprehensiveness closest to ALIGN's L_dist (paper.md section 4.2).
+    The interpretation of sufficiency and comprehensiveness closest to ALIGN's L_dist; the paper defines neither.
     j is the class predicted on x, or `target`. Raises ValueError for a map outside [0, 1].
     """
     if saliency.numel() and not (saliency.min() >= -1e-5 and saliency.max() <= 1 + 1e-5):

@@ -16,8 +16,8 @@ class DRE(Regularised[DreOptions]):
     """L = CE(f(x), y) + λ4 L_reg, L_reg = R_con + 0.5 R_spa + 0.1 R_ce, from the first step: ALIGN without guidance.
 
     Source: `dre/mixuploss.py` of https://github.com/tangli-udel/DRE. Differences: the code has no epsilon in the maps'
-    normalisation, and three forward passes per class; here one forward pass takes images and mixtures, and a BatchNorm
-    that is not frozen normalises over both.
+    normalisation (`normalise` has 1 % of a map's largest absolute value), and three forward passes per class; here one
+    forward pass takes images and mixtures, and a BatchNorm that is not frozen normalises over both.
     """
 
     options_type = DreOptions

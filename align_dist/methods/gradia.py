@@ -19,7 +19,8 @@ class GRADIA(Supervised[GradiaOptions]):
     The weights of the reasonability matrix are left out, because people judge the first phase's maps for it. Source:
     https://github.com/YuyangGao/GRADIA, and `RES.py` of https://github.com/YuyangGao/RES, whose variant this is.
     Differences: the former blurs the averaged mask (3×3) and divides by the maximum, like `res`; the latter takes the
-    nearest pixel instead of the average. Neither has a notable epsilon in Φ.
+    nearest pixel instead of the average. Neither has a notable epsilon in Φ, where `normalise` has
+    1 % of a map's largest absolute value.
     """
 
     options_type = GradiaOptions

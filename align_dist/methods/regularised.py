@@ -1,4 +1,4 @@
-"""DRE's mixup regulariser L_reg, for every method with λ4 (paper.md section 1.4)."""
+"""DRE's mixup regulariser L_reg, for every method with λ4."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 `masker(images)` and `masker(images, masker.features(images))` return the same mask. The features are frozen and serve
 every pass over the same images.
 
-The paper says only "lightweight convolutional network" (paper.md section 1.2): width and depth are options. Another
+The paper says only "lightweight convolutional network": width and depth are options. Another
 masker is one entry in `MASKERS`.
 """
 

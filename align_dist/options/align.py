@@ -1,4 +1,4 @@
-"""ALIGN's options: λ1 to λ4 and every choice that the paper leaves open (paper.md section 1.2)."""
+"""ALIGN's options: λ1 to λ4 and every choice that the paper leaves open (methods/README.md)."""
 
 from __future__ import annotations
 

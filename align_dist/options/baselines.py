@@ -1,4 +1,4 @@
-"""Options of the explanation-guided baselines (paper.md sections 1.4 and 3)."""
+"""Options of the explanation-guided baselines; each method's file has their sources."""
 
 from __future__ import annotations
 

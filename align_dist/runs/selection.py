@@ -1,4 +1,4 @@
-"""Model selection: which weights of a run are kept, by name (paper.md section 5.3).
+"""Model selection: which weights of a run are kept, by name.
 
 validation: the best average accuracy on the source domains' validation part; ties go to the later weights.
 validation_worst_group: the best accuracy there of the group that fares worst, where the benchmark has groups.

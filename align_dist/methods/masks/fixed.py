@@ -58,7 +58,9 @@ def gaussian(batch: Batch) -> Tensor:
 
 
 def grey(batch: Batch) -> Tensor:
-    """The image's luminance, the paper's m-Gray as interpreted in paper.md section 1.2."""
+    """The image's luminance: the paper's m-Gray, of which the paper gives the name alone. Stretched to [0, 1] image by
+    image, which is ours, so that brightness and contrast do not decide how much a mask covers.
+    """
     return luminance(batch.images)
 
 
