@@ -54,9 +54,9 @@ class Order:
     """The infinite training order: step t takes `counts[k]` samples from stream k. Each stream passes over its samples
     without replacement, pass after pass.
 
-    One stream is plain training; one stream per domain gives every domain the same share of each batch, as in DomainBed,
-    one per group every group. `permutations` caches the last permutation of each stream, so
-    that an epoch permutes once and not at every step; results do not depend on the cache.
+    One stream is plain training; one stream per domain gives every domain the same share of each batch, as in
+    DomainBed, one per group every group. `permutations` caches the last permutation of each stream, so that an epoch
+    permutes once and not at every step; results do not depend on the cache.
     """
 
     streams: tuple[NDArray[np.int64], ...]

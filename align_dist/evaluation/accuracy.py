@@ -1,7 +1,7 @@
 """Classification metrics: pure functions of probabilities (N, C) and labels (N,).
 
-ROC-AUC is the area under the ROC curve, not the "AUC" of the ALIGN paper's tables, which is most probably insertion AUC:
-see `faithfulness.insertion_curve`.
+ROC-AUC is the area under the ROC curve, not the "AUC" of the ALIGN paper's tables, which is most probably insertion
+AUC: see `faithfulness.insertion_curve`.
 """
 
 from __future__ import annotations

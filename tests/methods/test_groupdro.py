@@ -74,19 +74,19 @@ def test_the_worst_domain_gains_weight_and_a_probe_changes_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "domains", "groups", "message"),
+    ("over", "domains", "groups", "lacking"),
     [
-        ("auto", 1, 0, "weighs source domains here, and there is only one"),
-        ("domains", 1, 4, "weighs source domains here"),
-        ("groups", 3, 0, "weighs groups here, and none is known; name them"),
-        ("auto", 3, 1, "weighs groups here, and 1 is known"),
+        ("auto", 1, 0, "domains"),
+        ("domains", 1, 4, "domains"),
+        ("groups", 3, 0, "groups"),
+        ("auto", 3, 1, "groups"),
         ("auto", 2, 0, None),
         ("auto", 1, 2, None),
     ],
 )
-def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, message: str | None) -> None:
+def test_one_domain_or_group_is_refused(over: Any, domains: int, groups: int, lacking: str | None) -> None:
     requirement = GroupDROOptions(over=over).unmet_requirement(domains, groups)
-    assert requirement is None if message is None else requirement is not None and requirement.startswith(message)
+    assert requirement is None if lacking is None else requirement is not None and lacking in requirement
 
 
 def test_a_single_source_domain_is_refused_before_the_first_step(squares: RunConfig) -> None:

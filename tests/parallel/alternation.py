@@ -61,16 +61,20 @@ class Trial:
 
 
 def global_batch(step: int, size: int) -> Batch:
-    """The same pictures at a step, however many ranks share them. Classes differ in the place of a light square."""
+    """The same pictures at a step, however many ranks share them. Classes differ in the place of a light square, which
+    masks mark but one in five.
+    """
     generator = torch.Generator().manual_seed(1000 + step)
     labels = torch.arange(size) % CLASSES
     images = torch.randn(size, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
-    for image, label in zip(images, labels.tolist(), strict=True):
-        image[:, 8 * label : 8 * label + 8, 8:16] += 2
+    masks = torch.zeros(size, SIDE, SIDE)
+    for index, label in enumerate(labels.tolist()):
+        images[index, :, 8 * label : 8 * label + 8, 8:16] += 2
+        masks[index, 8 * label : 8 * label + 8, 8:16] = float(index % 5 > 0)
     samples = torch.arange(size) + size * step
     sample_keys = samples.numpy().astype(np.uint64) + np.uint64(1 << 32)
     domains = torch.arange(size) % 2  # of two ranks each has one
-    return Batch(images.to(torch.get_default_dtype()), labels, domains, samples, sample_keys)
+    return Batch(images.to(torch.get_default_dtype()), labels, domains, samples, sample_keys, masks)
 
 
 def make_networks(config: RunConfig, group: Group, closed_form: bool) -> dict[str, Engine]:

@@ -6,14 +6,17 @@ import pytest
 import torch
 from parallel.trials import Result, Settings, assert_same_training, mean_terms, movement, run_trials, trial
 
-METHODS = ("align", "erm", "fixed_mask", "mixup", "irm", "groupdro", "rsc", "cgc")
+from align_dist.options.registry import METHODS
+
+PLAIN = ("align", "erm", "fixed_mask", "mixup", "irm", "groupdro", "rsc", "cgc")
 ZERO = ("zero0", "zero1", "zero2", "zero3")
 ENGINES = ("ddp", *ZERO)
 # One run, said in other ways: each holds for one process and for every engine.
 VARIANTS: dict[str, Settings] = {
-    **{method: {"method": method} for method in METHODS},
+    **{method: {"method": method} for method in PLAIN},
     **{name: {"method": name, name: {"mask": "grey"}} for name in ("haics", "gradia", "care", "res")},
     **{name: {"method": name} for name in ("dre", "sgt")},
+    "given": {"method": "haics"},
     "irm": {"method": "irm", "irm": {"penalty": 3.0, "penalty_anneal": "2 steps"}},
     "groupdro": {"method": "groupdro", "groupdro": {"eta": 0.5}},
     "mixup-parts": {"method": "mixup", "data": {"batch_size": 12, "micro_batches": 3}},
@@ -95,6 +98,10 @@ def on_two_ranks() -> dict[str, Settings]:
         "none": trial("ddp", plant="none"),
         **{f"{plant}-{engine}": trial(engine, plant=plant) for plant, engine in PLANTED},
     }
+
+
+def test_every_method_is_among_them() -> None:
+    assert {settings.get("method", "align") for settings in VARIANTS.values()} >= {*METHODS}
 
 
 @pytest.fixture(scope="module")
