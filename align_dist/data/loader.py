@@ -31,7 +31,7 @@ from align_dist.normalisation import IMAGENET, InputNormalisation
 
 
 @dataclass(frozen=True)
-class _Reading:
+class _ShareImages:
     """The images to read for a share. sample_keys: sample keys of the share, then those of further second images.
 
     second: position of each image's second image in `sample_keys`, or None.
@@ -42,12 +42,12 @@ class _Reading:
     second: NDArray[np.int64] | None
 
 
-def _reading_of(share: Share) -> _Reading:
+def _images_of(share: Share) -> _ShareImages:
     if share.second is None:
-        return _Reading(share, np.ascontiguousarray(share.sample_keys), None)
+        return _ShareImages(share, np.ascontiguousarray(share.sample_keys), None)
     sample_keys = np.concatenate([share.sample_keys, np.setdiff1d(share.second, share.sample_keys)])
     order = np.argsort(sample_keys, kind="stable")
-    return _Reading(share, sample_keys, order[np.searchsorted(sample_keys, share.second, sorter=order)])
+    return _ShareImages(share, sample_keys, order[np.searchsorted(sample_keys, share.second, sorter=order)])
 
 
 class _ShareIterator(EpochIterator):  # type: ignore[misc]
@@ -58,7 +58,7 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
 
     def __init__(self, loader: Any, count: int, share_of: Callable[[int], Share], allowed: NDArray[np.bool_]) -> None:
         self.share_of, self.allowed = share_of, allowed
-        self.readings: Queue[_Reading] = Queue()
+        self.share_images: Queue[_ShareImages] = Queue()
         self.failure: BaseException | None = None
         # FFCV slices its order into batches at once, which costs nothing for a range.
         super().__init__(loader, range(count * loader.batch_size))
@@ -71,16 +71,14 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
             self.output_queue.put(None)
 
     def run_pipeline(self, b_ix: int, batch_indices: Any, batch_slot: int, cuda_event: Any) -> Any:
-        reading = _reading_of(self.share_of(b_ix))
-        if not self.allowed[sample_ids(reading.sample_keys)].all():
+        images = _images_of(self.share_of(b_ix))
+        if not self.allowed[sample_ids(images.sample_keys)].all():
             raise PermissionError("a sample is not among the allowed samples of this loader (see allow_only)")
-        if len(reading.sample_keys) > self.loader.batch_size:
-            raise ValueError(
-                f"batch {b_ix} reads {len(reading.sample_keys)} images, the first {self.loader.batch_size}"
-            )
-        self.readings.put(reading)
+        if len(images.sample_keys) > self.loader.batch_size:
+            raise ValueError(f"batch {b_ix} reads {len(images.sample_keys)} images, the first {self.loader.batch_size}")
+        self.share_images.put(images)
         try:
-            return super().run_pipeline(b_ix, reading.sample_keys, batch_slot, cuda_event)
+            return super().run_pipeline(b_ix, images.sample_keys, batch_slot, cuda_event)
         except Exception as error:
             name = self.loader.reader.file_name
             raise DataError(f"{name}: reading failed ({error}); try `align-dist data verify`") from error
@@ -92,14 +90,14 @@ class _ShareIterator(EpochIterator):  # type: ignore[misc]
             with suppress(Empty):
                 self.output_queue.get(timeout=0.05)
 
-    def __next__(self) -> tuple[_Reading, tuple[torch.Tensor, ...]]:
+    def __next__(self) -> tuple[_ShareImages, tuple[torch.Tensor, ...]]:
         try:
             arrays = super().__next__()
         except StopIteration:
             if self.failure is None:
                 raise
             raise self.failure from None
-        return self.readings.get(), arrays
+        return self.share_images.get(), arrays
 
 
 class Loader:
@@ -158,8 +156,8 @@ class Loader:
         self._loader.batch_size = len(first.sample_keys) * (1 if first.second is None else 2)
         iterator = _ShareIterator(self._loader, count, lambda i: share_of(i) if i else first, self._allowed)
         try:
-            for reading, arrays in iterator:
-                yield self._to_batch(reading, arrays)
+            for images, arrays in iterator:
+                yield self._to_batch(images, arrays)
         finally:
             iterator.leave()
 
@@ -168,8 +166,8 @@ class Loader:
         count = -(-len(sample_keys) // batch_size)
         return self.batches(lambda i: sample_keys[i * batch_size : (i + 1) * batch_size], count)
 
-    def _to_batch(self, reading: _Reading, arrays: tuple[torch.Tensor, ...]) -> Batch:
-        share, samples = reading.share, sample_ids(reading.share.sample_keys)
+    def _to_batch(self, images: _ShareImages, arrays: tuple[torch.Tensor, ...]) -> Batch:
+        share, samples = images.share, sample_ids(images.share.sample_keys)
         host = {
             "pixels": arrays[0],
             "labels": torch.from_numpy(self.labels[samples]),
@@ -180,8 +178,8 @@ class Loader:
             host["groups"] = torch.from_numpy(self.groups[samples])
         if self._with_masks:
             host["masks"] = arrays[1][: len(samples)]
-        if reading.second is not None:
-            host["second"] = torch.from_numpy(reading.second)
+        if images.second is not None:
+            host["second"] = torch.from_numpy(images.second)
         sent = self._send({**host, **{f"value/{k}": v for k, v in share.values.items()}})
         # FFCV reuses its buffers; the conversion to float copies images and masks.
         pictures = self._normalise(sent["pixels"])
@@ -192,7 +190,7 @@ class Loader:
             samples=sent["samples"],
             sample_keys=share.sample_keys,
             masks=sent["masks"].float() / 255 if self._with_masks else None,
-            second=None if reading.second is None else pictures[sent["second"]],
+            second=None if images.second is None else pictures[sent["second"]],
             values={name: sent[f"value/{name}"] for name in share.values},
             ranks=share.ranks,
             groups=sent.get("groups"),

@@ -89,16 +89,16 @@ def evaluate_run(
         for name, engine in run.method.networks.items():
             with refusing_other_networks(folder.selected, name):
                 engine.load_weights(state["networks"][name])
-        reading = run.with_local_networks()
-        theory = theory_on(reading, check) if masks and first_selection == selection else {}
+        local_run = run.with_local_networks()
+        theory = theory_on(local_run, check) if masks and first_selection == selection else {}
         for domain, samples in run.split.tests.items():
             check()
             key = (state["step"], domain)
             if key not in measured:
-                measurement = measure(reading, samples)
+                measurement = measure(local_run, samples)
                 measured[key] = measurement.metrics | theory.get(domain, {})
                 if with_details and domain not in evaluated.details:
-                    evaluated.details[domain] = details_of(reading, samples, measurement, selection, state["step"])
+                    evaluated.details[domain] = details_of(local_run, samples, measurement, selection, state["step"])
                 top1 = measured[key]["accuracy"]
                 say(f"{folder.path.name}: {domain}: accuracy {top1:.3f} ({selection}, {len(samples)} images)")
                 for line in broken_assumptions(measured[key], len(run.manifest.classes)):

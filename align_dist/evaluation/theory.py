@@ -30,7 +30,7 @@ PARTNERS = 4
 LEARNED = "learned"
 
 
-class Reading(NamedTuple):
+class Predictions(NamedTuple):
     """A network's probabilities for a domain's images with an object: original, and on other images' backgrounds.
 
     sensitivity: the metrics of `lemmas.sensitivity`.
@@ -42,8 +42,8 @@ class Reading(NamedTuple):
     sensitivity: Metrics
 
 
-def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
-    """A domain's readings from mixed probabilities. is_another: (N, 2, K), whether a background is another image's.
+def predictions_of(mixed: Mixed, is_another: Flags) -> Predictions:
+    """A domain's predictions from mixed probabilities. is_another: (N, 2, K), whether a background is another image's.
 
     Images on their own background, and on that of an image whose mask marks no object, are left out.
     """
@@ -51,7 +51,7 @@ def reading_of(mixed: Mixed, is_another: Flags) -> Reading:
     labels, _, has_background, original, same, random, distance = (values.numpy()[has_object] for values in mixed)
     is_pair = is_another[has_object] & has_background
     of_same, of_random = is_pair[:, 0], is_pair[:, 1]
-    return Reading(
+    return Predictions(
         Answers(original, labels),
         _pairs(same, labels, of_same),
         _pairs(random, labels, of_random),
@@ -82,8 +82,8 @@ def masks_of(run: Assembly) -> str:
     )
 
 
-def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
-    """Readings of the run's classifier for samples (N,) with backgrounds from a pool of images. Collective.
+def predict_mixed(run: Assembly, samples: Ids, pool: Ids) -> Predictions:
+    """Predictions of the run's classifier for samples (N,) with backgrounds from a pool of images. Collective.
 
     Each image shares a batch with its partners.
     """
@@ -105,7 +105,7 @@ def read(run: Assembly, samples: Ids, pool: Ids) -> Reading:
 
         parts = over_batches(run.loader, groups.ravel(), batch_size, run.group, work)
     mixed = Mixed(*(torch.cat(values) for values in zip(*parts, strict=True)))
-    return reading_of(mixed, others != samples[:, None, None])
+    return predictions_of(mixed, others != samples[:, None, None])
 
 
 def measure_theory(
@@ -117,14 +117,14 @@ def measure_theory(
     sources' test part and T the domain; where the domain is a source, or no source is tested, S is the domain's images
     and T the same objects on random backgrounds. check: called between domains; may raise, on all ranks.
     """
-    readings: dict[str, Reading] = {}
+    by_domain: dict[str, Predictions] = {}
     for domain, samples in samples_by_domain.items():
         check()
-        readings[domain] = read(run, samples, run.split.tests[domain])
-    sources = [readings[domain].original for domain in readings if domain in run.source_domains]
+        by_domain[domain] = predict_mixed(run, samples, run.split.tests[domain])
+    sources = [by_domain[domain].original for domain in by_domain if domain in run.source_domains]
     return {
-        domain: measures(reading, None if domain in run.source_domains else joined(sources))
-        for domain, reading in readings.items()
+        domain: measures(predictions, None if domain in run.source_domains else joined(sources))
+        for domain, predictions in by_domain.items()
     }
 
 
@@ -133,12 +133,12 @@ def joined(parts: list[Answers]) -> Answers | None:
     return Answers(*(np.concatenate(values) for values in zip(*parts, strict=True))) if parts else None
 
 
-def measures(reading: Reading, source: Answers | None) -> Metrics:
+def measures(predictions: Predictions, source: Answers | None) -> Metrics:
     """All metrics of a domain. source: S; None to compare the domain's images with random backgrounds."""
-    metrics = {"theory_images": float(len(reading.original.labels)), **reading.sensitivity}
-    metrics |= lemmas.background_accuracy(reading.original, reading.same, reading.random)
-    first, second = (reading.original, reading.random) if source is None else (source, reading.original)
+    metrics = {"theory_images": float(len(predictions.original.labels)), **predictions.sensitivity}
+    metrics |= lemmas.background_accuracy(predictions.original, predictions.same, predictions.random)
+    first, second = (predictions.original, predictions.random) if source is None else (source, predictions.original)
     if not (len(first.labels) and len(second.labels)):
         return metrics
-    change = reading.sensitivity["background_change"]
+    change = predictions.sensitivity["background_change"]
     return metrics | lemmas.squared_error_gap(first, second) | lemmas.cross_entropy_gap(first, second, change)

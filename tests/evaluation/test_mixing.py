@@ -11,7 +11,7 @@ from torch import Tensor
 from align_dist.evaluation.faithfulness import Predict
 from align_dist.evaluation.lemmas import background_accuracy
 from align_dist.evaluation.mixing import answers, background_of, partners
-from align_dist.evaluation.theory import Reading, reading_of
+from align_dist.evaluation.theory import Predictions, predictions_of
 
 COUNT, CLASSES, SIDE, PARTNERS = 90, 3, 6, 4
 OBJECT = slice(2, 4)
@@ -66,43 +66,45 @@ def of_background(images: Tensor) -> Tensor:
     return (9 * images[:, :, 0].mean(2)).softmax(1)
 
 
-def read(predict: Predict, masks: Tensor | None = None) -> tuple[Reading, NDArray[np.int64]]:
+def predict_all(predict: Predict, masks: Tensor | None = None) -> tuple[Predictions, NDArray[np.int64]]:
     images, true_masks, labels = pictures()
     marked = true_masks if masks is None else masks
     ids = np.arange(COUNT)
     drawn = partners(ids, ids, labels.numpy(), 0, PARTNERS)
     shown = torch.from_numpy(np.concatenate([ids[:, None], drawn.reshape(COUNT, -1)], 1))
     mixed = answers(predict, images[shown], marked[shown], labels)
-    return reading_of(mixed, drawn != ids[:, None, None]), drawn
+    return predictions_of(mixed, drawn != ids[:, None, None]), drawn
 
 
 def test_a_network_that_reads_the_object_is_not_sensitive_and_has_no_gap() -> None:
-    reading, _ = read(of_object)
-    assert set(reading.sensitivity.values()) == {0.0}
-    metrics = background_accuracy(reading.original, reading.same, reading.random)
+    predictions, _ = predict_all(of_object)
+    assert set(predictions.sensitivity.values()) == {0.0}
+    metrics = background_accuracy(predictions.original, predictions.same, predictions.random)
     assert metrics["background_gap"] == 0
     assert metrics["mixed_random_accuracy"] == metrics["original_accuracy"] == 1
 
 
 def test_a_network_that_reads_the_background_is_right_before_its_class_and_at_chance_otherwise() -> None:
-    reading, drawn = read(of_background)
-    metrics = background_accuracy(reading.original, reading.same, reading.random)
+    predictions, drawn = predict_all(of_background)
+    metrics = background_accuracy(predictions.original, predictions.same, predictions.random)
     own = np.mean(drawn[:, 1] % CLASSES == np.arange(COUNT)[:, None] % CLASSES)
     assert metrics["original_accuracy"] == metrics["mixed_same_accuracy"] == 1
     assert metrics["mixed_random_accuracy"] == pytest.approx(own)
     assert own == pytest.approx(1 / CLASSES, abs=0.08)
     assert metrics["background_gap"] == pytest.approx(1 - own)
-    assert reading.sensitivity["background_lipschitz_max"] >= reading.sensitivity["background_lipschitz_mean"] > 0
+    assert (
+        predictions.sensitivity["background_lipschitz_max"] >= predictions.sensitivity["background_lipschitz_mean"] > 0
+    )
 
 
 def test_images_without_an_object_count_for_nothing() -> None:
     """Neither as objects nor as backgrounds: without a mask the partner's object would be pasted too."""
     images, masks, _ = pictures()
     masks[::2] = 0.4
-    reading, drawn = read(of_background, masks)
+    predictions, drawn = predict_all(of_background, masks)
     is_pair = (drawn[1::2] % 2 == 1) & (drawn[1::2] != np.arange(1, COUNT, 2)[:, None, None])
-    assert [len(reading.same.labels), len(reading.random.labels)] == is_pair.sum((0, 2)).tolist()
-    assert len(reading.original.labels) == COUNT / 2
-    np.testing.assert_allclose(reading.original.probabilities, of_background(images[1::2]).numpy(), rtol=1e-6)
-    nothing, _ = read(of_background, masks * 0)
+    assert [len(predictions.same.labels), len(predictions.random.labels)] == is_pair.sum((0, 2)).tolist()
+    assert len(predictions.original.labels) == COUNT / 2
+    np.testing.assert_allclose(predictions.original.probabilities, of_background(images[1::2]).numpy(), rtol=1e-6)
+    nothing, _ = predict_all(of_background, masks * 0)
     assert len(nothing.random.labels) == 0 and np.isnan(list(nothing.sensitivity.values())).all()
