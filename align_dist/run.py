@@ -187,7 +187,7 @@ def _begin(stack: ExitStack, folder: RunFolder, run: Assembly, say: Say) -> None
 
 @contextmanager
 def _ends_on_record(folder: RunFolder) -> Iterator[None]:
-    """Leaves the reason in the folder of a run that has begun and ends early."""
+    """Record the reason in the folder of a run that has begun and ends early."""
     try:
         yield
     except Exception as error:
@@ -198,12 +198,12 @@ def _ends_on_record(folder: RunFolder) -> Iterator[None]:
 
 
 def _leave_unmeasured(run: Assembly, folder: RunFolder, _request: StopRequest, position: Position, say: Say) -> None:
-    """Nothing is measured of a run that may not look at its targets."""
+    """Say how to measure the run, which may not look at its targets."""
     say(f"{folder.path}: trained to step {position.step}; the same command without --sources-only measures it")
 
 
 def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: Position, say: Say) -> None:
-    """Pictures of and results on every test domain, and the `done` mark."""
+    """Draw and measure every test domain, and mark the run as done."""
     clock = run.schedule.clock
     if clock.warmup == clock.length and run.config.options.shared_warmup(clock):
         say(f"{folder.path.name}: warning: training.warmup was the whole run, nothing ever guided")

@@ -117,7 +117,7 @@ def _servers() -> list[psutil.Process]:
 
 
 def _join(address: str, nodes: int) -> None:
-    """Joins a cluster, once it lets this process in and has so many nodes."""
+    """Join a cluster, once it lets this process in and has so many nodes."""
     import ray
 
     end, reason, there = time.monotonic() + (PATIENCE if nodes else 0), "no Ray lets us in", 0

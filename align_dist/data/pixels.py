@@ -23,7 +23,7 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def reason_of(error: Exception) -> str:
-    """Why an image could not be read, in a few words."""
+    """The reason for which an image could not be read, in a few words."""
     if isinstance(error, UnidentifiedImageError):  # Pillow's message names an object in memory
         return "not an image of a known format"
     if isinstance(error, OSError) and error.strerror:

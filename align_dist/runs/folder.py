@@ -142,7 +142,7 @@ class RunFolder:
             return None
 
     def write_trained(self, step: int, selected: Mapping[str, int]) -> None:
-        """Puts on record that the run is trained to its end. selected: the step of each selection's weights."""
+        """Record that the run is trained to its end. selected: the step of each selection's weights."""
         write_text(self.trained, json.dumps({"step": step, "selected": dict(selected)}) + "\n")
 
     def trained_steps(self) -> dict[str, int] | None:
@@ -151,11 +151,11 @@ class RunFolder:
         return selected if isinstance(selected, dict) else None
 
     def stop(self, reason: str) -> None:
-        """Puts it on record that a search's scheduler has stopped the run for good."""
+        """Record that a search's scheduler has stopped the run for good."""
         write_text(self.stopped, json.dumps({"reason": reason}) + "\n")
 
     def stop_reason(self) -> str | None:
-        """Why a scheduler has stopped the run; None where none has."""
+        """The reason for which a scheduler has stopped the run; None where none has."""
         record = read_json(self.stopped)
         return str(record.get("reason", "")) if record else None
 

@@ -50,7 +50,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._sampler.tell(self.started[trial_id])
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: a search goes on from its run folders."""
+        """Do nothing: a search goes on from its run folders."""
 
 
 def task_of(search: SearchConfig, trial: Trial) -> TrialTask:
@@ -131,7 +131,7 @@ class GuidedASHA(ASHAScheduler):  # type: ignore[misc]
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: RayTrial, result: dict[str, Any]) -> None:
-        """Nothing: the last result was judged when it came."""
+        """Do nothing: the last result was judged when it came."""
 
     def on_trial_remove(self, tune_controller: Any, trial: RayTrial) -> None:
-        """Nothing: ASHA keeps what a trial reported."""
+        """Do nothing: ASHA keeps what a trial reported."""

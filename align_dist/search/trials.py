@@ -82,7 +82,7 @@ def trial_status(trial: Trial, objective: Objective) -> TrialStatus:
 
 
 def mark_begun(trial: Trial, objective: Objective) -> None:
-    """Puts a trial's number and values into its folder, once, and what `align-dist train` takes: the run with a
+    """Put a trial's number and values into its folder, once, and what `align-dist train` takes: the run with a
     checkpoint at every validation, which measures explanations too where the objective asks for them. Neither changes
     the run's weights, its identity or its folder.
     """

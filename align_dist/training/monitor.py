@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Monitor:
-    """Collects scalars on the device and brings them to the host once every `log_every` steps.
+    """A collector of scalars on the device, which reach the host once every `log_every` steps.
 
     Every rank has one: `add` and `flush` are for all, what writes is for rank 0.
     """
