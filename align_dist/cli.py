@@ -22,7 +22,8 @@ SELECTIONS = ("validation", "validation_worst_group", "last", "oracle")
 EXIT_CODES = """exit codes: 0 done · 1 other mistakes · 2 config or command line · 3 data · 4 checkpoint or run folder ·
 5 this machine lacks something · 6 a loss or gradient was not finite · 7 disk full or not writable ·
 8 another rank died or stalled, run the same command again to resume ·
-75 interrupted by a signal, saved, run the same command again to resume"""
+75 interrupted by a signal, saved, run the same command again to resume ·
+130 interrupted before there was anything to save"""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -148,7 +148,9 @@ def unwritable(path: Path, error: OSError) -> StorageError:
 def _remedy(error: OSError, action: str = "written") -> str:
     if error.errno in FULL:
         return "the disk is full, free some space and run the same command again to resume"
-    return f"cannot be {action} ({error.strerror}), check the folder's permissions"
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"cannot be {action}, a file stands where a folder is expected; name another place"
+    return f"cannot be {action} ({error.strerror}), check the folder and its permissions"
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,11 @@ extras=${1:-ffcv,embedded,lite0}
 
 say() { printf '%s\n' "install: $*" >&2; }
 
+known=$(sed -n '/^EXTRAS/,/^}/s/^    "\([a-z0-9]*\)".*/\1/p' setup.py)
+for extra in ${extras//,/ }; do
+  grep -qx "$extra" <<<"$known" || { say "$extra: no such extra; there are: ${known//$'\n'/, }"; exit 2; }
+done
+
 python=$(command -v python3 || true)
 [ -n "$python" ] && "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
   say "needs Python 3.10 or newer (apt install python3 python3-venv, or conda create python=3.11)"; exit 5; }

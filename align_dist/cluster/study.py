@@ -42,4 +42,7 @@ def read_study(path: Path) -> Study:
 def kinds_of(path: Path, overrides: Sequence[str]) -> list[RunConfig]:
     """The config of each kind of a study's runs. overrides: count more than the study's own. Raises ConfigError."""
     study = read_study(path)
-    return [load_config(study.config, [*kind, *overrides]) for kind in study.kinds]
+    try:
+        return [load_config(study.config, [*kind, *overrides]) for kind in study.kinds]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from align_dist.runs.details import Bytes
 from align_dist.runs.results import OUT_OF_DOMAIN
 from align_dist.visual import PRINTED_INK, drawing, new_figure, write_png
 
+RULE_WIDTH = 20  # characters in a line beside the images
 TILE, GAP = 1.05, 0.2  # inches, and the width of a gap in tiles
-SIDEWAYS: dict[str, Any] = {"fontsize": 6, "rotation": 90, "ha": "right", "va": "center"}
+SIDEWAYS: dict[str, Any] = {"fontsize": 6, "rotation": 90, "ha": "right", "va": "center", "ma": "center"}
 
 
 def write_gallery(runs: Sequence[RunDetails], domain: str, path: Path) -> None:
@@ -56,8 +58,8 @@ def _draw(methods: Sequence[Shown], classes: Sequence[str], path: Path) -> None:
             true = int(first.labels[choice.place])
             objects = [grey(first.objects[choice.place])] if len(first.objects) else []
             tiles = [first.images[choice.place], *objects]
-            _block(grid[row], 0, tiles, image_names if row == 0 else (), classes[true])
-            grid[row, 0].text(-0.08, 0.5, choice.rule.partition(",")[0], **SIDEWAYS, transform=grid[row, 0].transAxes)
+            _block(grid[row], 0, tiles, image_names if row == 0 else (), f"is {classes[true]}")
+            grid[row, 0].text(-0.08, 0.5, fill(choice.rule, RULE_WIDTH), **SIDEWAYS, transform=grid[row, 0].transAxes)
             start = len(tiles) + 1
             for label, examples in methods:
                 predicted, confidence = int(examples.predictions[choice.place]), examples.confidences[choice.place]

@@ -157,7 +157,9 @@ def theory_tables(rows: Iterable[Row], selection: str) -> list[Table]:
     measured_rows = [
         replace(row, group=row.group._replace(evaluation=", ".join(filter(None, (row.group.evaluation, masks)))))
         for row in rows
-        if row.selection == selection and (masks := row.theory_masks and f"masks {row.theory_masks}")
+        if row.selection == selection
+        and row.metrics.keys() & set(THEORY_METRICS)
+        and (masks := row.theory_masks and f"masks {row.theory_masks}")
     ]
     if not measured_rows:
         return []

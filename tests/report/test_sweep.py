@@ -69,6 +69,12 @@ def test_table_and_figure_hold_every_method(runs: Path, tmp_path: Path, capsys: 
     assert "0.95" in capsys.readouterr().out
 
 
+def test_one_value_shows_no_change(tmp_path: Path) -> None:
+    write_run(tmp_path / "erm", 0.7, "erm", 0, 0.5)
+    with raises(ConfigError, "benchmark.agreement", "0.7"):
+        sweep(read_runs([tmp_path]), "benchmark.agreement", "last")
+
+
 def test_collected_rows_make_the_same_table_as_their_runs(runs: Path, tmp_path: Path) -> None:
     collected = tmp_path / "rows.jsonl"
     collected.write_text("".join((folder / "results.jsonl").read_text() for folder in runs.iterdir()))

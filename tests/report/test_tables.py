@@ -192,6 +192,10 @@ def test_leave_one_domain_out_keeps_each_domains_two_roles_apart() -> None:
     assert table.rows[0] == ("erm", "a", "1", NONE, "90.0", "90.0", "30.0", NONE, "30.0")
 
 
+def test_lemmas_that_no_image_could_measure_have_no_table() -> None:
+    assert theory_tables([row("align", 0, "in", {"theory_images": 0.0}, theory_masks="learned")], "validation") == []
+
+
 def test_differences_are_paired_by_seed() -> None:
     """Common seeds 0 and 1: +.2 and +.3, mean .25, s.e. .05; unpaired means would differ by .15."""
     rows = accuracies("erm", "a", [0.1, 0.5, 0.6]) + accuracies("align", "a", [0.3, 0.8])
