@@ -106,7 +106,7 @@ def _add_preparing(verbs: _Verbs) -> None:
     _add_config(_verb(steps, "verify", "find a missing, truncated or changed .beton", _verify))
     masks = _verb(steps, "masks", "write benchmark.masks by a segmentation model, once for all pictures", _masks)
     _add_config(masks)
-    masks.add_argument("--model", type=Path, required=True, metavar="FILE.onnx", help="such as u2net.onnx")
+    masks.add_argument("--model", type=Path, required=True, metavar="FILE", help="u2net.onnx, or sam_vit_b_01ec64.pth")
 
 
 def _add_running(verbs: _Verbs) -> None:
@@ -132,7 +132,7 @@ def _add_running(verbs: _Verbs) -> None:
     bench = _verb(verbs, "bench", "measure costs, as ratios within one run", _bench)
     bench.add_argument("what", choices=["data", "loader", "step", "train", "scale"])
     _add_config(bench, needed=False)
-    bench.add_argument("--most", action="store_true", help="data: 100,000 pictures too; it takes no CONFIG but may")
+    bench.add_argument("--most", action="store_true", help="data: also 100,000 pictures; CONFIG may be left out")
 
 
 def _add_reading(verbs: _Verbs) -> None:
