@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from align_dist.cluster.estimate import ASSUMED_CLASSES, checkpoint_bytes, save_seconds, step_seconds
 from align_dist.config import RunConfig
 from align_dist.diagnosis import Diagnosis
+from align_dist.errors import first_line
 
 # submitit takes every signal within a job's last ten minutes for a time-out: in a job this short, every signal.
 SHORT_MINUTES = 10
@@ -26,8 +27,7 @@ def preemption_diagnoses(config: RunConfig | None, minutes: int | None, partitio
         settings = parse_settings(_scontrol("show", "config"))
         partitions = parse_partitions(_scontrol("--oneliner", "show", "partition"))
     except (OSError, subprocess.SubprocessError) as error:
-        answer = getattr(error, "stderr", None) or str(error)
-        yield Diagnosis("note", f"Slurm does not answer ({answer.strip().splitlines()[-1]})", "try scontrol ping")
+        yield Diagnosis("note", f"Slurm does not answer ({first_line(error)})", "try scontrol ping")
         return
     yield from slurm_diagnoses(settings, partitions, partition, config.distributed.grace if config else 0.0)
 
