@@ -238,7 +238,8 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
     folders: set[Path] = set()
     for place in places:
         if not place.is_dir():
-            raise CheckpointError(f"{place}: expected a run folder, a folder of runs or, for a report, rows (.jsonl)")
+            expected = "a run folder, a folder of runs or, for a report, a file of rows (.jsonl)"
+            raise CheckpointError(f"{place}: expected {expected}; check the path")
         below = {file.parent.resolve() for name in (RESULTS, CONFIG) for file in place.rglob(name)}
         below = {folder for folder in below if folder.parent.name != WARMUPS}
         if not below:

@@ -48,5 +48,5 @@ def test_a_file_of_rows_has_the_runs_that_the_rows_came_from(squares: RunConfig,
     assert [run.folder.name for run in by_file] == [run.folder.name for run in by_folder]
     assert all(run.finished and run.settings == {} and run.records == [] for run in by_file)
     assert len(read_runs([tmp_path / "runs", collected])) == 4
-    with raises(CheckpointError, "missing.jsonl", "check the path"):
+    with raises(CheckpointError, "missing.jsonl"):
         read_runs([tmp_path / "missing.jsonl"])
