@@ -20,9 +20,8 @@ from align_dist.doctor import diagnoses
 from align_dist.errors import MachineError, UserError, missing_package
 from align_dist.files import write_text
 from align_dist.runs.provenance import environment
-from align_dist.selftest.synthetic import make_run
-from align_dist.selftest.trials import (
-    Trial,
+from align_dist.selftest.runs import (
+    SelftestRun,
     distance,
     finish,
     images_per_second,
@@ -30,6 +29,7 @@ from align_dist.selftest.trials import (
     loss_difference,
     train_without_waiting,
 )
+from align_dist.selftest.synthetic import make_run
 
 # Largest distance between two runs' weights, as a share of how far training moved the weights. Rounding errors grow
 # over the steps (a maximum may switch between two nearly equal cells), and another device sums in another order.
@@ -56,7 +56,7 @@ def selftest(destination: Path) -> int:
     results: list[Check] = []
     with tempfile.TemporaryDirectory(prefix="align-dist-selftest-") as folder:
         base = make_run(Path(folder))
-        prepare(Trial(base, "reference").config.benchmark)
+        prepare(SelftestRun(base, "reference").config.benchmark)
         for check in checks(base):
             print(check, flush=True)
             results.append(check)
@@ -72,7 +72,7 @@ def selftest(destination: Path) -> int:
 
 def checks(base: Path) -> Iterator[Check]:
     """Every check that this machine allows, one after another. base: the YAML of a run on the CPU."""
-    cpu = Trial(base, "cpu")
+    cpu = SelftestRun(base, "cpu")
     yield _tried("cpu, plain engine, float32", lambda: _ended(cpu))
     yield _in_bfloat16(cpu)
     yield from _engines(cpu, "gloo", ranks=2, tolerance=ROUNDING)
@@ -80,7 +80,7 @@ def checks(base: Path) -> Iterator[Check]:
     if not torch.cuda.is_available():
         yield Check("cuda", "note", "torch sees no CUDA device: CUDA, NCCL and pinned memory were not tested")
         return
-    cuda, devices = Trial(base, "cuda", ("training.device=cuda",)), torch.cuda.device_count()
+    cuda, devices = SelftestRun(base, "cuda", ("training.device=cuda",)), torch.cuda.device_count()
     yield _held(cuda, cpu, DEVICE)
     yield _in_bfloat16(cuda)
     yield _tried("cuda, no step waits for the host", lambda: _not_waiting(cuda))
@@ -88,7 +88,7 @@ def checks(base: Path) -> Iterator[Check]:
     yield _held(replace(cuda, name="cuda-killed-and-resumed"), cuda, DEVICE, kill_and_finish)
 
 
-def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterator[Check]:
+def _engines(plain: SelftestRun, backend: str, ranks: int, tolerance: float) -> Iterator[Check]:
     """DDP and ZeRO-1 over all local devices, against the plain engine on one."""
     for engine in ("ddp", "deepspeed"):
         settings = [f"distributed.engine={engine}", f"distributed.deepspeed={plain.base.parent / 'zero1.json'}"]
@@ -99,49 +99,51 @@ def _engines(plain: Trial, backend: str, ranks: int, tolerance: float) -> Iterat
         yield _held(replace(plain, name=name, overrides=(*plain.overrides, *settings), ranks=ranks), plain, tolerance)
 
 
-def _held(trial: Trial, against: Trial, tolerance: float, run: Callable[[Trial], None] = finish) -> Check:
-    """Run a trial to its end and compare its weights with another trial's."""
+def _held(
+    run: SelftestRun, against: SelftestRun, tolerance: float, execute: Callable[[SelftestRun], None] = finish
+) -> Check:
+    """Finish a run and compare its weights with another run's."""
 
     def work() -> str:
-        run(trial)
-        return _near(trial, against, tolerance)
+        execute(run)
+        return _near(run, against, tolerance)
 
-    return _tried(trial.name, work)
+    return _tried(run.name, work)
 
 
-def _in_bfloat16(against: Trial) -> Check:
-    """Run a trial in bfloat16 and compare its losses with float32's; its weights would differ by chance."""
+def _in_bfloat16(against: SelftestRun) -> Check:
+    """Finish a run in bfloat16 and compare its losses with float32's; its weights would differ by chance."""
     precision = (*against.overrides, "training.precision=bfloat16")
-    trial = replace(against, name=f"{against.name}-bfloat16", overrides=precision)
+    run = replace(against, name=f"{against.name}-bfloat16", overrides=precision)
 
     def work() -> str:
-        finish(trial)
-        difference = loss_difference(trial, against)
+        finish(run)
+        difference = loss_difference(run, against)
         message = f"losses {difference:.2g} from {against.name}'s (at most {BFLOAT16:g})"
         if not difference <= BFLOAT16:
             raise MachineError(message)
-        return f"{message}, {images_per_second(trial):,.0f} images/s"
+        return f"{message}, {images_per_second(run):,.0f} images/s"
 
-    return _tried(trial.name, work)
+    return _tried(run.name, work)
 
 
-def _near(trial: Trial, against: Trial, tolerance: float) -> str:
-    difference = distance(trial, against)
+def _near(run: SelftestRun, against: SelftestRun, tolerance: float) -> str:
+    difference = distance(run, against)
     message = (
         f"weights differ from {against.name}'s by {difference:.2g} of the training's change (at most {tolerance:g})"
     )
     if not difference <= tolerance:
         raise MachineError(message)
-    return f"{message}, {images_per_second(trial):,.0f} images/s"
+    return f"{message}, {images_per_second(run):,.0f} images/s"
 
 
-def _ended(trial: Trial) -> str:
-    finish(trial)
-    return f"trained and evaluated, {images_per_second(trial):,.0f} images/s"
+def _ended(run: SelftestRun) -> str:
+    finish(run)
+    return f"trained and evaluated, {images_per_second(run):,.0f} images/s"
 
 
-def _not_waiting(trial: Trial) -> str:
-    train_without_waiting(trial)
+def _not_waiting(run: SelftestRun) -> str:
+    train_without_waiting(run)
     return "in warm-up, with the masker's head start, and guided"
 
 

@@ -20,7 +20,7 @@ from align_dist.training.batches import batches, probe_batch
 from align_dist.training.map_warnings import collapse_warning, staying_warning, unguided_staying
 from align_dist.training.monitor import Monitor, gradient_norms
 from align_dist.training.pictures import draw_validation
-from align_dist.training.progress import Progress, training_progress
+from align_dist.training.progress import ProgressDisplay, training_progress
 from align_dist.training.saving import finish, resume, save
 from align_dist.training.signals import StopRequest, leave_if_asked
 from align_dist.training.validation import WORST_GROUP, explained_samples, validate
@@ -67,7 +67,7 @@ class _Session:
     run: Assembly
     folder: RunFolder
     monitor: Monitor
-    progress: Progress
+    progress: ProgressDisplay
     unguided: Callable[[], float | None]
 
 

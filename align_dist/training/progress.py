@@ -11,7 +11,7 @@ from typing import Protocol
 LINE_EVERY = 10.0
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     def advance(self, step: int) -> None:
         """`step` steps are done."""
         ...
@@ -79,7 +79,7 @@ class _Silence:
 
 
 @contextmanager
-def training_progress(name: str, total: int, shown: bool = True) -> Iterator[Progress]:
+def training_progress(name: str, total: int, shown: bool = True) -> Iterator[ProgressDisplay]:
     """A progress display for `total` steps of the run `name`."""
     if not shown:
         yield _Silence()

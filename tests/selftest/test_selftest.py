@@ -12,8 +12,8 @@ from refusals import raises
 from align_dist.data.prepare import prepare
 from align_dist.errors import ConfigError, MachineError
 from align_dist.selftest.checks import ROUNDING
+from align_dist.selftest.runs import SelftestRun, distance, finish, loss_difference
 from align_dist.selftest.synthetic import make_run
-from align_dist.selftest.trials import Trial, distance, finish, loss_difference
 
 
 def test_every_device_and_engine_that_is_here_passes(tmp_path: Path) -> None:
@@ -28,12 +28,12 @@ def test_every_device_and_engine_that_is_here_passes(tmp_path: Path) -> None:
 
 def test_a_run_that_trains_otherwise_is_far_and_one_that_fails_is_an_error(tmp_path: Path) -> None:
     base = make_run(tmp_path)
-    one, other = Trial(base, "one"), Trial(base, "other", ("align.lambda3=3",))
+    one, other = SelftestRun(base, "one"), SelftestRun(base, "other", ("align.lambda3=3",))
     prepare(one.config.benchmark)
-    for trial in (one, other):
-        finish(trial)
+    for run in (one, other):
+        finish(run)
     assert distance(one, one) == 0
     assert distance(other, one) > 5 * ROUNDING
     assert loss_difference(one, one) == 0 == loss_difference(other, one)  # guidance is not of warm-up
     with raises(MachineError, ConfigError.exit_code):
-        finish(Trial(base, "none", ("align.lamda3=3",)))
+        finish(SelftestRun(base, "none", ("align.lamda3=3",)))

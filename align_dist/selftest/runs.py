@@ -30,7 +30,7 @@ Networks = dict[str, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
-class Trial:
+class SelftestRun:
     """A run on the synthetic images. name: the experiment. overrides: dotted overrides. ranks: the world size."""
 
     base: Path
@@ -48,80 +48,80 @@ class Trial:
         return load_config(self.base, [f"experiment={self.name}", *self.overrides])
 
 
-def finish(trial: Trial) -> None:
-    """Run a trial to its end. Raises MachineError with the last line of a rank that failed."""
-    _wait(trial, start_ranks(trial.ranks, trial.arguments))
+def finish(run: SelftestRun) -> None:
+    """Train and evaluate a run to its end. Raises MachineError with the last line of a rank that failed."""
+    _wait(run, start_ranks(run.ranks, run.arguments))
 
 
-def kill_and_finish(trial: Trial) -> None:
-    """Kill a trial at its first checkpoint and run the same command again. Raises MachineError as `finish` does."""
-    (process,) = start_ranks(1, trial.arguments)
+def kill_and_finish(run: SelftestRun) -> None:
+    """Kill a run at its first checkpoint and run the same command again. Raises MachineError as `finish` does."""
+    (process,) = start_ranks(1, run.arguments)
     end = time.monotonic() + SECONDS
-    while process.poll() is None and not _has_saved(trial) and time.monotonic() < end:
+    while process.poll() is None and not _has_saved(run) and time.monotonic() < end:
         time.sleep(0.005)
     process.kill()
     _, errors = process.communicate()
-    if process.returncode != -signal.SIGKILL or not _has_saved(trial):
+    if process.returncode != -signal.SIGKILL or not _has_saved(run):
         raise MachineError(f"could not be killed at its first checkpoint: {_last_line(errors)}")
-    finish(trial)
+    finish(run)
 
 
-def _has_saved(trial: Trial) -> bool:
-    return folder_of(trial).has_checkpoint
+def _has_saved(run: SelftestRun) -> bool:
+    return folder_of(run).has_checkpoint
 
 
-def folder_of(trial: Trial) -> RunFolder:
-    """The folder of a trial's run, the only run of its experiment."""
-    config = trial.config
+def folder_of(run: SelftestRun) -> RunFolder:
+    """The folder of a run, the only one of its experiment."""
+    config = run.config
     folders = sorted((config.runs / config.experiment).glob("*/"))
     return RunFolder(folders[0] if folders else config.folder)
 
 
-def weights_of(trial: Trial) -> Networks:
-    """The trained weights of a finished trial, by network."""
-    networks: Networks = load_selected(folder_of(trial).selected, "last")["networks"]
+def weights_of(run: SelftestRun) -> Networks:
+    """The trained weights of a finished run, by network."""
+    networks: Networks = load_selected(folder_of(run).selected, "last")["networks"]
     return networks
 
 
-def images_per_second(trial: Trial) -> float:
-    """Median speed over a finished trial's records."""
-    speeds = [record.values.get(IMAGES_PER_SECOND) for record in read_metrics(folder_of(trial).metrics)]
+def images_per_second(run: SelftestRun) -> float:
+    """Median speed over a finished run's records."""
+    speeds = [record.values.get(IMAGES_PER_SECOND) for record in read_metrics(folder_of(run).metrics)]
     return float(statistics.median([speed for speed in speeds if speed is not None]))
 
 
-def distance(trial: Trial, other: Trial) -> float:
+def distance(run: SelftestRun, other: SelftestRun) -> float:
     """Distance between two runs' weights over the distance that training moved the second's; the largest network's."""
     config = other.config
     classes = verify_beton(config.benchmark.beton, quick=True).classes
     trainable_networks = networks_of(config, len(classes), make_schedule(config.training, 1.0).clock)
     start = make_networks(config, trainable_networks, torch.device("cpu"), Group())
-    weights, reference, shares = weights_of(trial), weights_of(other), []
+    weights, reference, shares = weights_of(run), weights_of(other), []
     for name, engine in start.items():
         moved = _norm(reference[name], engine.weights())
         shares.append(_norm(weights[name], reference[name]) / max(moved, 1e-12))
     return max(shares)
 
 
-def loss_difference(trial: Trial, other: Trial) -> float:
+def loss_difference(run: SelftestRun, other: SelftestRun) -> float:
     """Largest relative difference between two runs' loss terms, over the steps up to the end of warm-up."""
-    terms, reference = _terms(trial), _terms(other)
+    terms, reference = _terms(run), _terms(other)
     return max(abs(terms[key] - value) / max(abs(value), 1e-3) for key, value in reference.items())
 
 
-def _terms(trial: Trial) -> dict[tuple[int, str], float]:
-    """Loss terms of a finished trial up to the end of warm-up, by step and name."""
-    warmup = int(trial.config.training.warmup.split()[0])
+def _terms(run: SelftestRun) -> dict[tuple[int, str], float]:
+    """Loss terms of a finished run up to the end of warm-up, by step and name."""
+    warmup = int(run.config.training.warmup.split()[0])
     return {
         (record.step, name): value
-        for record in read_metrics(folder_of(trial).metrics)
+        for record in read_metrics(folder_of(run).metrics)
         for name, value in record.values.items()
         if record.step <= warmup and name.partition("/")[0] in ("classifier", "masker") and "gradient" not in name
     }
 
 
-def train_without_waiting(trial: Trial) -> None:
+def train_without_waiting(selftest_run: SelftestRun) -> None:
     """Train in this process through every phase while torch raises where the host waits for the device."""
-    run = assemble(trial.config)
+    run = assemble(selftest_run.config)
     batches = run.loader.shares(lambda step: share_of(run, run.order.batch(step), step), run.schedule.length)
     for step, batch in enumerate(batches):
         # The first steps of each phase choose algorithms and create the optimisers' states.
@@ -139,12 +139,12 @@ def _norm(weights: dict[str, Any], reference: dict[str, Any]) -> float:
     return float(torch.stack(squares).sum().sqrt())
 
 
-def _wait(trial: Trial, processes: Sequence[subprocess.Popen[str]]) -> None:
+def _wait(run: SelftestRun, processes: Sequence[subprocess.Popen[str]]) -> None:
     end = time.monotonic() + SECONDS
     try:
         outputs = [process.communicate(timeout=max(end - time.monotonic(), 1.0)) for process in processes]
     except subprocess.TimeoutExpired:
-        raise MachineError(f"{trial.name}: not done after {SECONDS:.0f} s") from None
+        raise MachineError(f"{run.name}: not done after {SECONDS:.0f} s") from None
     finally:
         for process in processes:
             process.kill()
