@@ -44,15 +44,15 @@ def sweep(runs: Sequence[Run], key: str, selection: str, metric: str = "accuracy
     for run in runs:
         if run.finished and run not in silent_runs:
             by_value.setdefault(_number(run, key), []).append(run)
+    if len(by_value) == 1:
+        raise ConfigError(
+            f"report --against {key}: all runs have {next(iter(by_value)):g}; give runs that differ in it"
+        )
     points = [
         point
         for value, value_runs in sorted(by_value.items())
         for point in _points(value, [*value_runs, *silent_runs], selection, metric)
     ]
-    if len(by_value) == 1:
-        raise ConfigError(
-            f"report --against {key}: all runs have {next(iter(by_value)):g}; give runs that differ in it"
-        )
     # A benchmark's setting that the table is over makes no other task.
     tasks = {
         point.line.group._replace(data="") if key.startswith("benchmark.") else point.line.group for point in points

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, model_validator
 from yaml import MappingNode, SafeLoader, ScalarNode, YAMLError, load, safe_load
 from yaml.constructor import ConstructorError
+from yaml.error import MarkedYAMLError
 
 from align_dist.errors import ConfigError
 
@@ -89,7 +90,14 @@ def parse_yaml(content: str | bytes) -> Any:
     try:
         return load(content, _TextLoader)
     except YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(_reason(error)) from None
+
+
+def _reason(error: YAMLError) -> str:
+    """The place and the problem; without a place, such as for bytes that are not UTF-8, the whole message."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def read_description(path: Path, kind: str) -> dict[str, Any]:
