@@ -57,7 +57,7 @@ def training_order(manifest: Manifest, split: Split, config: RunConfig) -> Order
     if config.data.batch_size < len(streams):
         kinds = f"the {len(streams)} {config.data.balance} equal parts"
         raise ConfigError(f"data.batch_size: {config.data.batch_size} images cannot give {kinds}; raise it")
-    return make_order(streams, config.data.batch_size, config.seed)
+    return make_order(streams, config.data.batch_size, config.seed, is_mixed=config.data.balance == "groups")
 
 
 def _streams(manifest: Manifest, split: Split, balance: str) -> tuple[NDArray[np.int64], ...]:

@@ -62,3 +62,19 @@ def test_a_batch_has_equal_parts_of_what_is_balanced(squares: RunConfig, grouped
     few = grouped.data.model_copy(update={"balance": "groups", "batch_size": 3})
     with raises(ConfigError, "data.batch_size: ", "4 groups"):
         assemble(grouped.model_copy(update={"data": few}))
+
+
+@pytest.mark.parametrize("distance", [2, 4])
+def test_with_equal_groups_an_image_meets_images_of_every_group(grouped: RunConfig, distance: int) -> None:
+    """At the distances of `exchange` and of shuffled masks, half and a quarter of a batch."""
+    data = grouped.data.model_copy(update={"balance": "groups", "batch_size": 8})
+    run = assemble(grouped)
+    groups = np.asarray(run.manifest.group_indices)
+    order = training_order(run.manifest, run.split, grouped.model_copy(update={"data": data}))
+    batches = [groups[sample_ids(order.batch(step))] for step in range(200)]
+    pairs = np.zeros((4, 4))
+    for batch in batches:
+        np.add.at(pairs, (batch, np.roll(batch, distance)), 1)
+    # 1,600 pairs: an image meets its own group with 1/7, each other one with 2/7; 5 standard deviations are below 0.12.
+    expected = np.full((4, 4), 2 / 7) - np.eye(4) / 7
+    assert np.abs(pairs / pairs.sum(1, keepdims=True) - expected).max() < 0.12

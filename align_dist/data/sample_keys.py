@@ -55,13 +55,16 @@ class Order:
     without replacement, pass after pass.
 
     One stream is plain training; one stream per domain gives every domain the same share of each batch, as in
-    DomainBed, one per group every group. `permutations` caches the last permutation of each stream, so that an epoch
-    permutes once and not at every step; results do not depend on the cache.
+    DomainBed, one per group every group. A batch has its streams one after another or, with `is_mixed`, in random
+    order: a group is a class on one kind of background, so images at a fixed distance would always be of the same two
+    groups, while each domain has every class. `permutations` caches the last permutation of each stream, so that an
+    epoch permutes once and not at every step; results do not depend on the cache.
     """
 
     streams: tuple[NDArray[np.int64], ...]
     counts: tuple[int, ...]
     seed: int
+    is_mixed: bool = False
     permutations: dict[int, tuple[int, NDArray[np.int64]]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -76,7 +79,8 @@ class Order:
 
     def batch(self, step: int) -> SampleKeys:
         """The global batch of a step, (batch_size,), in constant time; a new pass permutes its samples once."""
-        return np.concatenate([self._take(k, step) for k in range(len(self.streams))])
+        keys = np.concatenate([self._take(k, step) for k in range(len(self.streams))])
+        return np.random.default_rng([self.seed, len(self.streams), step]).permutation(keys) if self.is_mixed else keys
 
     def _take(self, stream: int, step: int) -> SampleKeys:
         stream_samples, count = self.streams[stream], self.counts[stream]
@@ -96,9 +100,9 @@ class Order:
         return order
 
 
-def make_order(streams: tuple[NDArray[np.int64], ...], batch_size: int, seed: int) -> Order:
+def make_order(streams: tuple[NDArray[np.int64], ...], batch_size: int, seed: int, is_mixed: bool = False) -> Order:
     """The order over streams of training samples: equal parts of each batch from every stream, with the remainder from
     the first streams.
     """
     share, rest = divmod(batch_size, len(streams))
-    return Order(streams, tuple(share + (k < rest) for k in range(len(streams))), seed)
+    return Order(streams, tuple(share + (k < rest) for k in range(len(streams))), seed, is_mixed)

@@ -101,6 +101,21 @@ def test_a_batch_is_the_same_whatever_was_asked_before(order: Order, steps: list
         assert len(forwards[step]) == order.batch_size
 
 
+@given(orders, st.lists(st.integers(0, 10**9), min_size=1, max_size=6))
+def test_a_mixed_batch_has_the_images_of_the_batch_in_an_order_of_its_own(order: Order, steps: list[int]) -> None:
+    mixed, twin = (Order(order.streams, order.counts, order.seed, is_mixed=True) for _ in range(2))
+    for step in steps:
+        assert sorted(mixed.batch(step).tolist()) == sorted(order.batch(step).tolist())
+    assert all(np.array_equal(mixed.batch(step), twin.batch(step)) for step in reversed(steps))
+    assert mixed.batch_size == order.batch_size and mixed.steps_per_epoch == order.steps_per_epoch
+
+
+def test_a_mixed_batch_has_every_stream_at_every_place() -> None:
+    order = make_order((np.arange(50), np.arange(50, 100)), 6, seed=0, is_mixed=True)
+    at_places = np.mean([sample_ids(order.batch(step)) < 50 for step in range(1000)], axis=0)
+    assert np.abs(at_places - 0.5).max() < 0.08  # five standard deviations
+
+
 @given(domains(), st.integers(1, 40), st.booleans())
 def test_an_epoch_draws_as_many_images_as_there_are_samples(
     parts: tuple[Ids, ...], batch_size: int, balanced: bool
