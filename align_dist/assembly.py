@@ -192,9 +192,14 @@ def make_classifier(config: RunConfig, classes: int) -> Classifier:
     """A classifier whose initial weights follow from torch's seed."""
     settings = config.classifier
     network = build_backbone(settings.backbone, classes, settings.pretrained, settings.small_images)
-    return Classifier(
-        network, settings.batchnorm == "frozen", _places(settings, network), _attribution(settings, network)
-    )
+    attribution, places = _attribution(settings, network), _places(settings, network)
+    if places is not None and config.data.image_size <= places.stride:
+        raise ConfigError(
+            f"data.image_size: {config.data.image_size} px give {settings.backbone} a map of one cell, which points "
+            f"nowhere; take more than {places.stride:.0f}, or a backbone for small images such as resnet8"
+        )
+    is_uneven = attribution is None and settings.cam_places != "even"
+    return Classifier(network, settings.batchnorm == "frozen", places if is_uneven else None, attribution)
 
 
 def _attribution(settings: ClassifierConfig, network: torch.nn.Module) -> InputAttribution | None:
@@ -212,10 +217,12 @@ def _attribution(settings: ClassifierConfig, network: torch.nn.Module) -> InputA
 
 
 def _places(settings: ClassifierConfig, network: torch.nn.Module) -> Places | None:
-    """Positions of Grad-CAM's cells; None for an even grid. Raises ConfigError where the positions are unknown."""
-    if settings.cam_places == "even" or settings.attribution != "grad_cam":
-        return None
+    """Positions of the cells of the last feature map; None where they are unknown, and the settings take an even grid.
+    Raises ConfigError where they are unknown, and Grad-CAM's cells lie there.
+    """
     try:
         return map_places(network, settings.backbone, settings.pretrained)
     except ValueError as error:
+        if settings.cam_places == "even" or settings.attribution != "grad_cam":
+            return None
         raise ConfigError(f"classifier.cam_places: {error}; set classifier.cam_places=even") from None

@@ -49,8 +49,8 @@ class Schedule:
     def may_select(self, step: int) -> bool:
         """Return whether model selection may choose the weights after `step` steps: not those within warm-up.
 
-        Weights within warm-up are the same for every method: a run that selected them would report another method's
-        weights.
+        Within warm-up a guided method's weights are those of the unguided classifier, which a run that selected them
+        would report as its own. The rule holds for every method, so that all choose among equally many weights.
         """
         return step > self.warmup or step == self.length
 

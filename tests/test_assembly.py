@@ -29,6 +29,13 @@ def test_an_attribution_that_no_loss_could_train_is_refused(squares: RunConfig, 
         assemble(squares.model_copy(update={"classifier": classifier}))
 
 
+@pytest.mark.parametrize("update", [{}, {"cam_places": "even"}, {"attribution": "input_gradient"}])
+def test_a_map_of_one_cell_is_refused(squares: RunConfig, update: dict[str, str]) -> None:
+    classifier = squares.classifier.model_copy(update={"backbone": "resnet18", **update})
+    with raises(ConfigError, "data.image_size: ", "resnet18"):
+        assemble(squares.model_copy(update={"classifier": classifier}))
+
+
 def test_a_method_is_told_how_many_training_pictures_domains_and_groups_have(
     squares: RunConfig, grouped: RunConfig
 ) -> None:

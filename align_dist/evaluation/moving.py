@@ -17,7 +17,7 @@ from align_dist.evaluation.collapse import collapse
 from align_dist.evaluation.inference import over_batches
 from align_dist.parallel.engine import Engine, frozen
 from align_dist.parallel.group import Group
-from align_dist.places import Places, resample_to_even_grid
+from align_dist.places import Places, even_grid_places, resample_to_even_grid
 
 
 class MovedMaps(NamedTuple):
@@ -45,7 +45,7 @@ def moved_maps(classifier: torch.nn.Module, images: Tensor, labels: Tensor, plac
 
     maps = cam(images)
     width = images.shape[3]
-    pixels = round(shift_of(maps.shape[2]) * width / maps.shape[2])
+    pixels = round(shift_of(maps.shape[2]) * (places or even_grid_places(width, maps.shape[2])).stride)
     even, mirrored = (resample_to_even_grid(values, places, size_of(images)) for values in (maps, cam(images.flip(3))))
     return MovedMaps(maps, even, mirrored, cam(pad(images, (pixels, 0))[..., :width]))
 

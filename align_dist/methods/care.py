@@ -19,9 +19,8 @@ class CARE(Supervised[CareOptions]):
 
     Source: `src/loss.py` and `src/trainer.py` of https://github.com/JiaxinZhuang/CARE. Differences: the code sums a
     over images, and its backward pass for Φ also adds the gradient of Σ f_y to every update; α, τ and the scaling of
-    inner and outer are not published. Here inner and outer each sum to 1, so that τ is a mean of Φ, in [0, 1]. With
-    attention the code trains on images with masks alone; here an image without one keeps its (1 − α) CE. Φ has the
-    epsilon of `normalise`, the code's has none.
+    inner and outer are not published. Here inner and outer each sum to 1, so that τ is a mean of Φ, in [0, 1]. Φ has
+    the epsilon of `normalise`, the code's has none.
     """
 
     options_type = CareOptions

@@ -57,7 +57,8 @@ class Supervised(FixedSource[F]):
     def supervision(self, cam: Tensor, mask: Tensor, weight: Tensor, batch: Batch) -> Losses:
         """Loss terms between signed Grad-CAM of the true classes (B, h, w) and masks (B, H, W), by image weights (B,).
 
-        Terms are means over all images: those without a mask count as 0, as the sources leave such images out.
+        Terms are means over all images, of which one without a mask counts as 0. The sources' code takes the mean over
+        the images with a mask, so that each of them weighs more in a batch where few have one.
         """
 
     @property

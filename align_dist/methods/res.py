@@ -26,6 +26,7 @@ class RES(Supervised[ResOptions]):
     Source: `RES.py` of https://github.com/YuyangGao/RES. Differences: the code's masks are −1, 0 or 1, sampled at the
     nearest pixel, with −1 only where people marked what a model should not use; here all that is not the object counts
     as such. Among equally good thresholds the code takes the first, here the lowest. Φ's epsilon is 1e-6 in the code.
+    The first mean is over the cells of images with a mask, as in the code; the second as in `Supervised.supervision`.
     """
 
     options_type = ResOptions

@@ -20,7 +20,9 @@ class RSC(Method[RSCOptions]):
 
     The third of features with the largest gradient d h_y / d z is muted, in the third of the global batch's images
     whose p_y drops most. DomainBed's code (`domainbed/algorithms.py`) computes the gradient by autograd, which here is
-    the head's row; at a share of 0 the code still mutes one feature and one image, here none.
+    the head's row; at a share of 0 the code still mutes one feature and one image, here none. A
+    backbone's own dropout before the head (EfficientNet-Lite0 has one) does not act here; DomainBed's acts before the
+    features are muted.
     """
 
     options_type = RSCOptions

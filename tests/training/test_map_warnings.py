@@ -20,7 +20,8 @@ def test_training_warns_of_maps_that_stay_where_they_are_and_of_no_others() -> N
     everywhere = [(index // 6 % 6, index % 6) for index in range(144)]
     line = collapse_warning(measures_of(FixedDot(1, 4), everywhere), 144)
     assert line is not None and "\n" not in line and "100%" in line and "36" in line
-    assert collapse_warning(measures_of(FixedDot(1, 4), everywhere[:72]), 72) is None
+    assert collapse_warning(measures_of(FixedDot(1, 4), everywhere[:15]), 15) is None
+    assert collapse_warning(measures_of(FixedDot(1, 4), everywhere[:16]), 16) is not None
     assert collapse_warning(measures_of(BrightSpot(), everywhere), 144) is None
     # Objects that all stand in one place: one cell, and yet the maps follow.
     in_one_place = [(2, 1)] * 100 + everywhere[:36]
