@@ -11,7 +11,6 @@ import torch
 
 from align_dist.config import ClassifierConfig, RunConfig
 from align_dist.data.comparison import checked_manifest
-from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.sample_keys import Order
@@ -156,7 +155,7 @@ def make_loader(config: RunConfig, manifest: Manifest, device: torch.device, cor
         config.benchmark.beton,
         config.data.image_size,
         config.seed,
-        Augmentation(**config.data.augmentation.model_dump()),
+        config.data.augmentation,
         masks=manifest.has_masks,
         masks_in_training=config.options.reads_masks,
         workers=config.data.workers or cores,

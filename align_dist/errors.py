@@ -105,3 +105,8 @@ def first_line(error: Exception) -> str:
     """The first line of an error's message, at most 200 characters; the error's class where there is no message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return " ".join((lines or [type(error).__name__])[0].split())[:200]
+
+
+def last_line(output: str) -> str:
+    """The last line of a process's output, where programs say why they failed; `no message` where there is none."""
+    return (output.strip().splitlines() or ["no message"])[-1].strip()

@@ -1,9 +1,10 @@
-"""Atomic file writes (temporary file, fsync, rename), locks and JSON."""
+"""Atomic file writes (temporary file, fsync, rename), locks, hashes and JSON."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -111,6 +112,15 @@ def json_object(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def last_lines(path: Path, count: int) -> list[str]:

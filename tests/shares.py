@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from align_dist.config import AugmentationConfig
 from align_dist.data.batch import Batch
-from align_dist.data.decoder import Augmentation
 from align_dist.data.sample_keys import SampleKeys, sample_ids
 from align_dist.data.share import GlobalBatch
 from align_dist.data.views import ViewGeometry
@@ -27,7 +27,7 @@ def with_share(
     side = batch.images.shape[-1]
     sides = np.full(int(batch.samples.max()) + 1, side)
     groups = None if batch.groups is None else batch.groups.numpy()
-    views = ViewGeometry(method.context.seed, Augmentation(), sides, sides)
+    views = ViewGeometry(method.context.seed, AugmentationConfig(), sides, sides)
     global_batch = GlobalBatch(batch.sample_keys, batch.labels.numpy(), classes, rank, ranks, domains, views, groups)
     share = method.share(global_batch, step)
     rows = torch.from_numpy(global_batch.rows)

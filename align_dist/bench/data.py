@@ -11,10 +11,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from align_dist.config import BenchmarkConfig, DataConfig
+from align_dist.config import AugmentationConfig, BenchmarkConfig, DataConfig
 from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Sample
-from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import ImageField
 from align_dist.data.sample_keys import make_order
@@ -55,7 +54,7 @@ def measure(count: int, benchmark: BenchmarkConfig, data: DataConfig) -> dict[st
             samples, facts, dict.fromkeys(("label", "domain", "sample"), [0] * count), field.max_side
         )
         _, writing = cost(lambda: write_samples(pictures, beton, field, cores))
-        _, opening = cost(lambda: Loader(beton, data.image_size, 0, Augmentation()))
+        _, opening = cost(lambda: Loader(beton, data.image_size, 0, AugmentationConfig()))
         _, ordering = cost(lambda: epoch_of_orders(count, data.batch_size))
     return dict(zip(STEPS, (reading, bundling, writing, opening, ordering), strict=True))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from align_dist.bench.scale_model import RANKS, ScalingMeasurement, efficiency
 from align_dist.config import RunConfig, to_yaml
-from align_dist.errors import MachineError
+from align_dist.errors import MachineError, last_line
 from align_dist.files import write_text
 from align_dist.machine import available_cores, describe_machine
 from align_dist.parallel.local import start_ranks
@@ -74,10 +74,8 @@ def _ranks(count: int, config: Path, is_connected: bool = True) -> dict[str, flo
     outputs = [process.communicate() for process in ranks]
     for process, (_, errors) in zip(ranks, outputs, strict=True):
         if process.returncode:
-            last_line = errors.strip().splitlines()[-1] if errors.strip() else "no output"
-            raise MachineError(
-                f"bench scale: a rank of {count} ended with {process.returncode}: {last_line}; run `align-dist doctor`"
-            )
+            reason = f"a rank of {count} ended with {process.returncode}: {last_line(errors)}"
+            raise MachineError(f"bench scale: {reason}; run `align-dist doctor`")
     measurement: dict[str, float] = json.loads(outputs[0][0].strip().splitlines()[-1])
     return measurement
 

@@ -19,9 +19,8 @@ import torch
 import torch.distributed as dist
 
 from align_dist.assembly import choose_device, make_networks, networks_of
-from align_dist.config import RunConfig, load_config
+from align_dist.config import AugmentationConfig, RunConfig, load_config
 from align_dist.data.batch import Batch
-from align_dist.data.decoder import Augmentation
 from align_dist.data.share import GlobalBatch
 from align_dist.data.views import ViewGeometry
 from align_dist.methods.base import Context, Method, find_method
@@ -84,7 +83,7 @@ def _batch(config: RunConfig, method: Method[Any], device: torch.device) -> Batc
     labels = (torch.arange(size) % CLASSES).to(device)
     sample_keys = np.arange(size, dtype=np.uint64) + np.uint64(1 << 32)
     domains, sides = np.arange(size) % DOMAINS, np.full(size, side)
-    views = ViewGeometry(config.seed, Augmentation(), sides, sides)
+    views = ViewGeometry(config.seed, AugmentationConfig(), sides, sides)
     share = method.share(GlobalBatch(sample_keys, labels.cpu().numpy(), CLASSES, domains=domains, views=views), 1)
     values = {name: value.to(device) for name, value in share.values.items()}
     masks = torch.full((size, side, side), 0.2, device=device)

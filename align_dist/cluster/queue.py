@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from align_dist.cluster.jobs import Submission
-from align_dist.errors import MachineError
+from align_dist.errors import MachineError, last_line
 
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "SUSPENDED"}
 # States that squeue shows for a moment after a job's end. A job that was preempted or lost its node is requeued.
@@ -60,13 +60,9 @@ def _squeue() -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     except subprocess.CalledProcessError as error:
-        raise MachineError(f"squeue: {_last_line(error.stderr)}; try again when Slurm answers") from None
+        raise MachineError(f"squeue: {last_line(error.stderr)}; try again when Slurm answers") from None
     except subprocess.TimeoutExpired:
         raise MachineError("squeue: no answer in two minutes; try again when Slurm answers") from None
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["failed without a message"])[-1]
 
 
 def _is_running(job: str) -> bool:

@@ -22,7 +22,7 @@ from align_dist.cluster.resources import (
     slurm_executor,
 )
 from align_dist.cluster.states import CellStatus, cell_statuses
-from align_dist.errors import MachineError
+from align_dist.errors import MachineError, last_line
 from align_dist.files import locked
 from align_dist.messages import Say
 from align_dist.runs.provenance import code_identity, revision
@@ -66,7 +66,7 @@ def _submit(executor: Any, cells: Sequence[Cell]) -> list[Any]:
         with redirect_stderr(io.StringIO()), executor.batch():
             jobs = [executor.submit(job_of(cell)) for cell in cells]
     except (FailedJobError, FailedSubmissionError) as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        reason = last_line(str(error))
         raise MachineError(f"Slurm refused all {len(cells)} jobs: {reason}; correct this and submit again") from None
     return jobs
 

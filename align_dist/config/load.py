@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from align_dist.arithmetic import resolve_precision
-from align_dist.config.old_keys import refuse_old_keys
 from align_dist.config.sections import RunConfig
 from align_dist.errors import ConfigError
 from align_dist.options.registry import METHODS, find_options
@@ -40,7 +39,6 @@ def parse_config(values: Any) -> RunConfig:
     fields = dict(values) if isinstance(values, dict) else values
     if isinstance(fields, dict):
         method = str(fields.get("method", RunConfig.model_fields["method"].default))
-        refuse_old_keys(fields, method)
         sections = {name: fields.pop(name) for name in METHODS if name in fields}
         options = {name: _checked(find_options(name), section, f"{name}.") for name, section in sections.items()}
         fields["methods"] = {method: find_options(method)(), **options}

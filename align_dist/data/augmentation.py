@@ -13,12 +13,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from align_dist.config import AugmentationConfig
 from align_dist.data.compiling import compiled
 from align_dist.data.sample_keys import PASS_SHIFT
 
 CROP_TRIES = 10
 # Each random decision about an image has its own counter, so that a later addition changes no other decision.
 CROP, FLIP, JITTER, GREYSCALE = 0, 64, 80, 96
+
+
+def numbers_of(augmentation: AugmentationConfig) -> NDArray[np.float64]:
+    """All settings of an augmentation, in the order that compiled functions take: (10,)."""
+    crop = (*augmentation.crop_scale, *augmentation.crop_ratio)
+    return np.array([*crop, *augmentation.jitter, augmentation.flip, augmentation.greyscale])
 
 
 @compiled
@@ -71,7 +78,7 @@ def view_of(
 ) -> tuple[int, int, int, int, bool]:
     """Crop (top, left, height, width, mirrored) of an image for a sample key; the whole image for pass 0.
 
-    augmentation: `decoder.Augmentation.numbers`.
+    augmentation: `numbers_of`.
     """
     if draw >> np.uint64(PASS_SHIFT) == 0:
         return 0, 0, height, width, False

@@ -12,7 +12,7 @@ from typing import Literal
 
 from align_dist.data.bundles import bundles_within_domains
 from align_dist.data.catalogue import Catalogue, Sample, count_by_reason, relative_name
-from align_dist.data.hashing import Stamp, digests_of, file_sha256, stamp_of
+from align_dist.data.hashing import Stamp, digests_of, stamp_of
 from align_dist.data.manifest import (
     REMEDY,
     VERSION,
@@ -28,6 +28,7 @@ from align_dist.data.mask_values import MaskValues
 from align_dist.data.masks import MaskReading
 from align_dist.data.scan import ImageScan, scan
 from align_dist.errors import DataError, StorageError
+from align_dist.files import file_sha256
 from align_dist.machine import available_cores
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from align_dist.config import AugmentationConfig
+from align_dist.data.augmentation import numbers_of
 from align_dist.data.compiling import compiled_for
 from align_dist.data.ffcv_compat import IMAGE_MODES, AllocationQuery, SimpleRGBImageDecoder, State
 from align_dist.data.rendering import RENDER, render
@@ -22,22 +24,6 @@ from align_dist.data.sample_keys import SampleKeys, sample_ids
 
 # Parts of a batch per thread. Several small parts even out the load, because a batch waits for the last part.
 PARTS = 4
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Augmentation of training images; the defaults are DomainBed's."""
-
-    crop_scale: tuple[float, float] = (0.7, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.3)
-    greyscale: float = 0.1
-
-    @property
-    def numbers(self) -> NDArray[np.float64]:
-        """All settings in the order that `rendering.render` takes: (10,)."""
-        return np.array([*self.crop_scale, *self.crop_ratio, *self.jitter, self.flip, self.greyscale])
 
 
 class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
@@ -51,7 +37,7 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
     def __init__(
         self,
         side: int,
-        augmentation: Augmentation,
+        augmentation: AugmentationConfig,
         seed: int,
         threads: Executor,
         workers: int,
@@ -61,7 +47,7 @@ class DrawnImageDecoder(SimpleRGBImageDecoder):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.shape = (side, side) if mask else (3, side, side)
-        self.numbers = augmentation.numbers
+        self.numbers = numbers_of(augmentation)
         self.seed = np.uint64(seed)
         self.threads, self.workers = threads, workers
         self.augmented = augmented

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from align_dist.config.sections import USUAL_AGREEMENT
 from align_dist.data.scenes import compose, crop_background
 from align_dist.errors import DataError, MachineError
-from align_dist.files import unwritable
+from align_dist.files import read_json, unwritable
 
 DOMAINS = ("biased", "novel", "reversed", "shuffled")
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -61,8 +61,8 @@ def is_embedded(root: Path) -> bool:
 
 def check_marker(root: Path, agreement: float) -> None:
     """Raise DataError for an embedded benchmark of another version of align-dist, or with another agreement."""
-    marker = _read_marker(root)
-    if not isinstance(marker, dict) or marker.get("version") != _VERSION:
+    marker = read_json(root / MARKER)
+    if marker.get("version") != _VERSION:
         raise DataError(f"{root}: made by another version of align-dist; delete it and prepare it again")
     if marker.get("correlation") != agreement:
         raise DataError(
@@ -83,7 +83,7 @@ def make_embedded(root: Path, seed: int = 0, size: int = 64, agreement: float = 
         raise DataError(f"embedded: size {size}, agreement {agreement}; expected size >= 32 and 0 to 1")
     # Existing folders on disk call the agreement `correlation`.
     marker = {"version": _VERSION, "seed": seed, "size": size, "correlation": agreement}
-    if _read_marker(root) == marker:
+    if read_json(root / MARKER) == marker:
         return
     if root.exists() and not is_embedded(root) and any(root.iterdir()):
         raise DataError(f"{root}: not empty and not made by align-dist; choose another folder")
@@ -161,19 +161,12 @@ def _picture(source: Source) -> Image.Image:
     return ImageOps.colorize(grey, "black", "white", mid=tint)
 
 
-def _read_marker(root: Path) -> object:
-    try:
-        return json.loads((root / MARKER).read_text())
-    except (OSError, ValueError):
-        return None
-
-
 def _move_into_place(partial: Path, root: Path, marker: object) -> None:
     """Rename the finished folder to `root`, unless another process was first with the same parameters."""
-    if _read_marker(root) not in (None, marker):
+    if read_json(root / MARKER) not in ({}, marker):
         shutil.rmtree(root)
     try:
         partial.rename(root)
     except OSError:
-        if _read_marker(root) != marker:
+        if read_json(root / MARKER) != marker:
             raise

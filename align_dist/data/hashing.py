@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 from align_dist.data.progress import progress
+from align_dist.files import file_sha256
 from align_dist.machine import available_cores
 
 # Size in bytes, and modification time in nanoseconds.
@@ -25,15 +25,6 @@ def stamp_of(path: Path) -> Stamp:
     except OSError:
         return NO_STAMP
     return status.st_size, status.st_mtime_ns
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def digests_of(paths: Sequence[Path], label: str = "hashing") -> list[str]:

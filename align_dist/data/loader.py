@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from align_dist.config import AugmentationConfig
 from align_dist.data.batch import Batch
-from align_dist.data.decoder import Augmentation, DrawnImageDecoder
+from align_dist.data.decoder import DrawnImageDecoder
 from align_dist.data.ffcv_compat import EpochIterator, ToTensor, make_ffcv_loader
 from align_dist.data.sample_keys import SampleKeys, sample_ids
 from align_dist.data.share import Share
@@ -112,7 +113,7 @@ class Loader:
         beton: Path,
         side: int,
         seed: int,
-        augmentation: Augmentation,
+        augmentation: AugmentationConfig,
         *,
         masks: bool = False,
         masks_in_training: bool = True,

@@ -64,8 +64,8 @@ def render(
     """planes (N, C, side, side) <- images of a beton for sample keys (N,); intact (N,) <- whether decoding succeeded.
 
     starts, heights, widths: (N,), of the stored images. file: the beton's bytes. places, sizes: FFCV's allocation
-    table, sorted by place. augmentation: `Augmentation.numbers`. C is 1 for geometry alone, or 3. jpeg: whether images
-    are stored as JPEG. augmented: False leaves zeros for passes after 0.
+    table, sorted by place. augmentation: `augmentation.numbers_of`. C is 1 for geometry alone, or 3. jpeg: whether
+    images are stored as JPEG. augmented: False leaves zeros for passes after 0.
     """
     strength, greyscale = augmentation[4:8], augmentation[9]
     for i in range(len(sample_keys)):

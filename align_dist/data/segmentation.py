@@ -12,12 +12,11 @@ from PIL import Image
 from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.catalogue import Sample
-from align_dist.data.hashing import file_sha256
 from align_dist.data.pixels import open_image, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
 from align_dist.errors import ConfigError, DataError
-from align_dist.files import read_json, write_atomically, write_text
+from align_dist.files import file_sha256, read_json, write_atomically, write_text
 
 RECORD = "made_from.json"
 

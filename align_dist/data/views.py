@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from align_dist.data.augmentation import view_of
+from align_dist.data.augmentation import numbers_of, view_of
 from align_dist.data.compiling import compiled_for
 from align_dist.data.sample_keys import SampleKeys, sample_ids
 
 if TYPE_CHECKING:
-    from align_dist.data.decoder import Augmentation
+    from align_dist.config import AugmentationConfig
 
 Boxes = NDArray[np.float64]
 _FILL = "void(uint64, uint64[:], int64[:], int64[:], float64[::1], float64[:, ::1])"
@@ -24,7 +24,7 @@ class ViewGeometry:
     """Positions of augmented views in their images. heights, widths: (N,), of all images by sample id, in pixels."""
 
     seed: int
-    augmentation: Augmentation
+    augmentation: AugmentationConfig
     heights: NDArray[np.int64]
     widths: NDArray[np.int64]
 
@@ -32,7 +32,8 @@ class ViewGeometry:
         """Top, left, height and width of each crop as shares of the image, and 1 where mirrored, else 0: (B, 5)."""
         samples, boxes = sample_ids(sample_keys), np.empty((len(sample_keys), 5))
         sides = self.heights[samples], self.widths[samples]
-        compiled_for(_fill, _FILL)(np.uint64(self.seed), sample_keys, *sides, self.augmentation.numbers, boxes)
+        settings = numbers_of(self.augmentation)
+        compiled_for(_fill, _FILL)(np.uint64(self.seed), sample_keys, *sides, settings, boxes)
         return boxes
 
     def between(self, first: SampleKeys, second: SampleKeys) -> NDArray[np.float32]:

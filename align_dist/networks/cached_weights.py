@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import re
@@ -14,6 +13,7 @@ from urllib.parse import urlparse
 import torch
 
 from align_dist.errors import CheckpointError
+from align_dist.files import file_sha256
 
 REMEDY = "delete it, and it is downloaded again"
 FORCED, FORBIDDEN = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -42,11 +42,7 @@ def check_hash(path: Path) -> None:
     match = re.search(r"-([a-f0-9]{8,})\.", path.name)
     if match is None:
         return
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(match[1]):
+    if not file_sha256(path).startswith(match[1]):
         raise CheckpointError(f"{path}: damaged or another file (its SHA-256 does not start with {match[1]}); {REMEDY}")
 
 

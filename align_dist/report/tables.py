@@ -72,7 +72,7 @@ Values = Callable[[Line, Column], SeedValues]
 def usual_tables(rows: Sequence[Row], selection: str) -> list[Table]:
     """The tables of a report: the summary, and if present in the results, groups, lemmas and held-out domains.
 
-    Raises DataError as `metric_table` does.
+    Raises DataError as `summary_table` does.
     """
     groups = group_table(rows, selection)
     held_out = len(targets_of(rows)) > 1
@@ -84,21 +84,12 @@ def usual_tables(rows: Sequence[Row], selection: str) -> list[Table]:
     ]
 
 
-def metric_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
-    """One metric on every domain, one line per method: in-domain first, then the other domains and their mean.
-
-    Raises DataError for a selection without rows and for two rows of the same place.
-    """
-    lines = lines_of(rows, selection)
-    title = f"{named(metric)}, {_setting(lines, selection)}"
-    return make_table(title, lines, domain_columns(lines, metric), (ERROR_NOTE,), plain_values(lines))
-
-
 def summary_table(rows: Iterable[Row], selection: str) -> Table:
     """One line per method: accuracy in-domain, on every other domain and their mean, then explanation metrics averaged
     over the out-of-domain domains (over the in-domain domains where there are no others).
 
-    Metrics that no method has are left out. Raises DataError as `metric_table` does.
+    Metrics that no method has are left out. Raises DataError for a selection without rows and for two rows of the same
+    place.
     """
     lines = lines_of(rows, selection)
     role = "out-of-domain" if domains_of(lines, OUT_OF_DOMAIN) else "in-domain"
@@ -129,7 +120,7 @@ def background_columns(lines: Lines) -> list[Column]:
 def group_table(rows: Iterable[Row], selection: str) -> Table | None:
     """One line per method: average, adjusted and worst-group accuracy, then each group's accuracy, by domain.
 
-    None where no result has groups. Raises DataError as `metric_table` does.
+    None where no result has groups. Raises DataError as `summary_table` does.
     """
     lines = lines_of(rows, selection)
     metric_names = {name for line_rows in lines.values() for row in line_rows for name in row.metrics}
@@ -152,7 +143,7 @@ def theory_tables(rows: Iterable[Row], selection: str) -> list[Table]:
     """Lemma 1 in-domain, where the network has learned the backgrounds, and lemmas 2 and 3 out of domain; each in the
     other role where the first has no results. Empty where no run has measured the lemmas.
 
-    Runs measured with different masks have separate lines. Raises DataError as `metric_table` does.
+    Runs measured with different masks have separate lines. Raises DataError as `summary_table` does.
     """
     measured_rows = [
         replace(row, group=row.group._replace(evaluation=", ".join(filter(None, (row.group.evaluation, masks)))))
@@ -180,7 +171,7 @@ def held_out_table(rows: Iterable[Row], metric: str, selection: str) -> Table:
     """Leave-one-domain-out, one column per target, each from the runs that held the target out, and the mean over seeds
     with all targets (DomainBed's "Avg").
 
-    Raises DataError as `metric_table` does; `targets_of` says whether there is more than one target.
+    Raises DataError as `summary_table` does; `targets_of` says whether there is more than one target.
     """
     held_out = [
         replace(row, group=row.group._replace(target=""))
@@ -202,7 +193,7 @@ def difference_table(rows: Iterable[Row], baseline: str, selection: str) -> Tabl
     error.
 
     baseline: a label of the tables, such as "erm" or "align (constant 0.14)". Raises ConfigError where no row has the
-    label or no other line is in a group of the baseline, and DataError as `metric_table` does.
+    label or no other line is in a group of the baseline, and DataError as `summary_table` does.
     """
     lines = lines_of(rows, selection)
     bases = {line.group: line for line in lines if line.label == baseline}

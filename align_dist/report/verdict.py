@@ -19,7 +19,7 @@ def verdicts(rows: Iterable[Row], selection: str, baseline: str) -> list[str]:
     """A sentence for each method: accuracy against the baseline's of the same group, paired by seed.
 
     Accuracy is the mean over target domains, else in-domain accuracy. Empty without the baseline. Raises DataError as
-    `tables.metric_table` does.
+    `tables.summary_table` does.
     """
     lines = lines_of(rows, selection)
     bases = {line.group: line for line in lines if line.label == baseline}

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from align_dist.errors import CheckpointError
+from align_dist.errors import CheckpointError, last_line
 from align_dist.files import sync_folder, unwritable, write_atomically
 from align_dist.messages import Say
 from align_dist.runs.folder import NEWEST, PREVIOUS
@@ -70,7 +70,7 @@ def refusing_other_networks(path: Path, network: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = last_line(str(error))
         if not isinstance(error, KeyError) and "state_dict" not in str(error) and "state dict" not in str(error):
             raise
         raise CheckpointError(

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from align_dist.config import EvaluationConfig, RunConfig, load_config, to_yaml
 from align_dist.errors import CheckpointError, ConfigError, StorageError, UserError, error_of
@@ -136,9 +135,9 @@ class RunFolder:
     def ending(self) -> Ending | None:
         """The early end of the latest start; None without one, or where its record is torn."""
         try:
-            record = json.loads(self.ended.read_text("utf-8"))
+            record = read_json(self.ended)
             return Ending(int(record["exit_code"]), str(record["reason"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
     def write_trained(self, step: int, selected: Mapping[str, int]) -> None:
@@ -209,7 +208,7 @@ class RunFolder:
 
     def measured_otherwise(self, evaluation: EvaluationConfig) -> list[str]:
         """The ways in which a finished run was measured otherwise than asked for; none where its results are those."""
-        settings, expected = _settings_in(self.done), evaluation.settings
+        settings, expected = read_json(self.done), evaluation.settings
         # Results that have the lemmas are also those without; a mark from before there were any does not tell.
         asked = expected.pop("theory")
         lacking = [f"evaluation.theory {self.theory}, asked for {asked}"] if asked and self.theory != asked else []
@@ -224,7 +223,7 @@ class RunFolder:
     @property
     def theory(self) -> bool | str:
         """The setting `evaluation.theory` by which a finished run was measured; False where it does not tell."""
-        theory = _settings_in(self.done).get("theory")
+        theory = read_json(self.done).get("theory")
         return theory if isinstance(theory, bool | str) else False
 
 
@@ -246,12 +245,3 @@ def find_run_folders(places: Sequence[Path]) -> list[Path]:
             raise CheckpointError(f"{place}: holds no {RESULTS}; train a run into it or name another folder")
         folders |= below
     return sorted(folders)
-
-
-def _settings_in(mark: Path) -> dict[str, Any]:
-    """The settings in a finished run's mark; none where the mark tells none."""
-    try:
-        settings = json.loads(mark.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) else {}

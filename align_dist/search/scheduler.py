@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from align_dist.errors import LostRankError, Preempted
+from align_dist.errors import LostRankError, Preempted, last_line
 from align_dist.parallel.group import Group
 from align_dist.runs.folder import RunFolder
 from align_dist.search.config import CLOCK, Scheduler, SearchConfig
@@ -80,8 +80,8 @@ class Watch(Callback):  # type: ignore[misc]
         """Record an error that no process of the trial could record, such as that there was none."""
         folder = RunFolder(self._queue.started[trial.trial_id].folder)
         if folder.ending() is None:
-            lines = str(trial.get_error() or "Ray gave the trial up without a word").strip().splitlines()
-            folder.record_ending(LostRankError.exit_code, lines[-1].strip()[:300])
+            reason = last_line(str(trial.get_error() or "Ray gave the trial up without a word"))
+            folder.record_ending(LostRankError.exit_code, reason[:300])
         self.on_trial_complete(iteration, trials, trial)
 
     def on_step_end(self, iteration: int, trials: list[RayTrial], **info: Any) -> None:

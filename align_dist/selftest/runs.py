@@ -16,7 +16,7 @@ import torch
 from align_dist.assembly import assemble, make_networks, networks_of
 from align_dist.config import RunConfig, load_config
 from align_dist.data.beton import verify_beton
-from align_dist.errors import MachineError
+from align_dist.errors import MachineError, last_line
 from align_dist.parallel.group import Group
 from align_dist.parallel.local import start_ranks
 from align_dist.runs.folder import RunFolder
@@ -62,7 +62,7 @@ def kill_and_finish(run: SelftestRun) -> None:
     process.kill()
     _, errors = process.communicate()
     if process.returncode != -signal.SIGKILL or not _has_saved(run):
-        raise MachineError(f"could not be killed at its first checkpoint: {_last_line(errors)}")
+        raise MachineError(f"could not be killed at its first checkpoint: {last_line(errors)}")
     finish(run)
 
 
@@ -151,9 +151,4 @@ def _wait(run: SelftestRun, processes: Sequence[subprocess.Popen[str]]) -> None:
             process.wait()
     for process, (_, errors) in zip(processes, outputs, strict=True):
         if process.returncode:
-            raise MachineError(f"exit code {process.returncode}: {_last_line(errors)}")
-
-
-def _last_line(errors: str) -> str:
-    lines = errors.strip().splitlines()
-    return lines[-1] if lines else "no output"
+            raise MachineError(f"exit code {process.returncode}: {last_line(errors)}")

@@ -135,25 +135,6 @@ def test_mask_values_that_are_none_are_one_line(tmp_path: Path, values: str) -> 
         load_config(tmp_path / "run.yaml", [f"benchmark.mask_values={values}"])
 
 
-OLD_KEYS = {
-    "objective.lambda3=2": ["objective.lambda3: ", "align.lambda3"],
-    "objective.fixed_mask=grey": ["objective.fixed_mask: ", "fixed_mask.mask"],
-    "objective.changes=[]": ["objective.changes: "],
-    "data.balance_domains=true": ["data.balance_domains: ", "data.balance"],
-    "masker.optimiser.name=sgd": ["masker.optimiser: ", "align.masker.optimiser"],
-    "training.sparsity_ramp=1 epochs": ["training.sparsity_ramp: ", "align.sparsity_ramp"],
-    "training.masker_head_start=1 epochs": ["training.masker_head_start: ", "align.masker_head_start"],
-}
-
-
-@pytest.mark.parametrize("override", OLD_KEYS)
-@pytest.mark.parametrize("method", ["align", "erm", "fixed_mask"])
-def test_an_old_key_names_the_new_one(empty: Path, override: str, method: str) -> None:
-    owner = f"{method}.lambda" if method == "fixed_mask" else "align.lambda"
-    with raises(ConfigError, *(part.replace("align.lambda", owner) for part in OLD_KEYS[override])):
-        load_config(empty, [f"method={method}", override])
-
-
 def test_a_run_is_named_by_its_own_methods_options(empty: Path) -> None:
     """One ERM run serves every λ1; a section of another method is checked all the same."""
     values = {"align": {"lambda1": 4.0}, "fixed_mask": {"mask": "grey"}}

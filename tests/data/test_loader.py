@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from refusals import raises
 
+from align_dist.config import AugmentationConfig
 from align_dist.data.batch import Batch
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
-from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.manifest import Manifest
 from align_dist.data.sample_keys import Order, make_order, pack_keys, unaugmented
@@ -30,7 +30,7 @@ SIDE, COUNT = 24, 22
 TREE = {"paint": {"cat": 5, "dog": 6}, "photo": {"cat": 7, "dog": 4}}
 PATIENCE = 20.0
 MEAN, STD = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
-GEOMETRY_ONLY = Augmentation(jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
+GEOMETRY_ONLY = AugmentationConfig(jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
 
 
 def paint(index: int, grey: bool) -> NDArray[np.uint8]:
@@ -75,7 +75,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 @pytest.fixture(scope="module")
 def one(files: Files) -> Loader:
-    return Loader(files.colour, SIDE, 0, Augmentation(), masks=True, workers=1)
+    return Loader(files.colour, SIDE, 0, AugmentationConfig(), masks=True, workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_one_order_of_draws_always_gives_the_same_batches(one: Loader, order: Or
 
 @pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
 def test_two_workers_give_the_bytes_of_one(one: Loader, files: Files, order: Order) -> None:
-    two = Loader(files.colour, SIDE, 0, Augmentation(), masks=True, workers=2)
+    two = Loader(files.colour, SIDE, 0, AugmentationConfig(), masks=True, workers=2)
     assert_same(by_draw(list(one.batches(order.batch, 12))), by_draw(list(two.batches(order.batch, 12))))
 
 
@@ -196,7 +196,7 @@ def test_a_damaged_picture_is_an_error_and_not_another_ones_pixels(files: Files,
     start = content.index(b"\xff\xd8\xff")
     content[start : start + 400] = bytes(400)
     path.write_bytes(content)
-    loader = Loader(path, SIDE, 0, Augmentation(), workers=1)
+    loader = Loader(path, SIDE, 0, AugmentationConfig(), workers=1)
     error = in_time(lambda: list(loader.batches_of(unaugmented(np.arange(COUNT)), 8)))
     assert isinstance(error, DataError) and str(path) in str(error)
 

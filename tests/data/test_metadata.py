@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 from refusals import raises
 
-from align_dist.config import BenchmarkConfig
+from align_dist.config import AugmentationConfig, BenchmarkConfig
 from align_dist.data.benchmarks import count_warnings, read_benchmark
 from align_dist.data.comparison import checked_manifest
-from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.prepare import prepare
 from align_dist.data.sample_keys import unaugmented
@@ -110,7 +109,7 @@ def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(roo
     manifest = prepare(benchmark)
     assert manifest.group_names == ("cow on grass", "cow on sand", "dog on grass", "dog on sand")
     assert manifest.group_indices == (0, 1, 0, 3, 3, 2) and manifest.parts == tuple(PARTS)
-    loader = Loader(benchmark.beton, 32, 0, Augmentation(), workers=1)
+    loader = Loader(benchmark.beton, 32, 0, AugmentationConfig(), workers=1)
     assert loader.groups is not None and loader.groups.tolist() == [0, 1, 0, 3, 3, 2]
     (batch,) = loader.batches_of(unaugmented(np.array([5, 0, 3, 1])), 4)
     assert batch.groups is not None and batch.groups.tolist() == [2, 0, 3, 1]
@@ -124,7 +123,7 @@ def test_groups_are_in_the_beton_and_in_batches_and_a_changed_csv_is_refused(roo
 def test_a_beton_without_what_the_csv_says_is_refused_also_without_its_pictures(root: Path, tmp_path: Path) -> None:
     plain = BenchmarkConfig(name="folders", root=root, betons=tmp_path / "betons", storage="raw")
     assert prepare(plain).group_names == ()
-    loader = Loader(plain.beton, 32, 0, Augmentation(), workers=1)
+    loader = Loader(plain.beton, 32, 0, AugmentationConfig(), workers=1)
     (batch,) = loader.batches_of(unaugmented(np.arange(6)), 6)
     assert loader.groups is None and batch.groups is None
     path = write_csv(tmp_path / "m.csv", ["image", "split"], [[line[0], line[2]] for line in listed()])

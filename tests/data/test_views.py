@@ -8,15 +8,15 @@ import torch
 from PIL import Image
 
 from align_dist.attribution import warp_maps
+from align_dist.config import AugmentationConfig
 from align_dist.data.benchmarks import read_benchmark
 from align_dist.data.beton import prepare_beton
-from align_dist.data.decoder import Augmentation
 from align_dist.data.loader import Loader
 from align_dist.data.sample_keys import pack_keys, sample_ids, second_view_keys
 from align_dist.data.share import Share
 
 SIDE = 48
-HALVES = Augmentation(crop_scale=(0.5, 1.0), flip=0.5, jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
+HALVES = AugmentationConfig(crop_scale=(0.5, 1.0), flip=0.5, jitter=(0.0, 0.0, 0.0, 0.0), greyscale=0.0)
 
 
 @pytest.fixture(scope="module")
