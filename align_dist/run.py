@@ -83,11 +83,11 @@ def without_targets(config: RunConfig) -> RunConfig:
 def _begin_from_warmup(config: RunConfig, folder: RunFolder, group: Group, say: Say, passing: Sequence[int]) -> None:
     """Give a new run its first checkpoint, and train the shared warm-up as far as that takes."""
     warmup = group.run_on_all(lambda: warmup_of(config))
-    if warmup.step == 0 or group.run_on_first(lambda: folder.has_checkpoint):
+    if warmup.step == 0 or group.run_on_first(lambda: folder.has_begun):
         return
     folder.records_ending = True  # a warm-up that ends early ends the run too
     with _turn(warmup.trunk.folder, group, say):
-        if not group.run_on_first(lambda: folder.has_checkpoint):  # by another process, which had its turn before
+        if not group.run_on_first(lambda: folder.has_begun):  # by another process, which had its turn before
             for step in group.run_on_first(lambda: missing_steps(warmup, [*passing, *branch_steps(config)])):
                 _train_warmup(warmup.trunk, step, group, say)
             group.run_on_first(lambda: begin_at(config, warmup))
@@ -213,7 +213,13 @@ def _evaluate(run: Assembly, folder: RunFolder, request: StopRequest, position: 
             leave_if_asked(request, folder.path, position.step)
 
     local_run = run.with_local_networks()
-    run.group.run_on_first(lambda: draw_tests(local_run, folder, position.step))
+
+    def draw() -> None:
+        # A run that is measured again has its pictures, and networks into which nothing is loaded.
+        if not folder.is_finished:
+            draw_tests(local_run, folder, position.step)
+
+    run.group.run_on_first(draw)
     evaluated = evaluate_run(run, folder, say, check)
     run.group.run_on_first(lambda: _write_results(run.config, folder, evaluated))
 

@@ -228,11 +228,14 @@ def test_train_evaluate_report(described: Path, tmp_path: Path) -> None:
     assert f"{renamed}: the id" in run("evaluate", str(renamed)).stderr
     other_evaluation = run("evaluate", str(folder), "--on", str(described))
     assert other_evaluation.returncode == 0, other_evaluation.stderr
-    rows = measured(folder, "results-folders.jsonl")
+    (results,) = folder.glob("results-folders-*.jsonl")
+    rows = measured(folder, results.name)
     assert {(row["domain"], row["images"]) for row in rows} == {("bright", 48), ("dark", 48)}
     assert_one_line(run("evaluate", str(folder), "seed=3"), 2, "seed=3", "evaluation.*")
+    pictures = {path: path.read_bytes() for path in folder.glob("pictures/*.png")}
     second = run("train", str(described), "evaluation.fill=blur", "evaluation.soft=true")
     assert second.returncode == 0 and RunFolder(folder).first_steps == [0], "measured again, and not trained"
+    assert pictures and {path: path.read_bytes() for path in folder.glob("pictures/*.png")} == pictures
     blurred = measured(folder)
     assert {json.dumps(row["evaluation"]) for row in blurred}.isdisjoint(json.dumps(row["evaluation"]) for row in rows)
     assert all("soft_sufficiency" in row["metrics"] for row in blurred)

@@ -21,6 +21,8 @@ def identity_of(values: dict[str, Any]) -> str:
     for section, keys in NOT_HASHED.items():
         for key in keys:
             (hashed[section] if section else hashed).pop(key)
+    if hashed["data"]["balance"] == "groups":
+        hashed["data"]["balance"] = "groups in random order"  # since batches of equal groups are
     if hashed["benchmark"]["fingerprint"] is None:
         hashed["benchmark"].pop("fingerprint")  # a run whose beton is not written yet
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()[:8]

@@ -167,7 +167,7 @@ class EvaluationConfig(Section):
     """
 
     batch_size: Count = 64
-    selections: tuple[Selection, ...] = ("validation", "last", "oracle")
+    selections: Annotated[tuple[Selection, ...], Field(min_length=1)] = ("validation", "last", "oracle")
     faithfulness_images: Annotated[int, Field(ge=0)] = 256
     insertion_steps: Count = 28
     fill: Literal["zero", "blur"] = "zero"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,14 +94,25 @@ def printable(name: str) -> str:
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in name)
 
 
+def mask_paths(samples: Sequence[Sample], folder: Path) -> list[Path]:
+    """`<folder>/<domain>/<class>/<stem>.png` for each sample. Raises DataError where two samples share a path."""
+    sources: dict[Path, Path] = {}
+    for sample in samples:
+        mask_path = folder / sample.domain / sample.label / f"{sample.path.stem}.png"
+        if mask_path in sources:
+            raise DataError(
+                f"{sample.path}: would share the mask {mask_path} with {sources[mask_path].name}; rename one of the two"
+            )
+        sources[mask_path] = sample.path
+    return list(sources)
+
+
 def attach_masks(catalogue: Catalogue, masks: Path) -> Catalogue:
-    """The catalogue with the mask `<masks>/<domain>/<class>/<stem>.png` of every image. Raises DataError for a missing
-    mask.
+    """The catalogue with the mask of every image, at `mask_paths`. Raises DataError for a missing mask, and for one of
+    two images.
     """
-    samples = [
-        replace(sample, mask=masks / sample.domain / sample.label / f"{sample.path.stem}.png")
-        for sample in catalogue.samples
-    ]
+    paths = mask_paths(catalogue.samples, masks)
+    samples = [replace(sample, mask=path) for sample, path in zip(catalogue.samples, paths, strict=True)]
     absent = [sample for sample in samples if sample.mask is None or not sample.mask.is_file()]
     if absent:
         first = absent[0]

@@ -143,6 +143,8 @@ def _picture_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
 def _mask_differences(catalogue: Catalogue, manifest: Manifest) -> list[str]:
     current = _by_key(catalogue)
     masks = [(index, current[key].mask) for index, key in enumerate(_keys(manifest)) if key in current]
+    if manifest.has_masks and masks and all(mask is None for _, mask in masks):
+        return ["masks, expected none (benchmark.masks is unset)"]
     common = [(index, mask) for index, mask in masks if mask is not None and manifest.has_masks]
     changed = _changed_places(
         [mask for _, mask in common],

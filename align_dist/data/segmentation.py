@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from align_dist.config.sections import BenchmarkConfig
 from align_dist.data.benchmarks import read_benchmark
-from align_dist.data.catalogue import Sample
+from align_dist.data.catalogue import Sample, mask_paths
 from align_dist.data.pixels import open_image, reason_of, to_rgb, upright
 from align_dist.data.progress import progress
 from align_dist.data.segmenters import Segment, load_model
@@ -34,12 +33,10 @@ def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
     samples = read_benchmark(
         benchmark.name, benchmark.root, metadata=benchmark.metadata, agreement=benchmark.agreement
     ).samples
-    mask_paths = _places(samples, folder)
+    paths = mask_paths(samples, folder)
     _claim(folder, model)
     missing = [
-        (sample.path, mask_path)
-        for sample, mask_path in zip(samples, mask_paths, strict=True)
-        if _is_due(sample, mask_path)
+        (sample.path, mask_path) for sample, mask_path in zip(samples, paths, strict=True) if _is_due(sample, mask_path)
     ]
     skipped = list[str]()
     with progress("masks", len(missing), "images") as report:
@@ -55,22 +52,9 @@ def write_masks(benchmark: BenchmarkConfig, model: Path) -> int:
             report(count)
     for line in skipped:
         print(f"skipped: {line}")
-    written, existing = len(missing) - len(skipped), len(mask_paths) - len(missing)
+    written, existing = len(missing) - len(skipped), len(paths) - len(missing)
     print(f"{folder}: {written:,} masks written, {existing:,} kept; benchmark.mask_values=soft")
     return written
-
-
-def _places(samples: Sequence[Sample], folder: Path) -> list[Path]:
-    """Path of each sample's mask, as in `catalogue.attach_masks`. Raises DataError where two samples share a path."""
-    sources: dict[Path, Path] = {}
-    for sample in samples:
-        mask_path = folder / sample.domain / sample.label / f"{sample.path.stem}.png"
-        if mask_path in sources:
-            raise DataError(
-                f"{sample.path}: would share the mask {mask_path} with {sources[mask_path].name}; rename one of the two"
-            )
-        sources[mask_path] = sample.path
-    return list(sources)
 
 
 def _claim(folder: Path, model: Path) -> None:

@@ -163,6 +163,11 @@ class RunFolder:
         """Return whether the run has saved; a file that a crash left half-way is none."""
         return any((self.checkpoints / name).exists() for name in (NEWEST, PREVIOUS))
 
+    @property
+    def has_begun(self) -> bool:
+        """Return whether the run has saved or ended: one that is trained may have lost its checkpoints."""
+        return self.has_checkpoint or self.trained.exists() or self.is_finished
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """While inside, no other process trains this run. Raises CheckpointError where one does.

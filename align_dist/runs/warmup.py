@@ -69,10 +69,13 @@ def trunk_of(config: RunConfig) -> RunConfig:
 
 
 def branch_step(config: RunConfig) -> int:
-    """The step before which a run is nothing but its warm-up."""
+    """The step before which a run is nothing but its warm-up: its last at most, which the run itself has to take and
+    validate.
+    """
     clock = schedule_of(config).clock
     # A method without options is its own warm-up, and others': it leaves the trunk where they may.
-    return config.options.shared_warmup(clock) if type(config.options).model_fields else clock.warmup
+    step = config.options.shared_warmup(clock) if type(config.options).model_fields else clock.warmup
+    return min(step, clock.length - 1)
 
 
 def branch_steps(config: RunConfig) -> set[int]:

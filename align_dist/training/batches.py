@@ -47,9 +47,8 @@ def share_of(run: Assembly, sample_keys: SampleKeys, step: int) -> Share:
 
 
 def probe_batch(run: Assembly, step: int) -> Batch:
-    """The first training images, as they are: as many as a rank has graphs of in training."""
-    config, alone = run.config.data, replace(run, group=Group())
-    count = config.batch_size // (run.group.world_size * config.micro_batches)
-    sample_keys = unaugmented(run.split.train[:count])
+    """The images of the first step, as they are: as many as a rank has graphs of in training, of every domain."""
+    alone, parts = replace(run, group=Group()), run.group.world_size * run.config.data.micro_batches
+    sample_keys = unaugmented(sample_ids(run.order.batch(0))[::parts])
     (batch,) = run.loader.shares(lambda _: share_of(alone, sample_keys, step), 1)
     return batch

@@ -6,13 +6,15 @@ from typing import Any
 
 from align_dist.assembly import Assembly
 from align_dist.errors import CheckpointError
+from align_dist.files import remove
 from align_dist.messages import Say
 from align_dist.methods.base import Method
 from align_dist.runs.checkpoint import load_checkpoint, refusing_other_networks, save_checkpoint
 from align_dist.runs.folder import RunFolder
 from align_dist.runs.metrics import forget_after
 from align_dist.runs.position import Position, checkpoint_of, position_in
-from align_dist.runs.selection import Weights, restore_selected, weights_now, write_selected
+from align_dist.runs.selection import Best, Weights, restore_selected, weights_now, write_selected
+from align_dist.training.validation import watches_targets
 
 
 def save(run: Assembly, folder: RunFolder, position: Position) -> None:
@@ -51,9 +53,18 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
         state = load_checkpoint(folder.checkpoints, say)
         if state is not None and state["identity"] != run.config.identity:
             raise CheckpointError(f"{folder.checkpoints}: of another run, {state['identity']}; delete {folder.path}")
-        selected.update(state.pop("selected") if state is not None else {})
-        restore_selected(folder.selected, selected)
+        if state is None and folder.trained.exists():
+            raise CheckpointError(
+                f"{folder.checkpoints}: missing, and the run is trained to its end; measure its weights with "
+                f"`align-dist evaluate {folder.path}`, or delete {folder.path} to train anew"
+            )
         first_step = 0 if state is None else state["position"]["step"]
+        selected.update(state.pop("selected") if state is not None else {})
+        if _leaves_oracle(run, first_step):
+            selected.pop("oracle", None)
+        restore_selected(folder.selected, selected)
+        if first_step < run.schedule.length:
+            remove(folder.trained)  # of a newer checkpoint, which is gone
         forget_after(folder.metrics, first_step)
         folder.record_first_step(first_step)
         return state
@@ -69,8 +80,17 @@ def resume(run: Assembly, folder: RunFolder, say: Say) -> Position:
                 engine.load_state_dict(state["networks"][name])
     run.method.state |= {name: value.to(run.device) for name, value in state["method"].items()}
     position = position_in(state, selected)
+    if _leaves_oracle(run, position.step):
+        position.oracle = Best()
     say(f"{folder.path}: resuming at step {position.step} of {run.schedule.length}")
     return position
+
+
+def _leaves_oracle(run: Assembly, step: int) -> bool:
+    """Return whether the oracle of earlier starts goes: from `step` on it would choose no more, and be the best of a
+    part of the run.
+    """
+    return step < run.schedule.length and not watches_targets(run)
 
 
 def _state_of(method: Method[Any]) -> dict[str, Any]:

@@ -34,14 +34,21 @@ def validate(run: Assembly, position: Position) -> Values:
         return Best(accuracy, step)
 
     values = {f"validation/{name}": value for name, value in _measure_validation(local_run, step).items()}
+    # An oracle that begins later than validation would be the best of a part of the run.
+    is_whole = position.oracle.step >= 0 or position.validation.step < 0
     position.validation = better("validation", position.validation, values["validation/accuracy"])
     if WORST_GROUP in values:
         position.worst_group = better("validation_worst_group", position.worst_group, values[WORST_GROUP])
-    if "oracle" in run.config.evaluation.selections and run.split.target_validation:
+    if watches_targets(run) and is_whole:
         targets = [_accuracy_on(local_run, samples) for samples in run.split.target_validation.values()]
         values["oracle/accuracy"] = sum(targets) / len(targets)
         position.oracle = better("oracle", position.oracle, values["oracle/accuracy"])
     return values
+
+
+def watches_targets(run: Assembly) -> bool:
+    """Return whether `oracle` looks at the target domains while this start of the run trains."""
+    return "oracle" in run.config.evaluation.selections and bool(run.split.target_validation)
 
 
 def explained_samples(run: Assembly) -> Ids:

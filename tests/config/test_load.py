@@ -66,6 +66,12 @@ def test_a_missing_file_and_a_file_that_is_no_yaml(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.yaml")
 
 
+def test_a_run_is_measured_by_one_selection_at_least(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("seed: 1\n")
+    with raises(ConfigError, "evaluation.selections: "):
+        load_config(tmp_path / "run.yaml", ["evaluation.selections=[]"])
+
+
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     (tmp_path / "evil.yaml").write_text(f"seed: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n")
     with pytest.raises(ConfigError):

@@ -279,3 +279,14 @@ def test_a_run_on_other_pictures_is_not_taken_for_this_one(tmp_path: Path) -> No
     folder.begin(config, 1, "a" * 16)
     with raises(ConfigError, tmp_path / "run", "experiment=NAME"):
         folder.begin(config, 1, "b" * 16)
+
+
+def test_a_beton_with_masks_is_not_that_of_a_config_without(masked: BenchmarkConfig) -> None:
+    assert_refused(masked.model_copy(update={"masks": None}), "masks", "benchmark.masks")
+
+
+def test_two_images_never_share_a_mask(masked: BenchmarkConfig) -> None:
+    image = next(masked.root.glob("paint/cat/*.png"))
+    shutil.copy(image, image.with_suffix(".jpeg"))
+    with raises(DataError, image.stem, "rename"):
+        prepare(masked.model_copy(update={"betons": masked.betons / "again"}))

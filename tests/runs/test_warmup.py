@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forked import Forked
+from refusals import raises
 from weights import assert_same_weights
 
 from align_dist.config import RunConfig, parse_config, to_yaml
-from align_dist.errors import NonFiniteError
+from align_dist.errors import CheckpointError, NonFiniteError
+from align_dist.evaluation.reevaluate import reevaluate_run
 from align_dist.run import train_run
 from align_dist.runs.folder import RunFolder, find_run_folders
 from align_dist.runs.metrics import read_metrics
+from align_dist.runs.results import read_rows
 from align_dist.runs.warmup import branch_step, cost_of, trunk_of, warmup_of
 from align_dist.training_plan import schedule_of
 
@@ -187,6 +192,43 @@ def test_without_targets_a_run_trains_to_the_same_weights(squares: RunConfig, tm
     train_run(blind, quiet)
     rows = [json.loads(line) for line in folder.results.read_text().splitlines()]
     assert {row["domain"] for row in rows} == {"bright", "dark"}, "the ordinary command measures it afterwards"
+
+
+def test_a_run_that_is_all_warmup_ends_as_alone_when_it_shares_it(squares: RunConfig, tmp_path: Path) -> None:
+    whole = changed(squares, training={"length": "16 steps", "warmup": "16 steps"})
+    shared, alone = (under(whole, tmp_path / kind) for kind in ("shared", "alone"))
+    train_run(shared, quiet, share_warmup=True)
+    train_run(alone, quiet)
+    assert_same_weights(shared.folder, alone.folder)
+    assert RunFolder(shared.folder).trained_steps() == RunFolder(alone.folder).trained_steps()
+    assert {row.selection for row in read_rows(RunFolder(shared.folder).results)} == {"validation", "last", "oracle"}
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_trained_run_without_checkpoints_loses_nothing_more(
+    squares: RunConfig, tmp_path: Path, measured: bool
+) -> None:
+    config = under(squares, tmp_path)
+    folder = train_run(config, quiet, sources_only=not measured)
+    shutil.rmtree(folder.checkpoints)
+    kept = [*folder.selected.glob("*.pt"), folder.metrics, folder.trained]
+    contents = [path.read_bytes() for path in kept]
+    for share_warmup in (True, False):
+        with nullcontext() if measured else raises(CheckpointError, folder.checkpoints, "align-dist evaluate"):
+            train_run(config, quiet, share_warmup=share_warmup)
+        assert [path.read_bytes() for path in kept] == contents
+    assert reevaluate_run(folder.path, None) == folder.results
+
+
+@pytest.mark.parametrize("watched_first", [True, False])
+def test_an_oracle_of_a_part_of_the_run_is_none(squares: RunConfig, tmp_path: Path, watched_first: bool) -> None:
+    config = under(squares, tmp_path)
+    first = config.model_copy(update={"training": config.training.model_copy(update={"until": "18 steps"})})
+    train_run(first, quiet, sources_only=not watched_first)
+    assert (RunFolder(config.folder).selected / "oracle.pt").exists() == watched_first
+    folder = train_run(config, quiet, sources_only=watched_first)
+    train_run(config, quiet)
+    assert {row.selection for row in read_rows(folder.results)} == {"validation", "last"}
 
 
 def test_two_processes_train_one_warmup_once(squares: RunConfig, tmp_path: Path) -> None:
