@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 study=$1 seeds=$2 processes=${PROCESSES:-$(nproc)}; shift 2
 export OMP_NUM_THREADS=1  # which nproc would take for the number of cores
 grid=(.venv/bin/python launch/submit.py "$study" --seeds "${seeds// /,}" --cluster local --max-parallel "$processes"
-  --share-warmup --retry "$@" data.workers=1 training.threads=1)
+  --share-warmup --retry data.workers=1 training.threads=1 "$@")
 case " $* " in *" --plan "*) exec "${grid[@]}" ;; esac  # it has been asked for the plan alone
 "${grid[@]}" --prepare --plan
 "${grid[@]}"

@@ -52,7 +52,7 @@ def parse_queue(text: str) -> dict[str, QueuedJob]:
 
 
 def _squeue() -> str:
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T|%r"]
+    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r"]
     if shutil.which(command[0]) is None:
         raise MachineError(
             "squeue: not found, and runs were submitted to Slurm; run this where Slurm's commands are installed"

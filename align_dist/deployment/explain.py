@@ -61,7 +61,7 @@ def _explain(model: Model, pictures: Sequence[tuple[Path, Path, Tensor]], out: P
     explanation = model.explain(torch.stack([pixels for _, _, pixels in pictures]))
     for index, (path, name, _) in enumerate(pictures):
         values = explanation.probabilities[index].tolist()
-        images = _write_images(_images_of(explanation, index), out / name.with_suffix(""))
+        images = _write_images(_images_of(explanation, index), out / name)
         yield Explained(path, images, dict(zip(model.classes, values, strict=True)))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +49,9 @@ def export_model(model: Model, pictures: Sequence[Path], path: Path) -> float:
 
     `.pth` is the plain torchvision state dict of the classifier. `.pt2` (torch.export) and `.onnx` are the classifier
     with its map and the masker, for any number of images; what they give for `pictures` is compared with the original.
-    Returns the largest difference. Raises ConfigError for another suffix, MachineError where torch cannot export the
-    network or the exported model differs by more than 1e-3, StorageError.
+    Returns the largest difference. What was at `path` stays where the export fails. Raises ConfigError for another
+    suffix, MachineError where torch cannot export the network or the exported model differs by more than 1e-3,
+    StorageError.
     """
     writers: dict[str, Callable[[Model, Tensor, Path], float]] = {
         ".pth": _write_weights,
@@ -58,11 +61,16 @@ def export_model(model: Model, pictures: Sequence[Path], path: Path) -> float:
     if path.suffix not in writers:
         raise ConfigError(f"{path}: takes one of {', '.join(writers)} as its suffix")
     images = model.normalise(model.pixels(pictures)).cpu()
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        difference = writers[path.suffix](model, images, path)
+        difference = writers[path.suffix](model, images, partial)
+        os.replace(partial, path)
     except OSError as error:
         raise unwritable(path, error) from None
+    finally:
+        with suppress(OSError):  # where the folder is missing, so is the file
+            partial.unlink()
     write_text(path.with_name(f"{path.name}.json"), json.dumps(_description(model, path.suffix), indent=1) + "\n")
     return difference
 
@@ -109,7 +117,7 @@ def _write_weights(model: Model, images: Tensor, path: Path) -> float:
 def _write_program(model: Model, images: Tensor, path: Path) -> float:
     program = _exported(model, images)
     torch.export.save(program, path)
-    return _checked(model, images, torch.export.load(path).module(), path)
+    return _checked(model, images, torch.export.load(path).module())
 
 
 def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
@@ -134,14 +142,14 @@ def _write_onnx(model: Model, images: Tensor, path: Path) -> float:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise MachineError(
-            f"{path}: torch cannot export {_name(model)}: {first_line(error)}; use align_dist.load in Python"
+            f"torch cannot export {_name(model)}: {first_line(error)}; use align_dist.load in Python"
         ) from None
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
     def exported(batch: Tensor) -> tuple[Tensor, ...]:
         return tuple(torch.from_numpy(output) for output in session.run(None, {"images": batch.numpy()}))
 
-    return _checked(model, images, exported, path)
+    return _checked(model, images, exported)
 
 
 def _exported(model: Model, images: Tensor) -> torch.export.ExportedProgram:
@@ -157,13 +165,15 @@ def _exported(model: Model, images: Tensor) -> torch.export.ExportedProgram:
         raise MachineError(f"torch cannot export {_name(model)}: {first_line(error)}; write .pth") from None
 
 
-def _checked(model: Model, images: Tensor, exported: Callable[[Tensor], tuple[Tensor, ...]], path: Path) -> float:
+def _checked(model: Model, images: Tensor, exported: Callable[[Tensor], tuple[Tensor, ...]]) -> float:
     with torch.no_grad():
         ours, theirs = Explaining(model).eval().cpu()(images), exported(images)
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     if not difference <= TOLERANCE:
-        path.unlink()
-        raise MachineError(f"{path}: differs from {_name(model)} by {difference:.2g}, at most {TOLERANCE} is taken")
+        raise MachineError(
+            f"the exported {_name(model)} differs from the run's by {difference:.2g}, at most {TOLERANCE} is taken; "
+            "use align_dist.load in Python"
+        )
     return difference
 
 

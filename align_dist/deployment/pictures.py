@@ -10,7 +10,8 @@ from align_dist.errors import DataError
 
 
 def find_pictures(places: Sequence[Path]) -> list[tuple[Path, Path]]:
-    """Each picture file once, in order, with a name for what is made of it: its path below the place it was found in.
+    """Each picture file once, in order, with a name for what is made of it: its path below the place it was found in,
+    without the suffix.
 
     A file counts whatever its suffix is; of a folder the files with a picture's suffix do, at any depth. Raises
     DataError for a place that does not exist, a folder without pictures, and two files of one name.
@@ -28,7 +29,7 @@ def _pictures_in(place: Path) -> list[tuple[Path, Path]]:
         paths = sorted(path for path in place.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         if not paths:
             raise DataError(f"{place}: a folder without pictures; name one that holds some")
-        return [(path, path.relative_to(place)) for path in paths]
+        return [(path, path.relative_to(place).with_suffix("")) for path in paths]
     if not place.is_file():
         raise DataError(f"{place}: no such file or folder; check the path")
-    return [(place, Path(place.name))]
+    return [(place, Path(place.stem))]

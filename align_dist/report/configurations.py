@@ -17,8 +17,13 @@ from align_dist.runs.results import Group
 MAY_DIFFER = ("seed",)
 ABSENT = "absent"
 # Sections of a config that are neither in a table's columns nor a method's own.
-UNTOLD = ("training", "data", "classifier")
-TOLD = ("backbone", "attribution", "cam_places")
+UNTOLD = ("training", "data", "classifier", "protocol", "benchmark")
+TOLD = {
+    "classifier": ("backbone", "attribution", "cam_places"),
+    "protocol": ("kind", "source", "target"),
+    # Masks are the method's; the images that results are of are told by their number and domain.
+    "benchmark": ("name", "agreement", "mask_values", "fingerprint"),
+}
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[Line, dict[str, list[str]]]:
@@ -40,7 +45,7 @@ def settings_table(runs: Sequence[Run]) -> Table | None:
     none differs. Seeds and keys that only one method has, its own options, are left out.
     """
     settings = [(run.label, run.settings) for run in runs]
-    keys = sorted({key for _, flat in settings for key in flat if key.rsplit(".", 1)[-1] not in MAY_DIFFER})
+    keys = sorted({key for _, flat in settings for key in flat if key not in MAY_DIFFER})
     rows = tuple((key, text) for key in keys if (text := _values_text(key, settings)))
     return Table("Settings that differ", ("key", "values"), rows, names=2) if rows else None
 
@@ -60,7 +65,7 @@ def unequal_settings(runs: Sequence[Run]) -> list[str]:
 
 def _is_untold(key: str) -> bool:
     section, _, name = key.partition(".")
-    return section in UNTOLD and name not in (*NOT_HASHED.get(section, ()), *TOLD)
+    return section in UNTOLD and name not in (*NOT_HASHED.get(section, ()), *TOLD.get(section, ()))
 
 
 def _values_text(key: str, settings: Sequence[tuple[str, Mapping[str, str]]]) -> str:
@@ -97,4 +102,4 @@ def _line(start: Mapping[str, Any]) -> str:
 def _differences(settings: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
     keys = sorted(set().union(*settings))
     values = {key: sorted({run_settings.get(key, ABSENT) for run_settings in settings}) for key in keys}
-    return {k: v for k, v in values.items() if len(v) > 1 and k.rsplit(".", 1)[-1] not in MAY_DIFFER}
+    return {k: v for k, v in values.items() if len(v) > 1 and k not in MAY_DIFFER}

@@ -127,6 +127,8 @@ _LATEX = {
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{UPWARDS ARROW}": r"$\uparrow$",
     "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "ε": r"$\varepsilon$",
+    "Δ": r"$\Delta$",
     MISSING: "--",
 }
 

@@ -138,7 +138,8 @@ def _by_group(lines: Mapping[Line, Sequence[Row]]) -> dict[Group, dict[Line, Seq
 def _group_text(group: Group) -> str:
     source = f"source {group.source}" if group.source else ""
     target = f"target {group.target}" if group.target else ""
-    parts = ", ".join(filter(None, (group.benchmark, group.backbone, group.protocol, source, target, group.evaluation)))
+    told = (group.benchmark, group.data, group.backbone, group.protocol, source, target, group.evaluation)
+    parts = ", ".join(filter(None, told))
     return f"{parts}: seeds, their mean and its standard error; below, differences to {BASELINE}."
 
 

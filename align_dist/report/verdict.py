@@ -34,7 +34,8 @@ def verdicts(rows: Iterable[Row], selection: str, baseline: str) -> list[str]:
         if differences:
             source = f" from {line.group.source}" if line.group.source else ""
             target = f" with {line.group.target} held out" if line.group.target else ""
-            measured = f" ({line.group.evaluation})" if line.group.evaluation else ""
+            settings = ", ".join(filter(None, (line.group.data, line.group.evaluation)))
+            measured = f" ({settings})" if settings else ""
             where = f"{line.label}{source}{target}{measured}, {column.title}"
             sentences.append(f"{where}: {_certainty(differences, baseline)}")
     return sentences

@@ -48,7 +48,9 @@ def status_of(folder: RunFolder) -> Status:
         return Status(State.FINISHED, "")
     if folder.done.exists():
         return Status(State.TRAINED, f"results.jsonl is missing; align-dist evaluate {folder.path} writes it")
-    return training_status(folder) if folder.ending() is None else unfinished_status(folder)
+    # One that a scheduler stopped has ended early too, and on record.
+    is_training_told = folder.ending() is None or folder.stop_reason() is not None
+    return training_status(folder) if is_training_told else unfinished_status(folder)
 
 
 def training_status(folder: RunFolder) -> Status:

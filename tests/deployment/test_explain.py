@@ -82,10 +82,16 @@ def test_what_cannot_be_explained_is_one_line(
         assert main(["explain", str(trained.path), str(place), "--out", str(tmp_path / "out")]) == 3
         assert str(place) in capsys.readouterr().err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
+    twins = tmp_path / "twins"
+    twins.mkdir()
+    for suffix in (".png", ".jpg"):
+        Image.new("RGB", (32, 32)).save(twins / f"one{suffix}")
+    assert main(["explain", str(trained.path), str(twins), "--out", str(tmp_path / "out")]) == 3
+    assert "one.png" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert main(["explain", str(trained.path), str(album), "--out", str(tmp_path / "file")]) == 7
     assert main(["export", str(trained.path), str(tmp_path / "model.bin"), str(album / "0")]) == 2
     assert "model.bin" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file", "twins"]
 
 
 def test_plain_weights_load_into_a_plain_network(trained: RunFolder, album: Path, tmp_path: Path) -> None:

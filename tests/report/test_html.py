@@ -163,6 +163,17 @@ def test_methods_of_unequal_budgets_are_told_apart_by_what_differs(tmp_path: Pat
     assert "training.length" in line and "9 epochs (erm)" in line
 
 
+@pytest.mark.parametrize("section", ["protocol: {seed: %d}", "benchmark: {max_side: 9%d}"])
+def test_methods_on_other_splits_or_pixels_are_told_apart(tmp_path: Path, section: str) -> None:
+    two_methods(tmp_path)
+    for value, method in enumerate(("align", "erm")):
+        for seed in (0, 1):
+            with (tmp_path / "runs" / f"{method}-{seed}" / "config.yaml").open("a") as file:
+                file.write(section % value + "\n")
+    (line,) = unequal_settings(read_runs([tmp_path]))
+    assert section.partition(":")[0] in line and "(erm)" in line
+
+
 def test_what_the_runs_ran_with_is_counted_and_not_confused_with_what_reports_them(tmp_path: Path) -> None:
     old = {"revision": "abc", "python": "3.10.1", "packages": {"torch": "2.0"}, "machine": "A, 8 of 8 cores"}
     new = old | {"packages": {"torch": "2.9"}}

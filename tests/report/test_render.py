@@ -78,6 +78,11 @@ def test_a_minus_in_latex_is_no_hyphen() -> None:
     assert r"a-b & $-$0.5 $\pm$ 0.1 \\" in to_latex(table)
 
 
+def test_latex_has_its_own_names_of_greek_letters() -> None:
+    table = Table("t", ("method", "ΔCE / ε"), (("erm", "1"),))
+    assert to_latex(table).isascii()
+
+
 def test_markdown_escapes_pipes() -> None:
     lines = to_markdown(TABLE).splitlines()
     assert lines[2:4] == ["| method | acc\\|uracy |", "| :--- | ---: |"]

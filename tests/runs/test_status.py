@@ -51,6 +51,15 @@ def test_a_run_from_nothing_to_its_end(squares: RunConfig, folder: RunFolder) ->
     assert status_of(folder).state is State.TRAINED and not folder.is_finished
 
 
+def test_a_run_that_a_scheduler_stopped_by_a_signal_is_stopped(squares: RunConfig, folder: RunFolder) -> None:
+    folder.begin(squares)
+    folder.stop("of 4 trials the last")
+    folder.record_ending(Preempted.exit_code, "SIGTERM: saved at step 3")
+    assert str(status_of(folder)) == "stopped (of 4 trials the last)"
+    folder.write_trained(24, {"last": 24})
+    assert status_of(folder).state is State.TRAINED
+
+
 def test_a_first_checkpoint_is_a_beginning_too(folder: RunFolder) -> None:
     save_checkpoint(folder.checkpoints, {"step": 3})
     assert status_of(folder).state is State.INTERRUPTED
