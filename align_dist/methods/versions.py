@@ -39,11 +39,12 @@ def forward_versions(
 
 
 def other_image_values(values: Tensor, parts: int = 2) -> Tensor:
-    """Values (B, ...) of another image of the batch for each image, the one 1 / parts of a batch away.
+    """Values (B, ...) of another image of the batch for each image, the one 1 / parts of a batch away: with two or
+    three source domains (data.balance=domains) and parts = 2 always one of another domain.
 
     The pairs are the same for any number of ranks and micro-batches whose sizes are multiples of `parts`, without
     communication: rank r of R has every R-th image, so half of its part is half of the batch. Within a domain images
-    are in random order, and so are all with data.balance=groups (`data.sample_keys.Order`): no class and no background
-    has a fixed partner.
+    are in random order, and so are all with data.balance=groups (`data.sample_keys.Order`): no class or group has a
+    fixed partner.
     """
     return values.roll(len(values) // parts, 0)
