@@ -143,12 +143,17 @@ def _add_reading(verbs: _Verbs) -> None:
     )
     report.add_argument("--html", type=Path, metavar="FILE", help="also write one self-contained page")
     report.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
-    report.add_argument("--selection", default="validation", choices=SELECTIONS)
+    report.add_argument("--selection", default="validation", choices=SELECTIONS, help="of tables; default: validation")
     instead = report.add_mutually_exclusive_group()
     instead.add_argument("--table", metavar="PAPER", help="a paper's tables instead: paper (ALIGN's own), dre")
     instead.add_argument("--minus", metavar="METHOD", help="differences to this one, such as erm, paired by seed")
     instead.add_argument("--against", metavar="KEY", help="what is gained over ERM as this setting changes, instead")
-    instead.add_argument("--gallery", type=Path, metavar="FILE", help="a PNG of all methods on the same images")
+    instead.add_argument(
+        "--gallery",
+        type=Path,
+        metavar="FILE",
+        help="a PNG of all methods on the same images, by each run's first selection",
+    )
     report.add_argument("--figure", type=Path, metavar="FILE", help="with --against: also write it as a PNG")
     report.add_argument("--domain", metavar="NAME", help="with --gallery: default: the first target domain")
 

@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     actions.add_argument("--format", choices=FORMATS, default="text", help="of the tables of --collect")
     actions.add_argument("--retry", action="store_true", help="submit failed cells again")
     actions.add_argument(
-        "--every", type=float, default=10, metavar="SECONDS", help="between updates of --watch (default 10)"
+        "--every", type=float, default=10, metavar="SECONDS", help="between updates of --watch on Slurm (default 10)"
     )
     _add_resources(parser.add_argument_group("each job"))
     return parser
