@@ -217,3 +217,4 @@ def _go_back(folder: RunFolder, step: int) -> None:
         save_checkpoint(folder.checkpoints, read_checkpoint(paths[-1], REMEDY))
     for name in (PREVIOUS,) if paths else (PREVIOUS, NEWEST):
         remove(folder.checkpoints / name)
+    remove(folder.trained)
